@@ -1,0 +1,29 @@
+# Two commands do everything on a fresh machine: `make repro` and `make test`. Both need Python 3.11+, make and git only.
+PYTHON ?= python3
+VENV := .venv
+# DVC's stages call `python`: the one that everything is installed for.
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+export DVC_NO_ANALYTICS := 1
+
+.PHONY: repro test install clean
+
+repro: install
+	dvc repro
+
+test: install
+	ruff check .
+	ruff format --check .
+	mypy
+	pytest
+
+install: $(VENV)/installed
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 …")'
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+# The results of the stages stay: DVC knows what can be made again.
+clean:
+	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,309 @@
+"""The frozen V-JEPA 2 encoder: from pixels to tokens to embeddings. Owns transformers; knows no video file, no label.
+
+A backbone is a folder in the Hugging Face format: `config.json`, `model.safetensors`, the processor's file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import nn
+from transformers import VJEPA2Config, VJEPA2ForVideoClassification
+from transformers.utils import logging as transformers_logging
+
+from features.preprocess import Preprocessing
+from features.store import Row
+from features.video import Clip
+
+POOLINGS = ("pooler", "mean", "max")
+"""Ways from a window's tokens to one vector: the checkpoint's attentive pooler, the mean, the maximum over tokens."""
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+_WEIGHTS = "model.safetensors"
+_WEIGHTS_INDEX = "model.safetensors.index.json"
+
+
+class BackboneError(Exception):
+    """A folder does not hold a whole V-JEPA 2 checkpoint."""
+
+
+def best_device() -> torch.device:
+    """The accelerator that torch finds here, CUDA or MPS; else the CPU."""
+    found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    return found or torch.device("cpu")
+
+
+class Backbone(nn.Module):
+    """A V-JEPA 2 encoder with its attentive pooler, without its predictor and classifier; all of it frozen.
+
+    `last`, the last encoder block, is what finetuning may make trainable with `last.requires_grad_(True)`. Everything
+    else stays frozen and in eval mode, whatever `train()` says. `weights_sha256` is of the weights as loaded; for a
+    checkpoint of one file it is what `sha256sum model.safetensors` prints.
+    """
+
+    def __init__(self, model: VJEPA2ForVideoClassification, *, id: str, weights_sha256: str) -> None:
+        super().__init__()
+        encoder = model.vjepa2.encoder
+        self.embeddings: nn.Module = encoder.embeddings
+        self.blocks = nn.ModuleList(encoder.layer[:-1])
+        self.last: nn.Module = encoder.layer[-1]
+        self.layernorm: nn.Module = encoder.layernorm
+        self.pooler: nn.Module = model.pooler
+        self.id = id
+        self.weights_sha256 = weights_sha256
+        self.hidden_size: int = model.config.hidden_size
+        self.frames_per_clip: int = model.config.frames_per_clip
+        self.crop_size: int = model.config.crop_size
+        self.tubelet_size: int = model.config.tubelet_size
+        self.dtype: torch.dtype = model.dtype
+        self.requires_grad_(False)
+        self.eval()
+
+    @classmethod
+    def load(cls, folder: Path, *, dtype: torch.dtype) -> Backbone:
+        """Load a folder, from this disk only; a weight that is missing, unexpected or of another shape raises."""
+        content = _read_config(folder)
+        weight_files = _weight_files(folder)
+        try:
+            with _quiet_transformers():
+                model, loading = VJEPA2ForVideoClassification.from_pretrained(
+                    folder,
+                    local_files_only=True,
+                    use_safetensors=True,
+                    dtype=dtype,
+                    output_loading_info=True,
+                    ignore_mismatched_sizes=True,  # so that they are listed below with the others, and raise
+                )
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+            raise BackboneError(f"the backbone in {folder} cannot be loaded: {error}") from error
+        _check_complete(folder, loading)
+        return cls(model, id=_identity(folder, content), weights_sha256=_sha256(weight_files))
+
+    def train(self, mode: bool = True) -> Backbone:
+        super().train(False)
+        self.last.train(mode and any(parameter.requires_grad for parameter in self.last.parameters()))
+        return self
+
+    @torch.no_grad()
+    def prefix(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Normalised pixels (B, T, 3, H, W) to what enters the last block, tokens (B, N, D); never with a gradient.
+
+        H and W are `crop_size`: at another resolution the positions would silently be wrong. T is a multiple of
+        `tubelet_size`: an odd frame would silently be dropped. N = T / tubelet · (H / patch) · (W / patch).
+        """
+        if pixels.ndim != 5 or pixels.shape[2:] != (3, self.crop_size, self.crop_size):
+            raise ValueError(f"pixels are (B, T, 3, {self.crop_size}, {self.crop_size}), got {tuple(pixels.shape)}")
+        if pixels.shape[1] == 0 or pixels.shape[1] % self.tubelet_size:
+            raise ValueError(f"a clip is a multiple of {self.tubelet_size} frames, got {pixels.shape[1]}")
+        hidden = self.embeddings(pixels)
+        for block in self.blocks:
+            hidden = block(hidden, None)[0]
+        return hidden
+
+    def last_block(self, tokens: torch.Tensor) -> torch.Tensor:
+        """The last block and the final layernorm: what `prefix` gave, (B, N, D), to the encoder's tokens (B, N, D)."""
+        return self.layernorm(self.last(tokens, None)[0])
+
+    def tokens(self, pixels: torch.Tensor) -> torch.Tensor:
+        """The encoder's tokens (B, N, D) of normalised pixels (B, T, 3, H, W), in t, h, w order."""
+        return self.last_block(self.prefix(pixels))
+
+    def pool(self, tokens: torch.Tensor, names: Sequence[str]) -> dict[str, torch.Tensor]:
+        """The encoder's tokens (B, N, D) to one float32 vector each, (B, D), by pooling, in the order asked for."""
+        unknown = [name for name in names if name not in POOLINGS]
+        if unknown:
+            raise ValueError(f"no pooling {', '.join(unknown)}; there are {', '.join(POOLINGS)}")
+        pooled: dict[str, torch.Tensor] = {}
+        for name in names:
+            if name == "pooler":
+                pooled[name] = self.pooler(tokens).float()
+            elif name == "mean":
+                pooled[name] = tokens.mean(dim=1, dtype=torch.float32)
+            else:
+                pooled[name] = tokens.amax(dim=1).float()
+        return pooled
+
+
+def embed(
+    backbone: Backbone,
+    clips: Iterable[tuple[str, Clip]],
+    *,
+    preprocessing: Preprocessing,
+    batch_size: int,
+    device: torch.device,
+) -> Iterator[Row]:
+    """Embed (video id, clip) pairs, batched across videos; one row a clip, in the order of arrival.
+
+    The clips' frames have been through `preprocessing.resize_crop`, and `backbone` is on `device`. Holds one batch of
+    clips in memory. A clip whose embedding is not finite raises, naming its video.
+    """
+    batch: list[tuple[str, Clip]] = []
+    for video_id, clip in clips:
+        side = preprocessing.crop_size
+        if clip.frames.shape[1:3] != (side, side):
+            raise ValueError(f"video {video_id}: frames are {side} pixels a side after resize_crop, got {clip}")
+        batch.append((video_id, clip))
+        if len(batch) == batch_size:
+            yield from _embed_batch(backbone, batch, preprocessing, device)
+            batch = []
+    if batch:
+        yield from _embed_batch(backbone, batch, preprocessing, device)
+
+
+# Returns a list: in a generator, inference mode would leak to whoever takes the rows.
+@torch.inference_mode()
+def _embed_batch(
+    backbone: Backbone, batch: Sequence[tuple[str, Clip]], preprocessing: Preprocessing, device: torch.device
+) -> list[Row]:
+    frames = torch.from_numpy(np.stack([clip.frames for _, clip in batch])).to(device)
+    tokens = backbone.tokens(preprocessing.normalise(frames, backbone.dtype))
+    pooled = {
+        name: vectors.to(torch.float16).cpu().numpy() for name, vectors in backbone.pool(tokens, POOLINGS).items()
+    }
+    return [
+        # Copied, so that a row that somebody keeps does not keep its whole batch.
+        Row(video_id, clip.segment, clip.num_padded, {name: vectors[i].copy() for name, vectors in pooled.items()})
+        for i, (video_id, clip) in enumerate(batch)
+    ]
+
+
+def create(
+    *,
+    seed: int,
+    hidden_size: int,
+    num_hidden_layers: int,
+    num_attention_heads: int,
+    crop_size: int,
+    num_frames: int,
+    num_pooler_layers: int,
+    num_labels: int,
+) -> VJEPA2ForVideoClassification:
+    """A V-JEPA 2 with random float32 weights, the same for the same seed, and the smallest predictor there can be.
+
+    Leaves torch's own random state as it was. Patches are 16 pixels a side and tubelets 2 frames, as published.
+    """
+    architecture = VJEPA2Config(
+        hidden_size=hidden_size,
+        num_hidden_layers=num_hidden_layers,
+        num_attention_heads=num_attention_heads,
+        crop_size=crop_size,
+        frames_per_clip=num_frames,
+        num_pooler_layers=num_pooler_layers,
+        num_labels=num_labels,
+        pred_hidden_size=8,
+        pred_num_hidden_layers=1,
+        pred_num_attention_heads=1,
+        pred_num_mask_tokens=1,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return VJEPA2ForVideoClassification(architecture)
+
+
+def save(
+    model: VJEPA2ForVideoClassification, folder: Path, *, name: str, preprocessing: Preprocessing, dtype: torch.dtype
+) -> None:
+    """Write the folder that `Backbone.load` and `Preprocessing.from_checkpoint` read: same model, same bytes.
+
+    `name` becomes the backbone's id. The weights are stored as `dtype`; `config.json` is written last.
+    """
+    if preprocessing.crop_size != model.config.crop_size:
+        raise ValueError(f"the model wants {model.config.crop_size} pixels, got {preprocessing.crop_size}")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").unlink(missing_ok=True)
+    weights = {key: value.detach().to("cpu", dtype).contiguous() for key, value in model.state_dict().items()}
+    save_file(weights, folder / _WEIGHTS, metadata={"format": "pt"})
+    preprocessing.to_checkpoint(folder)
+    content = model.config.to_diff_dict() | {
+        "_name_or_path": name,
+        "architectures": [type(model).__name__],
+        "dtype": str(dtype).removeprefix("torch."),
+    }
+    (folder / "config.json").write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    verbosity, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        if bars:
+            transformers_logging.enable_progress_bar()
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    path = folder / "config.json"
+    if not folder.is_dir():
+        raise BackboneError(f"there is no backbone folder {folder}")
+    if not path.is_file():
+        raise BackboneError(f"{folder} is no backbone: it has no config.json")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise BackboneError(f"{path} is not JSON: {error}") from error
+    model_type = content.get("model_type") if isinstance(content, dict) else None
+    if model_type != "vjepa2":
+        raise BackboneError(f"{path} describes a model of type {model_type!r}, and this needs 'vjepa2'")
+    return content
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    """The files that `from_pretrained` reads: one, or the parts that an index names."""
+    files = [folder / _WEIGHTS]
+    if not files[0].is_file() and (folder / _WEIGHTS_INDEX).is_file():
+        index = json.loads((folder / _WEIGHTS_INDEX).read_text(encoding="utf-8"))
+        files = [folder / name for name in sorted(set(index["weight_map"].values()))]
+    missing = [file.name for file in files if not file.is_file()]
+    if missing:
+        raise BackboneError(f"{folder} lacks {', '.join(missing)}")
+    return files
+
+
+def _sha256(files: Sequence[Path]) -> str:
+    digest = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def _check_complete(folder: Path, loading: dict[str, Any]) -> None:
+    problems = {
+        "missing": sorted(loading["missing_keys"]),
+        "unexpected": sorted(loading["unexpected_keys"]),
+        "mismatched": [
+            f"{key} (found {tuple(found)}, wanted {tuple(wanted)})"
+            for key, found, wanted in sorted(loading["mismatched_keys"])
+        ],
+        "errors": sorted(loading["error_msgs"]),
+    }
+    lines = [f"  {kind}: {', '.join(names)}" for kind, names in problems.items() if names]
+    if lines:
+        raise BackboneError("\n".join([f"the weights in {folder} do not fit its config.json", *lines]))
+
+
+def _identity(folder: Path, content: dict[str, Any]) -> str:
+    """The name in config.json where it is one and no path, else the hub's cache folder's, else the folder's own."""
+    name = content.get("_name_or_path")
+    if isinstance(name, str) and re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", name):
+        return name
+    folder = folder.resolve()
+    if folder.parent.name == "snapshots" and folder.parent.parent.name.startswith("models--"):
+        return folder.parent.parent.name.removeprefix("models--").replace("--", "/", 1)
+    return folder.name

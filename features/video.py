@@ -1,0 +1,142 @@
+"""The nouns of video: `Segment`, `WindowPlan`, `Frame`, `Clip`. Knows times and pixels; knows no decoder and no file.
+
+Every interval in this project is half open, `[start_s, end_s)`, in seconds from the video's first shown frame.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Image = npt.NDArray[np.uint8]
+"""Pixels of one picture, shape (H, W, 3), RGB, upright, pixels square."""
+
+
+@dataclass(frozen=True, order=True)
+class Segment:
+    """A stretch of time `[start_s, end_s)`; never empty, never reversed."""
+
+    start_s: float
+    end_s: float
+
+    def __post_init__(self) -> None:
+        if not self.start_s < self.end_s:
+            raise ValueError(f"a segment ends after it starts, got [{self.start_s}, {self.end_s})")
+
+    @property
+    def duration_s(self) -> float:
+        return self.end_s - self.start_s
+
+    def overlap_s(self, other: Segment) -> float:
+        """Seconds that both share; 0.0 where they only touch or lie apart."""
+        return max(0.0, min(self.end_s, other.end_s) - max(self.start_s, other.start_s))
+
+
+@dataclass(frozen=True)
+class WindowPlan:
+    """Which windows a video is cut into: `num_frames` frames at `sample_fps`, one window every `stride_s`.
+
+    Frames lie on one time grid, t = k / sample_fps, which all windows of a video share; a stride is therefore a
+    whole number of grid steps.
+    """
+
+    num_frames: int
+    sample_fps: float
+    stride_s: float
+
+    def __post_init__(self) -> None:
+        if self.num_frames < 1 or self.sample_fps <= 0 or self.stride_s <= 0:
+            raise ValueError(f"a window plan needs positive values, got {self}")
+        steps = self.stride_s * self.sample_fps
+        if abs(steps - round(steps)) > 1e-6 or round(steps) < 1:
+            raise ValueError(
+                f"stride_s must be a multiple of 1 / sample_fps = {1 / self.sample_fps:g} s, got {self.stride_s:g}"
+            )
+
+    @property
+    def window_s(self) -> float:
+        return self.num_frames / self.sample_fps
+
+    @property
+    def stride_frames(self) -> int:
+        return round(self.stride_s * self.sample_fps)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The picture that is shown at `time_s`, a point of the time grid.
+
+    `pts_s` is when the source frame came up, `shown_until_s` when the next one replaces it (for the last frame, when
+    its own duration ends): the video's true length is its last frame's `shown_until_s`.
+    """
+
+    time_s: float
+    pts_s: float
+    shown_until_s: float
+    image: Image
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One window's frames: `frames` (T, H, W, 3) uint8, their presentation times `pts_s` (T,).
+
+    `segment` is the part of the window that the video really has; the last `num_padded` frames repeat the last one.
+    """
+
+    segment: Segment
+    frames: npt.NDArray[np.uint8]
+    pts_s: npt.NDArray[np.float64]
+    num_padded: int
+
+    def __post_init__(self) -> None:
+        if self.frames.ndim != 4 or self.frames.shape[-1] != 3 or self.frames.dtype != np.uint8:
+            raise ValueError(f"frames are (T, H, W, 3) uint8, got {self.frames.shape} {self.frames.dtype}")
+        if self.pts_s.shape != (len(self.frames),) or not 0 <= self.num_padded < len(self.frames):
+            raise ValueError(
+                f"{len(self.frames)} frames with {self.pts_s.shape} times and {self.num_padded} padded do not fit"
+            )
+
+    def __repr__(self) -> str:
+        span = f"[{self.segment.start_s:g}, {self.segment.end_s:g})"
+        return f"Clip({span}, {self.frames.shape}, padded {self.num_padded})"
+
+
+def cut_clips(frames: Iterable[Frame], plan: WindowPlan) -> Iterator[Clip]:
+    """Cut one pass over a video's grid frames into its windows, in order, holding one window in memory.
+
+    The last partial window is kept, and so is a video shorter than a window: both are padded by repeating the last
+    frame. No window begins where the one before already reached the end. No frames, no clips.
+    """
+    held: deque[Frame] = deque()
+    skip = 0  # grid frames to pass over, where the stride is longer than the window
+    fresh = False  # whether a frame has come since the last clip
+    for frame in frames:
+        # Only now is it known that the video lasts to the full window's end.
+        if len(held) == plan.num_frames:
+            yield _clip(list(held), plan, end_s=held[-1].time_s + 1 / plan.sample_fps)
+            fresh = False
+            skip = max(0, plan.stride_frames - plan.num_frames)
+            for _ in range(min(plan.stride_frames, plan.num_frames)):
+                held.popleft()
+        if skip:
+            skip -= 1
+            continue
+        held.append(frame)
+        fresh = True
+    if fresh:
+        yield _clip(list(held), plan, end_s=min(held[-1].shown_until_s, held[-1].time_s + 1 / plan.sample_fps))
+
+
+def _clip(held: list[Frame], plan: WindowPlan, end_s: float) -> Clip:
+    num_padded = plan.num_frames - len(held)
+    shown = held + [held[-1]] * num_padded
+    return Clip(
+        segment=Segment(held[0].time_s, max(end_s, held[-1].time_s + 1e-3)),
+        frames=np.stack([frame.image for frame in shown]),
+        pts_s=np.array([frame.pts_s for frame in shown]),
+        num_padded=num_padded,
+    )

@@ -1,0 +1,1 @@
+"""From embeddings to probabilities, thresholds and events. Knows labels by id; knows no data set."""

@@ -1,0 +1,216 @@
+"""From probabilities to events: `EventRule`, `Event`, `find_events`. Knows windows and labels; knows no clock, no name.
+
+Windows overlap, and events must not count a second twice. So each window speaks for one cell: the stride around its
+centre, where it saw as much of what came before as of what came after. Cells tile the observed time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise, zip_longest
+
+import numpy as np
+import numpy.typing as npt
+
+from features.video import Segment
+
+_TOLERANCE_S = 1e-6
+"""Times that differ by less are the same time: they are sums of strides in binary floating point."""
+
+
+@dataclass(frozen=True)
+class EventRule:
+    """When a label's probabilities make an event.
+
+    It starts where the probability reaches `onset`, and extends both ways for as long as it stays at `offset` or above.
+    Gaps shorter than `merge_gap_s` are bridged first, then what is shorter than `min_duration_s` is dropped; 0.0
+    switches either off.
+    """
+
+    onset: float
+    offset: float
+    min_duration_s: float
+    merge_gap_s: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.offset <= self.onset <= 1:
+            raise ValueError(f"thresholds need 0 < offset <= onset <= 1, got offset {self.offset}, onset {self.onset}")
+        if not (self.min_duration_s >= 0 and self.merge_gap_s >= 0):
+            raise ValueError(f"durations need 0 or more seconds, got {self}")
+
+
+@dataclass(frozen=True)
+class Event:
+    """One label over one stretch of a recording.
+
+    `peak_probability` is the highest of its windows, `mean_probability` their mean weighted by time, bridged gaps
+    included.
+    """
+
+    id: str
+    label: str
+    segment: Segment
+    peak_probability: float
+    mean_probability: float
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.mean_probability <= self.peak_probability <= 1:
+            raise ValueError(f"{self.id}: mean {self.mean_probability} and peak {self.peak_probability} do not fit")
+
+
+@dataclass(frozen=True)
+class EventsFound:
+    """The events of one recording, ordered by (start, label), and what was left out.
+
+    `suppressed` has a count for each label: detections dropped as shorter than its `min_duration_s`.
+    """
+
+    events: tuple[Event, ...]
+    suppressed: Mapping[str, int]
+
+    @property
+    def num_suppressed(self) -> int:
+        return sum(self.suppressed.values())
+
+
+@dataclass(frozen=True)
+class _Detection:
+    label: str
+    segment: Segment
+    peak_probability: float
+    mean_probability: float
+
+
+def observed(windows: Sequence[Segment]) -> list[Segment]:
+    """The stretches that windows cover, in order: windows that overlap or touch become one.
+
+    >>> observed([Segment(0, 4), Segment(2, 6), Segment(9, 13)])
+    [Segment(start_s=0, end_s=6), Segment(start_s=9, end_s=13)]
+
+    No windows, no stretches.
+    """
+    stretches: list[Segment] = []
+    for window in sorted(windows):
+        if stretches and window.start_s <= stretches[-1].end_s + _TOLERANCE_S:
+            stretches[-1] = Segment(stretches[-1].start_s, max(stretches[-1].end_s, window.end_s))
+        else:
+            stretches.append(window)
+    return stretches
+
+
+def find_events(
+    recording_id: str,
+    windows: Sequence[Segment],
+    probabilities: npt.NDArray[np.floating],
+    labels: Sequence[str],
+    rules: Mapping[str, EventRule],
+    *,
+    stride_s: float,
+) -> EventsFound:
+    """Turn the windows' `probabilities` (n_windows, n_labels) into events, each label by its own rule.
+
+    Windows may come in any order, none inside another; `stride_s` is what their plan says. The first cell of an
+    observed stretch reaches back to its first window's start, the last one on to its last window's end. An event never
+    crosses a stretch that no window covers. Event ids are "<recording_id>-001" and so on, in order of (start, label).
+
+    No windows, no events. One window is one cell: an event, if there is one, has the window's length. A label without a
+    rule raises, as do probabilities that are not numbers from 0 to 1.
+    """
+    if probabilities.shape != (len(windows), len(labels)):
+        raise ValueError(
+            f"{recording_id}: {len(windows)} windows and {len(labels)} labels do not fit {probabilities.shape}"
+        )
+    if not np.all((probabilities >= 0) & (probabilities <= 1)):
+        raise ValueError(f"{recording_id}: probabilities must be numbers from 0 to 1")
+    if missing := sorted(set(labels) - set(rules)):
+        raise ValueError(f"{recording_id}: no event rule for {', '.join(missing)}")
+
+    order = sorted(range(len(windows)), key=lambda i: windows[i])
+    cells = _cells([windows[i] for i in order], stride_s)
+    columns = probabilities[order].astype(np.float64)
+    kept: list[_Detection] = []
+    suppressed = dict.fromkeys(labels, 0)
+    for column, label in enumerate(labels):
+        for detection in _detections(label, cells, columns[:, column], rules[label]):
+            if detection.segment.duration_s >= rules[label].min_duration_s - _TOLERANCE_S:
+                kept.append(detection)
+            else:
+                suppressed[label] += 1
+    kept.sort(key=lambda detection: (detection.segment.start_s, detection.label))
+    events = tuple(
+        Event(
+            f"{recording_id}-{number:03d}", found.label, found.segment, found.peak_probability, found.mean_probability
+        )
+        for number, found in enumerate(kept, start=1)
+    )
+    return EventsFound(events, suppressed)
+
+
+def _cells(windows: Sequence[Segment], stride_s: float) -> list[Segment]:
+    """One cell for each of the sorted windows; cells of one observed stretch touch exactly.
+
+    Two cells meet half a stride after the earlier window's centre, but never outside of what both windows cover: so a
+    last, shorter window keeps the end to itself, and a missing window's time goes to its neighbours.
+    """
+    cells = []
+    start_s: float | None = None
+    for window, following in zip_longest(windows, windows[1:]):
+        if start_s is None:
+            start_s = window.start_s
+        if following is not None and (following.start_s <= window.start_s or following.end_s <= window.end_s):
+            raise ValueError(f"a window must not lie inside another, got {window} and {following}")
+        if following is None or following.start_s > window.end_s + _TOLERANCE_S:
+            cells.append(Segment(start_s, window.end_s))
+            start_s = None
+        else:
+            centre_s = (window.start_s + window.end_s) / 2
+            meet_s = max(min(centre_s + stride_s / 2, window.end_s), following.start_s)
+            cells.append(Segment(start_s, meet_s))
+            start_s = meet_s
+    return cells
+
+
+def _detections(
+    label: str, cells: Sequence[Segment], probabilities: npt.NDArray[np.float64], rule: EventRule
+) -> list[_Detection]:
+    """What the rule finds before short ones are dropped, in order."""
+    runs: list[tuple[int, int]] = []  # cells [first, end)
+    for first, end in _runs_at_or_above(cells, probabilities, rule.offset):
+        if probabilities[first:end].max() < rule.onset:
+            continue
+        if runs and _is_bridged(cells, runs[-1][1], first, rule.merge_gap_s):
+            runs[-1] = (runs[-1][0], end)
+        else:
+            runs.append((first, end))
+    detections = []
+    for first, end in runs:
+        durations_s = [cell.duration_s for cell in cells[first:end]]
+        peak = float(probabilities[first:end].max())
+        mean = float(np.average(probabilities[first:end], weights=durations_s))
+        segment = Segment(cells[first].start_s, cells[end - 1].end_s)
+        detections.append(_Detection(label, segment, peak, min(mean, peak)))
+    return detections
+
+
+def _runs_at_or_above(
+    cells: Sequence[Segment], probabilities: npt.NDArray[np.float64], offset: float
+) -> list[tuple[int, int]]:
+    """Longest runs of touching cells whose probability is at least `offset`, as cell numbers [first, end)."""
+    runs: list[tuple[int, int]] = []
+    for i, probability in enumerate(probabilities):
+        if probability < offset:
+            continue
+        if runs and runs[-1][1] == i and cells[i - 1].end_s == cells[i].start_s:
+            runs[-1] = (runs[-1][0], i + 1)
+        else:
+            runs.append((i, i + 1))
+    return runs
+
+
+def _is_bridged(cells: Sequence[Segment], gap_first: int, gap_end: int, merge_gap_s: float) -> bool:
+    """Whether the cells [gap_first, gap_end) between two runs are all observed and last less than `merge_gap_s`."""
+    around = cells[gap_first - 1 : gap_end + 1]
+    if any(before.end_s != after.start_s for before, after in pairwise(around)):
+        return False
+    return cells[gap_end].start_s - cells[gap_first - 1].end_s < merge_gap_s - _TOLERANCE_S

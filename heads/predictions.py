@@ -1,0 +1,101 @@
+"""`Predictions`: what a model said of every window, beside what was true. Knows keys and arrays; knows no model."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """Probabilities and targets of n windows of n_videos videos, for L labels.
+
+    Rows are keyed by `video_ids` (n,) and `start_s` (n,), unique and sorted; `end_s` (n,) closes each window. Then
+    `probabilities` (n, L) in [0, 1] and `targets` (n, L). `videos` (n_videos,), unique and sorted, names exactly the
+    videos that have windows, and keys `video_targets` (n_videos, L): a label can count for a video and for none of its
+    windows, never the other way round.
+    """
+
+    labels: tuple[str, ...]
+    video_ids: npt.NDArray[np.str_]
+    start_s: npt.NDArray[np.float64]
+    end_s: npt.NDArray[np.float64]
+    probabilities: npt.NDArray[np.float32]
+    targets: npt.NDArray[np.bool_]
+    videos: npt.NDArray[np.str_]
+    video_targets: npt.NDArray[np.bool_]
+
+    def __post_init__(self) -> None:
+        n, n_videos, n_labels = len(self.video_ids), len(self.videos), len(self.labels)
+        wanted: dict[str, tuple[str, tuple[int, ...]]] = {
+            "video_ids": ("U", (n,)),
+            "start_s": ("f", (n,)),
+            "end_s": ("f", (n,)),
+            "probabilities": ("f", (n, n_labels)),
+            "targets": ("b", (n, n_labels)),
+            "videos": ("U", (n_videos,)),
+            "video_targets": ("b", (n_videos, n_labels)),
+        }
+        for name, (kind, shape) in wanted.items():
+            array = getattr(self, name)
+            if array.shape != shape or array.dtype.kind != kind:
+                raise ValueError(f"{name} must be {shape} of kind {kind!r}, got {array.shape} {array.dtype}")
+        if n == 0 or n_labels == 0 or len(set(self.labels)) != n_labels:
+            raise ValueError(f"predictions need windows and unique labels, got {n} windows and {self.labels}")
+        if not (np.isfinite(self.start_s).all() and (self.start_s < self.end_s).all()):
+            raise ValueError("every window must end after it starts")
+        same_video = self.video_ids[1:] == self.video_ids[:-1]
+        ascending = (self.video_ids[1:] > self.video_ids[:-1]) | (same_video & (self.start_s[1:] > self.start_s[:-1]))
+        if not ascending.all():
+            row = int(np.argmin(ascending)) + 1
+            raise ValueError(
+                f"keys must be unique and sorted by (video_id, start_s); row {row} is {self._key(row)} "
+                f"after {self._key(row - 1)}"
+            )
+        if not np.array_equal(self.videos, np.unique(self.video_ids)):
+            odd = sorted(set(self.videos.tolist()) ^ set(self.video_ids.tolist()))
+            raise ValueError(f"videos must name, sorted, exactly the videos that have windows; not in both: {odd}")
+        if not ((self.probabilities >= 0) & (self.probabilities <= 1)).all():  # nan fails both
+            row = int(np.argmin(((self.probabilities >= 0) & (self.probabilities <= 1)).all(axis=1)))
+            raise ValueError(f"probabilities must lie in [0, 1]; row {row}, {self._key(row)}, does not")
+        if (self._maximum_by_video(self.targets) & ~self.video_targets).any():
+            raise ValueError("a window carries a label that its video does not")
+
+    def __repr__(self) -> str:
+        return f"Predictions({len(self.video_ids)} windows, {len(self.videos)} videos, {len(self.labels)} labels)"
+
+    def _key(self, row: int) -> tuple[str, float]:
+        return str(self.video_ids[row]), float(self.start_s[row])
+
+    def _maximum_by_video(self, rows: npt.NDArray) -> npt.NDArray:
+        return np.maximum.reduceat(rows, np.unique(self.video_ids, return_index=True)[1], axis=0)
+
+    def by_video(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+        """Probabilities and targets (n_videos, L), in the order of `videos`.
+
+        A video's probability for a label is the maximum over its windows.
+        """
+        return self._maximum_by_video(self.probabilities), self.video_targets
+
+    def save(self, path: Path) -> None:
+        """Write an .npz; the same predictions give the same bytes."""
+        # None of these arrays can hold objects, so none is pickled: __post_init__ checked their kinds.
+        arrays: dict[str, Any] = {
+            field.name: np.asarray(getattr(self, field.name)) for field in dataclasses.fields(self)
+        }
+        partial = path.with_name(path.name + ".partial")
+        with partial.open("wb") as file:
+            np.savez(file, **arrays)
+        partial.replace(path)
+
+    @classmethod
+    def load(cls, path: Path) -> Predictions:
+        """Read what `save` wrote, checked again."""
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {field.name: file[field.name] for field in dataclasses.fields(cls)}
+        return cls(**arrays | {"labels": tuple(arrays["labels"].tolist())})

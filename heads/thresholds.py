@@ -1,0 +1,160 @@
+"""Which probability counts as "recognised". Knows probabilities and targets; knows no model.
+
+Tuning on the rows that are reported afterwards makes any model look better than it is: sweep on val, report on test.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.floating]
+Bools = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """Scores when every label has the same `threshold`.
+
+    `micro_f1`, `precision` and `recall` are over all rows and labels; `precision` is None where nothing is recognised.
+    `macro_f1` is the mean over the labels that have positives.
+    """
+
+    threshold: float
+    micro_f1: float
+    macro_f1: float
+    precision: float | None
+    recall: float
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What a sweep found: the `curve` over all labels, the best global `threshold`, and one for each label.
+
+    `label_thresholds` (L,) stand in the order of `labels`; `fallback_labels` had fewer than `min_positives` positives
+    to choose by, and carry the global threshold.
+    """
+
+    labels: tuple[str, ...]
+    curve: tuple[CurvePoint, ...]
+    threshold: float
+    label_thresholds: tuple[float, ...]
+    fallback_labels: tuple[str, ...]
+    min_positives: int
+
+    def __post_init__(self) -> None:
+        if len(self.label_thresholds) != len(self.labels) or not set(self.fallback_labels) <= set(self.labels):
+            raise ValueError(f"{len(self.label_thresholds)} thresholds do not fit {len(self.labels)} labels")
+        if self.threshold not in self.grid:
+            raise ValueError(f"the threshold {self.threshold} was not swept")
+
+    @property
+    def grid(self) -> Floats:
+        return np.array([point.threshold for point in self.curve])
+
+    def save(self, path: Path) -> None:
+        """Write everything as JSON."""
+        path.write_text(json.dumps(dataclasses.asdict(self), indent=2) + "\n", encoding="utf-8")
+
+    @property
+    def best(self) -> CurvePoint:
+        """The point of the curve at `threshold`."""
+        return next(point for point in self.curve if point.threshold == self.threshold)
+
+    @classmethod
+    def load(cls, path: Path) -> Sweep:
+        """Read what `save` wrote."""
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return cls(
+            labels=tuple(found["labels"]),
+            curve=tuple(CurvePoint(**point) for point in found["curve"]),
+            threshold=found["threshold"],
+            label_thresholds=tuple(found["label_thresholds"]),
+            fallback_labels=tuple(found["fallback_labels"]),
+            min_positives=found["min_positives"],
+        )
+
+    def save_curve(self, path: Path) -> None:
+        """Write the curve as CSV, a row for each threshold, for plots."""
+        with path.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(field.name for field in dataclasses.fields(CurvePoint))
+            writer.writerows(dataclasses.astuple(point) for point in self.curve)
+
+
+def threshold_grid(*, low: float, high: float, step: float) -> Floats:
+    """Thresholds from `low` to `high`, both included, every `step`; 0.05, 0.95, 0.05 gives 19."""
+    count = round((high - low) / step) + 1 if step > 0 else 0
+    if not 0 < low <= high < 1 or abs(low + (count - 1) * step - high) > 1e-9:
+        raise ValueError(f"a grid goes from low to high within (0, 1) in whole steps, got {low}, {high}, {step}")
+    return np.round(low + step * np.arange(count), 9)
+
+
+def decide(probabilities: Floats, thresholds: float | Sequence[float] | Floats) -> Bools:
+    """Where a probability reaches its threshold, equality included.
+
+    `thresholds` are one number or (L,), and are rounded to the precision of `probabilities`: float32's 0.35 is below
+    float64's, and yet reaches 0.35.
+    """
+    return probabilities >= np.asarray(thresholds, dtype=probabilities.dtype)
+
+
+def sweep(probabilities: Floats, targets: Bools, *, labels: Sequence[str], grid: Floats, min_positives: int) -> Sweep:
+    """Try every threshold of the ascending `grid` on (n, L) rows: best micro-F1 of all labels, best F1 of each.
+
+    Ties go to the lower threshold, so to the one that recognises more. A label with fewer than `min_positives`
+    positives, or with none, takes the global threshold.
+
+    Warning: scores on these same rows are no evidence. Sweep on val, and report on rows that chose nothing.
+    """
+    if probabilities.shape != targets.shape or probabilities.shape[1:] != (len(labels),):
+        raise ValueError(f"{probabilities.shape} probabilities, {targets.shape} targets, {len(labels)} labels")
+    positives = targets.sum(axis=0)
+    if not positives.any():
+        raise ValueError(f"no threshold can be chosen: none of {len(targets)} rows has a positive label")
+    hits, recognised = _counts(probabilities, targets, grid)
+    label_f1 = 2 * hits / np.maximum(recognised + positives, 1)
+    micro_f1 = 2 * hits.sum(axis=1) / (recognised.sum(axis=1) + positives.sum())
+    curve = tuple(
+        CurvePoint(
+            threshold=float(grid[k]),
+            micro_f1=float(micro_f1[k]),
+            macro_f1=float(label_f1[k, positives > 0].mean()),
+            precision=float(hits[k].sum() / recognised[k].sum()) if recognised[k].any() else None,
+            recall=float(hits[k].sum() / positives.sum()),
+        )
+        for k in range(len(grid))
+    )
+    best = float(grid[np.argmax(micro_f1)])
+    own = positives >= max(min_positives, 1)
+    return Sweep(
+        labels=tuple(labels),
+        curve=curve,
+        threshold=best,
+        label_thresholds=tuple(np.where(own, grid[np.argmax(label_f1, axis=0)], best).tolist()),
+        fallback_labels=tuple(label for label, chosen in zip(labels, own, strict=True) if not chosen),
+        min_positives=min_positives,
+    )
+
+
+def _counts(probabilities: Floats, targets: Bools, grid: Floats) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """At each threshold and label, (G, L): how many recognised rows are true, how many are recognised at all.
+
+    One look at each probability, however many thresholds: it lands in the bin of the highest one that it reaches.
+    """
+    edges = grid.astype(probabilities.dtype)
+    hits = np.zeros((len(grid), targets.shape[1]), dtype=np.int64)
+    recognised = np.zeros_like(hits)
+    for column in range(targets.shape[1]):
+        bins = np.searchsorted(edges, probabilities[:, column], side="right")
+        for counts, chosen in ((recognised, bins), (hits, bins[targets[:, column]])):
+            in_bin = np.bincount(chosen, minlength=len(grid) + 1)
+            counts[:, column] = in_bin[::-1].cumsum()[::-1][1:]
+    return hits, recognised

@@ -1,0 +1,110 @@
+"""Stage `predict`: both models' probabilities for every window of val and test, one file for each model and split."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from features import store
+from features.clips import Finished, Reading, Source, stream_clips
+from features.decode import UnreadableVideo
+from features.encoder import DTYPES, Backbone, BackboneError, best_device
+from features.preprocess import Preprocessing, PreprocessingError
+from features.video import Clip
+from heads import weights
+from heads.head import load_head
+from heads.model import load_action_model, predict_clips
+from heads.predictions import Predictions
+from pipeline import manifest, params
+from pipeline.stage import params_option, path_option, stage
+from pipeline.targets import SplitTargets, split_targets
+
+log = logging.getLogger(__name__)
+
+
+@stage(
+    params.ParamsError, manifest.ManifestError, store.StoreError, BackboneError, PreprocessingError,
+    weights.WeightsMismatch, UnreadableVideo,
+)  # fmt: skip
+@path_option("--dataset", "Folder of the videos.")
+@path_option("--embeddings", "Zarr group of embeddings.")
+@path_option("--manifest", "Folder of the manifest.", "manifest_dir")
+@path_option("--backbone", "Folder of the backbone.", "backbone_dir")
+@path_option("--head", "Folder of the stage-1 head.", "head_dir")
+@path_option("--finetune", "Folder of stage 2.", "finetune_dir")
+@path_option("--out", "Folder of predictions, to be written.")
+@params_option
+def main(
+    dataset: Path, embeddings: Path, manifest_dir: Path, backbone_dir: Path, head_dir: Path, finetune_dir: Path,
+    out: Path, params_file: Path,
+) -> None:  # fmt: skip
+    """Predict val and test: the head from stored embeddings, the finetuned model from raw video."""
+    chosen = params.load(params_file).active
+    videos = manifest.read(manifest_dir)
+    stored, made_by = store.read(embeddings)
+    head, description = load_head(head_dir, expect=made_by)
+    label_ids = tuple(label["id"] for label in description["labels"])
+    preprocessing = Preprocessing.from_checkpoint(backbone_dir)
+    backbone = Backbone.load(backbone_dir, dtype=DTYPES[chosen.extract.precision])
+    model, _ = load_action_model(
+        finetune_dir, backbone, preprocessing, expect=made_by | {"labels": description["labels"]}
+    )
+    reading = Reading(chosen.windows.plan, preprocessing, chosen.extract.decoder)
+    device = best_device()
+
+    out.mkdir(parents=True, exist_ok=True)
+    for split in ("val", "test"):
+        true = split_targets(stored, videos, split, label_ids, min_overlap_s=chosen.targets.min_overlap_s)
+        features = torch.from_numpy(true.embeddings.features(description["features"]))
+        with torch.inference_mode():
+            probabilities = head(features).sigmoid().numpy()
+        _predictions(true, label_ids, probabilities).save(out / f"head.{split}.npz")
+
+        sources = [Source(video_id, dataset / videos.by_id[video_id].path) for video_id in true.video_ids]
+        clips = _all_clips(sources, reading, num_workers=chosen.extract.num_workers, description=split)
+        found = {
+            (video_id, clip.segment.start_s): row
+            for video_id, clip, row in predict_clips(model, clips, batch_size=chosen.extract.batch_size, device=device)
+        }
+        rows = np.stack([found.pop(key) for key in true.embeddings.keys])
+        _predictions(true, label_ids, rows).save(out / f"finetune.{split}.npz")
+        log.info("%s: %d windows of %d videos", split, len(rows), len(true.video_ids))
+
+
+def _all_clips(
+    sources: list[Source], reading: Reading, *, num_workers: int, description: str
+) -> Iterator[tuple[str, Clip]]:
+    """Every clip of every source; a video that `extract` could read and this cannot is an error, not a gap."""
+    with tqdm(total=len(sources), desc=description, unit="video", file=sys.stderr) as bar:
+        for item in stream_clips(sources, reading, num_workers=num_workers):
+            if not isinstance(item, Finished):
+                yield item
+                continue
+            bar.update()
+            if item.failure is not None:
+                raise item.failure
+
+
+def _predictions(true: SplitTargets, labels: tuple[str, ...], probabilities: np.ndarray) -> Predictions:
+    rows = true.embeddings
+    return Predictions(
+        labels=labels,
+        video_ids=rows.video_ids,
+        start_s=rows.start_s,
+        end_s=rows.end_s,
+        probabilities=probabilities,
+        targets=true.windows,
+        videos=np.array(true.video_ids),
+        # Reversed intervals have no time, so a video may carry what no window does; and the other way round, never.
+        video_targets=true.videos,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""From numbers and events to what people read. Knows no torch."""

@@ -1,0 +1,155 @@
+"""Figures of the evaluation: threshold curves, AP bars, training curves. Knows rows of numbers, and no model.
+
+Every figure is built without pyplot and written without dates, so that the same numbers give the same bytes.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Mapping, Sequence
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+INK, MUTED, LINE = "#24211d", "#6c665e", "#ddd6cc"
+"""Colours of text, of what explains it, and of grid lines: a page may put its own in their place."""
+MODEL_COLOURS = ("#8c9bb0", "#0d7a73", "#b4632b", "#7a5ea8")
+"""One for each model, in the order in which they are given; they stand out on light and on dark ground."""
+
+Row = Mapping[str, float | None]
+
+
+def threshold_curves(sweeps: Mapping[str, Sequence[Row]], chosen: Mapping[str, float | None]) -> Figure:
+    """Micro-F1 (solid) and macro-F1 (dotted) over the threshold, a pair for each model, the chosen threshold marked.
+
+    Rows of a sweep have `threshold`, `micro_f1` and `macro_f1`. A model without rows is left out, a threshold that is
+    None is not marked.
+    """
+    figure, (axes,) = _figure(columns=1, height_in=3.7)
+    for (model, rows), colour in zip(sweeps.items(), cycle(MODEL_COLOURS), strict=False):
+        if not rows:
+            continue
+        thresholds, micro = _columns(rows, "threshold", "micro_f1")
+        axes.plot(thresholds, micro, color=colour, linewidth=2.2, label=f"{model}, micro-F1")
+        axes.plot(*_columns(rows, "threshold", "macro_f1"), color=colour, linewidth=1.4, linestyle=(0, (1, 1.6)))
+        if (threshold := chosen[model]) is not None:
+            _, x, y = min((abs(x - threshold), x, y) for x, y in zip(thresholds, micro, strict=True))
+            _mark(axes, x, y, colour, label=f"chosen: {threshold:.2f}")
+    axes.plot([], [], color=MUTED, linewidth=1.4, linestyle=(0, (1, 1.6)), label="macro-F1")
+    axes.set(xlim=(0, 1), xlabel="threshold", ylabel="F1 on validation windows")
+    axes.set_ylim(bottom=0)
+    _legend(axes, columns=1)
+    return figure
+
+
+def average_precision_bars(
+    names: Sequence[str],
+    num_positives: Sequence[int],
+    average_precision: Mapping[str, Sequence[float | None]],
+    *,
+    num_windows: int,
+) -> Figure:
+    """One bar for each label and model, from top to bottom in the given order, and a tick at what chance would reach.
+
+    `average_precision` has for each model one value a label; None and nan leave the bar out. Ranking the windows by
+    chance gives an average precision of positives / `num_windows`.
+    """
+    figure, (axes,) = _figure(columns=1, height_in=1.0 + 0.34 * max(1, len(names)))
+    height = 0.72 / max(1, len(average_precision))
+    handles: list[Any] = []
+    for k, ((model, values), colour) in enumerate(zip(average_precision.items(), cycle(MODEL_COLOURS), strict=False)):
+        middles = [i - 0.36 + height * (k + 0.5) for i in range(len(names))]
+        widths = [_or_nan(value) for value in values]
+        handles.append(axes.barh(middles, widths, height=height * 0.94, color=colour, label=model))
+    chance = [count / num_windows if num_windows else math.nan for count in num_positives]
+    bottoms, tops = [i - 0.4 for i in range(len(names))], [i + 0.4 for i in range(len(names))]
+    handles.append(axes.vlines(chance, bottoms, tops, color=INK, linewidth=1.4, label="by chance"))
+    ticks = [f"{name}  ({count})" for name, count in zip(names, num_positives, strict=True)]
+    axes.set_yticks(range(len(names)), ticks, parse_math=False)
+    axes.set(xlim=(0, 1), ylim=(max(1, len(names)) - 0.4, -0.6), xlabel="average precision on test windows")
+    axes.grid(visible=False, axis="y")
+    axes.tick_params(axis="y", labelcolor=INK)
+    style = {"frameon": False, "labelcolor": INK, "fontsize": 10}
+    figure.legend(handles=handles, loc="outside upper right", ncols=len(handles), **style)
+    return figure
+
+
+def training_curves(histories: Mapping[str, Sequence[Row]]) -> Figure:
+    """Losses (left) and validation mAP (right) over the steps, a row for each model, the best mAP marked.
+
+    Rows have `step`, `train_loss`, `val_loss` and `val_map`; a value that is missing, None or nan leaves a gap in its
+    line only.
+    """
+    figure, panels = _figure(columns=2, height_in=0.3 + 2.6 * max(1, len(histories)), rows=max(1, len(histories)))
+    for k, ((model, rows), colour) in enumerate(zip(histories.items(), cycle(MODEL_COLOURS), strict=False)):
+        losses, scores = panels[2 * k], panels[2 * k + 1]
+        losses.plot(*_known(rows, "step", "train_loss"), color=colour, linewidth=1.6, alpha=0.75, label="train")
+        losses.plot(*_known(rows, "step", "val_loss"), color=INK, linewidth=1.6, label="validation")
+        losses.set(ylabel="loss", xlabel="step")
+        losses.set_title(model, loc="left", color=INK, fontsize=11, fontweight="bold")
+        _legend(losses, columns=2)
+        steps, maps = _known(rows, "step", "val_map")
+        scores.plot(steps, maps, color=colour, linewidth=2.0)
+        if maps:
+            best = max(range(len(maps)), key=maps.__getitem__)
+            _mark(scores, steps[best], maps[best], colour, label=f"best: {maps[best]:.3f} at step {steps[best]:g}")
+            _legend(scores, columns=1, where="lower right")
+        scores.set(ylabel="validation mAP", xlabel="step")
+        for axes in (losses, scores):
+            axes.set_ylim(bottom=0)
+    return figure
+
+
+def as_svg(figure: Figure) -> str:
+    """The figure as one `<svg>` element, text kept as text, without prolog, date or the program's version."""
+    out = io.BytesIO()
+    with mpl.rc_context({"svg.hashsalt": "report", "svg.fonttype": "none"}):
+        figure.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    text = out.getvalue().decode("utf-8")
+    return text[text.index("<svg") :]
+
+
+def write_png(path: Path, figure: Figure) -> None:
+    """The figure as a picture on white ground, 1,440 pixels wide."""
+    figure.savefig(path, format="png", dpi=144, facecolor="white", metadata={"Software": None})
+
+
+def _figure(*, columns: int, height_in: float, rows: int = 1) -> tuple[Figure, list[Axes]]:
+    figure = Figure(figsize=(10, height_in), layout="constrained")
+    panels = [figure.add_subplot(rows, columns, i + 1) for i in range(rows * columns)]
+    for axes in panels:
+        axes.spines[["top", "right", "left"]].set_visible(False)
+        axes.spines["bottom"].set_color(LINE)
+        axes.grid(visible=True, color=LINE, linewidth=0.8)
+        axes.set_axisbelow(True)
+        axes.tick_params(colors=MUTED, length=0, labelsize=10)
+        axes.xaxis.label.set(color=MUTED, size=10)
+        axes.yaxis.label.set(color=MUTED, size=10)
+    return figure, panels
+
+
+def _mark(axes: Axes, x: float, y: float, colour: str, *, label: str) -> None:
+    axes.plot([x], [y], linestyle="none", marker="o", markersize=8, color=colour, markeredgecolor=INK, label=label)
+
+
+def _legend(axes: Axes, *, columns: int, where: str = "upper right") -> None:
+    axes.legend(frameon=False, labelcolor=INK, fontsize=10, ncols=columns, loc=where)
+
+
+def _or_nan(value: float | None) -> float:
+    return math.nan if value is None else value
+
+
+def _columns(rows: Sequence[Row], x: str, y: str) -> tuple[list[float], list[float]]:
+    return [_or_nan(row[x]) for row in rows], [_or_nan(row[y]) for row in rows]
+
+
+def _known(rows: Sequence[Row], x: str, y: str) -> tuple[list[float], list[float]]:
+    pairs = [(_or_nan(row[x]), _or_nan(row.get(y))) for row in rows]
+    pairs = [(step, value) for step, value in pairs if not math.isnan(value)]
+    return [step for step, _ in pairs], [value for _, value in pairs]

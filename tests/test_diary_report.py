@@ -1,0 +1,301 @@
+from __future__ import annotations
+
+import json
+from datetime import datetime, timedelta, timezone
+from html.parser import HTMLParser
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from features.video import Segment
+from heads.events import Event, EventRule, EventsFound
+from reports.diary import (
+    Provenance,
+    Recording,
+    format_duration,
+    format_time,
+    write_events_jsonl,
+    write_html,
+    write_markdown,
+)
+
+NAMES = {
+    "c015": "Holding a phone/camera",
+    "c052": "Working/Playing on a laptop",
+    "c059": "Sitting in a chair",
+    "c154": "Someone is standing up from somewhere",
+    "c999": "<script>alert(1)</script> | TV",
+}
+PROVENANCE = Provenance(
+    profile="demo",
+    label_set="diary",
+    model="finetune",
+    model_sha256="a" * 64,
+    thresholds_sha256="b" * 64,
+    rules={label: EventRule(0.5, 0.4, 2.0, 1.0) for label in NAMES},
+    test_micro_f1=0.56,
+)
+EIGHT = datetime(2026, 11, 23, 8, 0, 0, tzinfo=timezone(timedelta(hours=1)))
+JPEG = b"\xff\xd8\xff\xe0 no decoder looks at these bytes \xff\xd9"
+NOTHING = EventsFound((), {})
+
+
+def kitchen(recorded_at: datetime | None = EIGHT, file_name: str = "kitchen.mp4") -> Recording:
+    """Four minutes, of which [100, 120) was not observed."""
+    source = "unknown" if recorded_at is None else "container metadata"
+    return Recording("kitchen", file_name, 240.0, recorded_at, source, (Segment(0, 100), Segment(120, 240)))
+
+
+def events(*rows: tuple[str, float, float], recording_id: str = "kitchen") -> EventsFound:
+    found = [
+        Event(f"{recording_id}-{i:03d}", label, Segment(start_s, end_s), 0.9, 0.7)
+        for i, (label, start_s, end_s) in enumerate(rows, start=1)
+    ]
+    return EventsFound(tuple(found), {"c015": 3, "c059": 0})
+
+
+FOUND = events(("c059", 12, 90), ("c015", 20, 62), ("c154", 88.5, 93), ("c052", 130, 131.5))
+
+
+def markdown(tmp_path: Path, *parts: tuple[Recording, EventsFound]) -> str:
+    write_markdown(tmp_path / "diary.md", parts, NAMES, PROVENANCE, min_quiet_s=10.0)
+    return (tmp_path / "diary.md").read_text(encoding="utf-8")
+
+
+def html(tmp_path: Path, recording: Recording, found: EventsFound, thumbnails: dict[str, bytes] | None = None) -> str:
+    path = tmp_path / "diary.html"
+    write_html(path, recording, found, NAMES, PROVENANCE, thumbnails=thumbnails or {}, min_quiet_s=10.0)
+    return path.read_text(encoding="utf-8")
+
+
+class Page(HTMLParser):
+    """Collects what a browser would follow or fetch, ids, pictures and text; fails on tags that do not nest."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.links: list[str] = []
+        self.ids: list[str] = []
+        self.pictures: list[dict[str, str | None]] = []
+        self.tags: set[str] = set()
+        self.open: list[str] = []
+        self.text = ""
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        if tag not in ("meta", "img"):
+            self.open.append(tag)
+        found = dict(attrs)
+        self.links += [value for key in ("href", "src", "xlink:href") if (value := found.get(key))]
+        self.ids += [value for value in [found.get("id")] if value]
+        if tag == "img":
+            self.pictures.append(found)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in ("meta", "img"):
+            self.open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data + " "
+
+
+def test_a_line_of_jsonl_says_when_what_and_by_which_model(tmp_path: Path) -> None:
+    """Each line stands alone: seconds, clock times with offset and their source, probabilities, both hashes."""
+    write_events_jsonl(tmp_path / "events.jsonl", kitchen(), FOUND, NAMES, PROVENANCE)
+    rows = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
+    assert len(rows) == 4
+    assert rows[2] == {
+        "id": "kitchen-003",
+        "recording": "kitchen",
+        "label": "c154",
+        "name": "Someone is standing up from somewhere",
+        "start_s": 88.5,
+        "end_s": 93,
+        "start_clock": "2026-11-23T08:01:28.500+01:00",
+        "end_clock": "2026-11-23T08:01:33.000+01:00",
+        "clock_source": "container metadata",
+        "peak_probability": 0.9,
+        "mean_probability": 0.7,
+        "model_sha256": "a" * 64,
+        "thresholds_sha256": "b" * 64,
+    }
+
+
+def test_without_a_start_there_is_no_clock_time(tmp_path: Path) -> None:
+    """An unknown start leaves clock times null, and the source says "unknown"."""
+    write_events_jsonl(tmp_path / "events.jsonl", kitchen(None), FOUND, NAMES, PROVENANCE)
+    row = json.loads((tmp_path / "events.jsonl").read_text().splitlines()[0])
+    assert (row["start_clock"], row["end_clock"], row["clock_source"]) == (None, None, "unknown")
+
+
+def test_clock_times_survive_the_clock_being_set_back(tmp_path: Path) -> None:
+    """Across the end of summer time, real seconds count: 20 s after 02:59:50 it is 02:00:10, an hour less ahead."""
+    start = datetime(2026, 10, 25, 2, 59, 50, tzinfo=ZoneInfo("Europe/Berlin"), fold=0)
+    write_events_jsonl(tmp_path / "events.jsonl", kitchen(start), events(("c015", 0, 20)), NAMES, PROVENANCE)
+    row = json.loads((tmp_path / "events.jsonl").read_text())
+    assert row["start_clock"] == "2026-10-25T02:59:50.000+02:00"
+    assert row["end_clock"] == "2026-10-25T02:00:10.000+01:00"
+
+
+def test_the_day_has_a_heading_a_table_and_sentences_that_cite(tmp_path: Path) -> None:
+    """Every event is in the table once and cited once; what began during a longer event is told with it."""
+    text = markdown(tmp_path, (kitchen(), FOUND))
+    assert "\n## Monday, 23 November 2026\n" in text
+    assert "| 08:00:20–08:01:02 | 42 s | Holding a phone/camera | 90% | kitchen-002 |" in text
+    assert (
+        "- From 08:00:12 to 08:01:30 (1 min 18 s): sitting in a chair [kitchen-001]. "
+        "Meanwhile: holding a phone/camera, 08:00:20–08:01:02 [kitchen-002].\n"
+    ) in text
+    assert ": standing up from somewhere [kitchen-003]." in text
+    assert "(1.5 s): working/playing on a laptop [kitchen-004]." in text
+    for event in FOUND.events:
+        assert text.count(f"| {event.id} |") == 1
+        assert text.count(f"[{event.id}]") == 1
+    assert "3 detections dropped as too short: holding a phone/camera (3)." in text
+    assert "a" * 64 in text
+
+
+def test_not_observed_is_told_apart_from_nothing_recognised(tmp_path: Path) -> None:
+    """Time without video, also between the recordings of a day, is "not observed"; quiet video "nothing recognised"."""
+    noon = Recording("hall", "hall.mp4", 60.0, EIGHT + timedelta(hours=4), "file name", (Segment(0, 60),))
+    next_day = Recording("late", "late.mp4", 60.0, EIGHT + timedelta(days=1), "file name", (Segment(0, 60),))
+    text = markdown(tmp_path, (kitchen(), FOUND), (next_day, NOTHING), (noon, NOTHING))
+    assert "| 08:01:40–08:02:00 | 20 s | *not observed* | | |" in text
+    assert "- From 08:02:12 to 08:04:00 (1 min 49 s): nothing recognised." in text
+    assert "| 08:04:00–12:00:00 | 3 h 56 min | *not observed* | | |" in text
+    assert "- From 12:00:00 to 12:01:00 (1 min 00 s): nothing recognised." in text
+    assert text.count("*not observed*") == 2
+    assert (
+        text.index("## Monday, 23") < text.index("| 12:00:00–12:01:00 |") < text.index("## Tuesday, 24 November 2026")
+    )
+    assert "08:01:33–08:01:40" not in text  # 7 s of quiet are below the 10 s asked for
+
+
+def test_a_second_camera_sees_what_the_first_one_does_not(tmp_path: Path) -> None:
+    """Recordings of the same time are one day: what one of them saw is observed."""
+    other = Recording("hall", "hall.mp4", 240.0, EIGHT, "file name", (Segment(0, 240),))
+    text = markdown(tmp_path, (kitchen(), FOUND), (other, events(("c015", 96, 125), recording_id="hall")))
+    assert "*not observed* |" not in text
+    assert "[hall-001]" in text
+
+
+def test_a_day_not_known_counts_from_the_start_of_the_file(tmp_path: Path) -> None:
+    """Without a start there is no invented date or clock: minutes and seconds, named as such, behind all dated days."""
+    text = markdown(tmp_path, (kitchen(None), FOUND), (kitchen(), FOUND))
+    assert "Times are minutes and seconds from the start of `kitchen.mp4`." in text
+    assert "| 00:20–01:02 | 42 s | Holding a phone/camera |" in text
+    assert text.index("## Monday") < text.index("## A day not known")
+
+
+def test_an_event_after_midnight_belongs_to_the_next_day(tmp_path: Path) -> None:
+    """A recording across midnight has two day headings, each event under the day on which it starts."""
+    late = EIGHT.replace(hour=23, minute=59)
+    text = markdown(tmp_path, (kitchen(late), FOUND))
+    assert text.index("## Tuesday, 24 November 2026") < text.index("[kitchen-003]")
+    assert text.index("[kitchen-002]") < text.index("## Tuesday, 24 November 2026")
+    assert "on Tuesday, 24 November 2026" in " ".join(html(tmp_path, kitchen(late), FOUND).split())
+
+
+def test_a_file_that_could_not_be_read_is_named(tmp_path: Path) -> None:
+    """A broken file is a line with its reason in both formats, and never an observed nothing."""
+    broken = Recording("b", "broken.mp4", 0.0, None, "unknown", (), "no video stream in the file")
+    text = markdown(tmp_path, (broken, NOTHING))
+    assert "`broken.mp4`: start not known. **Could not be read**: no video stream in the file." in text
+    assert "nothing recognised." not in text
+    page = Page(html(tmp_path, broken, NOTHING))
+    assert "no video stream in the file" in page.text
+    assert "Nothing of this recording was observed" in page.text
+
+
+def test_names_cannot_break_a_table_or_a_page(tmp_path: Path) -> None:
+    """Label names, file names and reasons are text, whatever is in them."""
+    found = events(("c999", 5, 20))
+    recording = kitchen(file_name="<b>`x`|.mp4")
+    text = markdown(tmp_path, (recording, found))
+    assert r"| \<script>alert(1)\</script> \| TV |" in text
+    assert "`<b>'x'|.mp4`" in text
+    page = Page(html(tmp_path, recording, found))
+    assert "script" not in page.tags
+    assert "b" not in page.tags
+    assert "<script>alert(1)</script> | TV" in page.text
+
+
+def test_the_page_is_one_file_that_fetches_nothing(tmp_path: Path) -> None:
+    """All links stay in the page, all pictures are in it, there is no script, and a policy forbids the rest."""
+    text = html(tmp_path, kitchen(), FOUND, {"kitchen-001": JPEG})
+    page = Page(text)
+    assert page.links
+    assert all(link.startswith(("#", "data:image/jpeg;base64,")) for link in page.links)
+    assert {link[1:] for link in page.links if link.startswith("#")} <= set(page.ids)
+    assert len(page.ids) == len(set(page.ids))
+    assert not page.tags & {"script", "link", "iframe"}
+    assert "http" not in text.replace("http-equiv", "")
+    assert "default-src 'none'" in text
+
+
+def test_the_page_has_a_card_and_a_bar_for_each_event(tmp_path: Path) -> None:
+    """Bars link to cards; a card has its picture with an alternative text, or says that there is none."""
+    text = html(tmp_path, kitchen(), FOUND, {"kitchen-001": JPEG, "kitchen-002": JPEG})
+    page = Page(text)
+    for event in FOUND.events:
+        assert page.ids.count(event.id) == 1
+        assert page.links.count(f"#{event.id}") == 1
+    assert len(page.pictures) == 2
+    assert all("A frame of the video during" in (picture["alt"] or "") for picture in page.pictures)
+    assert page.text.count("no picture") == 2
+    # [20, 62) of 240 s.
+    assert 'x="8.333%" width="17.5%"' in text
+
+
+def test_the_page_sums_up_without_counting_a_second_twice(tmp_path: Path) -> None:
+    """Observed time leaves out the gap, time with an activity counts overlapping events once."""
+    page = " ".join(Page(html(tmp_path, kitchen(), FOUND)).text.split())
+    assert "Observed 3 min 40 s of 4 min 00 s recorded" in page
+    assert "With an activity 1 min 23 s 38% of what was observed" in page  # [12, 93) and [130, 131.5)
+    assert "Activities 4 of 5 that are known" in page
+    assert "Events 4 3 too short, left out" in page
+    assert "Clock times come from the file’s metadata." in page
+    assert "micro-F1 was 0.56" in page
+
+
+def test_the_same_events_give_the_same_bytes(tmp_path: Path) -> None:
+    """Writing twice gives identical files and leaves nothing else behind."""
+    first = html(tmp_path, kitchen(), FOUND), markdown(tmp_path, (kitchen(), FOUND))
+    assert first == (html(tmp_path, kitchen(), FOUND), markdown(tmp_path, (kitchen(), FOUND)))
+    write_events_jsonl(tmp_path / "events.jsonl", kitchen(), NOTHING, NAMES, PROVENANCE)
+    assert (tmp_path / "events.jsonl").read_bytes() == b""
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["diary.html", "diary.md", "events.jsonl"]
+
+
+def test_a_recording_checks_itself() -> None:
+    """A start without an offset, a source that does not fit and stretches that overlap cannot be written down."""
+    with pytest.raises(ValueError, match="offset from UTC"):
+        kitchen(EIGHT.replace(tzinfo=None))
+    with pytest.raises(ValueError, match="one of"):
+        Recording("a", "a.mp4", 1.0, EIGHT, "a guess", ())
+    with pytest.raises(ValueError, match="does not fit source"):
+        Recording("a", "a.mp4", 1.0, None, "file name", ())
+    with pytest.raises(ValueError, match="do not fit"):
+        Recording("a", "a.mp4", 1.0, None, "unknown", (Segment(0, 2), Segment(1, 3)))
+
+
+def test_times_and_durations_round_on_whole_milliseconds() -> None:
+    """Half a second goes up, minutes never show 60 seconds."""
+    assert [format_time(ms, None) for ms in (0, 499, 59_500, 3_599_500)] == ["00:00", "00:00", "01:00", "1:00:00"]
+    assert format_time(59_500, EIGHT) == "08:01:00"
+    assert [format_duration(ms) for ms in (0, 4_000, 4_460, 9_949, 9_950, 59_499, 59_500)] == [
+        "0 s",
+        "4 s",
+        "4.5 s",
+        "9.9 s",
+        "10 s",
+        "59 s",
+        "1 min 00 s",
+    ]
+    assert format_duration(2 * 3_600_000 + 299_000) == "2 h 05 min"

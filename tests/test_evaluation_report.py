@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
+
+from reports import plots
+from reports.evaluation import FailedVideo, ModelResult, SplitFacts, write_report
+
+LABELS = (("c015", "Holding a <phone>", 40), ("c059", "Sitting, $5 a $chair", 90), ("c032", "Reading a book", 0))
+SPLITS = [SplitFacts("train", 700, 2900, 18), SplitFacts("test", 302, 1204, 9)]
+
+
+def result(micro_f1: float, **changes: Any) -> ModelResult:
+    numbers: dict[str, Any] = {
+        "micro_f1": micro_f1,
+        "micro_f1_at_half": 0.4,
+        "micro_f1_prior": 0.312,
+        "macro_f1": math.nan,
+        "map": None,
+        "threshold": 0.35,
+        "n_windows": 1204,
+        "n_videos": 302,
+        "n_labels": 3,
+        "n_labels_without_positives": 1,
+    } | changes
+    labels = [
+        {
+            "label": label,
+            "name": name,
+            "n_positives": count,
+            "ap": micro_f1 - count / 1000 if count else math.nan,
+            "f1": 0.5 if count else None,
+            "precision": 0.4,
+            "recall": 0.6,
+            "threshold": 0.35,
+        }
+        for label, name, count in LABELS
+    ]
+    sweep = [
+        {"threshold": k / 20, "micro_f1": 0.5 - (k / 20 - 0.35) ** 2, "macro_f1": 0.3, "precision": 0.5, "recall": 0.5}
+        for k in range(1, 20)
+    ]
+    history = [
+        {
+            "step": 10.0 * k,
+            "train_loss": 1 / k,
+            "val_loss": 0.5 if k % 2 else None,
+            "val_map": 0.1 * k if k < 4 else None,
+        }
+        for k in range(1, 6)
+    ]
+    return ModelResult(numbers | {"video": numbers | {"micro_f1": micro_f1 + 0.1}}, labels, sweep, history)
+
+
+def report(tmp_path: Path, models: dict[str, ModelResult], failed: tuple[FailedVideo, ...] = ()) -> str:
+    write_report(
+        tmp_path / "report.html",
+        profile="demo",
+        label_set="diary",
+        models=models,
+        splits=SPLITS,
+        failed=failed,
+        provenance={"Backbone": "tiny & small", "Seed": "0"},
+    )
+    return (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+BOTH = {"head": result(0.498), "finetune": result(0.563)}
+
+
+def xs(line: Line2D) -> list[float]:
+    return np.asarray(line.get_xdata()).tolist()
+
+
+def plain(page: str) -> str:
+    """The page's text, without figures and style."""
+    page = re.sub(r"<(style|figure).*?</\1>", "", page, flags=re.DOTALL)
+    return " ".join(re.sub(r"<[^>]+>", " ", page).split())
+
+
+def test_the_page_says_how_much_better_than_not_looking(tmp_path: Path) -> None:
+    """The headline has the prior and each model; the table has windows and videos side by side, the best in bold."""
+    page = report(tmp_path, BOTH)
+    text = plain(page)
+    assert "without looking 0.312 head 0.498 finetune 0.563" in text
+    assert "At the threshold chosen on validation. 0.498 0.563 0.598 0.663" in text
+    assert re.findall(r'<td class="number best[^"]*">([^<]+)', page)[:2] == ["0.563", "0.663"]
+    assert "1,204 windows of 302 test videos" in text
+
+
+def test_what_is_not_known_is_a_dash(tmp_path: Path) -> None:
+    """None and nan are shown as "–", never as a number."""
+    page = report(tmp_path, {"head": result(0.498, threshold=None)})
+    assert "rare labels count as much as common ones. – –" in plain(page)
+    assert not re.search(r"\b(nan|None)\b", page)
+
+
+def test_labels_come_best_first_and_those_without_positives_apart(tmp_path: Path) -> None:
+    """The table is sorted by the last model's AP; a label that never occurs is named and has no score."""
+    text = plain(report(tmp_path, BOTH))
+    assert "Holding a &lt;phone&gt; c015 40 0.458 0.523 0.500 0.500 0.35 0.35 Sitting" in text
+    assert "hence without a score: Reading a book c032 ." in text
+
+
+def test_failed_videos_are_named_and_counted(tmp_path: Path) -> None:
+    """Each unreadable video stands there with its reason; without any, the page says so."""
+    text = plain(report(tmp_path, BOTH, (FailedVideo("X7QPL", "no moov atom"), FailedVideo("A1B2C", "empty"))))
+    assert "2 videos could not be read" in text
+    assert "X7QPL no moov atom" in text
+    assert "Every video could be read." in plain(report(tmp_path, BOTH))
+
+
+def test_the_page_fetches_nothing_and_names_stay_text(tmp_path: Path) -> None:
+    """Figures are in the page, in its own colours; no address is fetched, and a name is never markup or a formula."""
+    page = report(tmp_path, BOTH)
+    assert page.count("<svg") == 3
+    assert not re.search(r'(src|href)="(?!#)', page)
+    assert "<script" not in page
+    assert "<phone>" not in page
+    assert "Sitting, $5 a $chair  (90)" in page
+    assert not any(colour in page.split("</style>", 2)[2] for colour in (plots.INK, plots.LINE))
+    assert "tiny &amp; small" in page
+
+
+def test_the_same_numbers_give_the_same_bytes(tmp_path: Path) -> None:
+    """No date, no random id: a report can be compared byte by byte, and nothing else is left behind."""
+    assert report(tmp_path, BOTH) == report(tmp_path, BOTH)
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+
+
+def test_models_on_different_labels_are_not_compared(tmp_path: Path) -> None:
+    """A model whose labels differ raises, and says which."""
+    other = ModelResult(BOTH["head"].metrics, BOTH["head"].labels[:2], [], [])
+    with pytest.raises(ValueError, match="c032"):
+        report(tmp_path, {"head": other, "finetune": BOTH["finetune"]})
+
+
+def test_a_model_without_history_or_curve_still_has_a_page(tmp_path: Path) -> None:
+    """Empty rows leave their figure empty; a set without any positive has no bars."""
+    unlabelled = [dict(row, n_positives=0, ap=None) for row in BOTH["head"].labels]
+    page = report(tmp_path, {"head": ModelResult(BOTH["head"].metrics, unlabelled, [], [])})
+    assert page.count("<svg") == 2
+    assert "Holding a &lt;phone&gt;" in page
+
+
+def test_figures_show_the_rows_they_were_given(tmp_path: Path) -> None:
+    """The chosen threshold is marked on its curve, bars have the AP as width, gaps in the history are left out."""
+    (axes,) = plots.threshold_curves({"head": BOTH["head"].sweep}, {"head": 0.35}).axes
+    (mark,) = [line for line in axes.lines if line.get_marker() == "o"]
+    assert (xs(mark), np.asarray(mark.get_ydata()).tolist()) == ([0.35], [0.5])
+    (axes,) = plots.average_precision_bars(["a", "b"], [1, 5], {"head": [0.25, None]}, num_windows=10).axes
+    widths = [patch.get_width() for patch in axes.patches if isinstance(patch, Rectangle)]
+    assert widths == [0.25, pytest.approx(math.nan, nan_ok=True)]
+    losses, scores = plots.training_curves({"head": BOTH["head"].history}).axes
+    assert xs(losses.lines[1]) == [10, 30, 50]
+    assert xs(scores.lines[0]) == [10, 20, 30]
+    plots.write_png(tmp_path / "a.png", plots.training_curves({"head": BOTH["head"].history}))
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")

@@ -1,0 +1,148 @@
+import json
+import math
+
+import numpy as np
+import pytest
+
+from heads.metrics import (
+    average_precisions,
+    label_scores,
+    mean_average_precision,
+    micro_f1,
+    micro_f1_prior,
+    summary,
+)
+from heads.predictions import Predictions
+from heads.thresholds import decide, sweep, threshold_grid
+
+LABELS = ("c000", "c001", "c002")
+GRID = threshold_grid(low=0.05, high=0.95, step=0.05)
+
+
+def predict(*, seed: int, n_videos: int) -> Predictions:
+    """A made split: four windows a video, two labels with signal, c002 of no window but of the first video."""
+    rng = np.random.default_rng(seed)
+    targets = rng.random((4 * n_videos, 3)) < [0.4, 0.15, 0.0]
+    videos = np.array([f"V{k:03}" for k in range(n_videos)])
+    video_targets = targets.reshape(n_videos, 4, 3).any(axis=1)
+    video_targets[0, 2] = True
+    return Predictions(
+        labels=LABELS,
+        video_ids=np.repeat(videos, 4),
+        start_s=np.tile(np.arange(4) * 2.0, n_videos),
+        end_s=np.tile(np.arange(4) * 2.0 + 4, n_videos),
+        probabilities=(0.25 * targets + 0.5 * rng.random(targets.shape)).astype(np.float32),
+        targets=targets,
+        videos=videos,
+        video_targets=video_targets,
+    )
+
+
+def test_average_precision_by_hand():
+    """Positives at ranks 1 and 3 of 4 give (1/1 + 2/3) / 2; a label without positives is nan and in no mean."""
+    probabilities = np.array([[0.9, 0.2], [0.8, 0.9], [0.7, 0.1], [0.1, 0.3]])
+    targets = np.array([[True, False], [False, False], [True, False], [False, False]])
+    each = average_precisions(probabilities, targets)
+    assert each[0] == pytest.approx(5 / 6)
+    assert math.isnan(each[1])
+    assert mean_average_precision(probabilities, targets) == pytest.approx(5 / 6)
+    assert math.isnan(mean_average_precision(probabilities[:, 1:], targets[:, 1:]))
+
+
+def test_micro_f1_counts_only_what_is_recognised_or_true():
+    """Two hits, one false alarm, one miss give 2/3, for many labels and for one alone; true negatives do not count."""
+    probabilities = np.array([[0.9, 0.9], [0.9, 0.1], [0.1, 0.1], [0.1, 0.1]])
+    targets = np.array([[True, True], [False, True], [False, False], [False, False]])
+    assert micro_f1(probabilities, targets, thresholds=0.5) == pytest.approx(2 / 3)
+    assert micro_f1(probabilities[:, :1], targets[:, :1], thresholds=0.5) == pytest.approx(2 / 3)
+    assert micro_f1(probabilities, targets, thresholds=[0.5, 0.05]) == pytest.approx(6 / 9)
+    assert micro_f1(probabilities, targets, thresholds=0.95) == 0.0
+
+
+def test_the_label_table_says_what_it_cannot_say():
+    """Nothing recognised: precision nan, F1 0. No positives: everything nan. Counts and thresholds always."""
+    probabilities = np.array([[0.2, 0.9, 0.9], [0.3, 0.8, 0.1]])
+    targets = np.array([[True, False, True], [False, False, True]])
+    unseen, absent, half = label_scores(probabilities, targets, labels=LABELS, thresholds=[0.5, 0.5, 0.6])
+    assert (unseen.n_positives, unseen.f1, unseen.recall) == (1, 0.0, 0.0)
+    assert math.isnan(unseen.precision)
+    assert absent.n_positives == 0
+    assert all(math.isnan(value) for value in (absent.f1, absent.precision, absent.recall, absent.average_precision))
+    assert (half.precision, half.recall, half.threshold) == (1.0, 0.5, 0.6)
+    assert half.f1 == pytest.approx(2 / 3)
+
+
+def test_the_prior_is_the_best_constant_answer():
+    """The prior answers the most frequent labels, as many of them as are best on val, and nothing else."""
+    rng = np.random.default_rng(3)
+    val, test = rng.random((500, 3)) < [0.5, 0.3, 0.02], rng.random((400, 3)) < [0.5, 0.3, 0.02]
+
+    def constant(targets: np.ndarray, answers: list[bool]) -> float:
+        return micro_f1(np.tile(np.array(answers, dtype=float), (len(targets), 1)), targets, thresholds=0.5)
+
+    by_frequency = [[True, False, False], [True, True, False], [True, True, True]]
+    best_on_val = max(by_frequency, key=lambda answers: constant(val, answers))
+    found = micro_f1_prior(train_frequencies=np.array([0.51, 0.29, 0.02]), val_targets=val, test_targets=test)
+    assert found == constant(test, best_on_val)
+    assert found == constant(test, [True, True, False])
+
+
+def test_the_summary_holds_every_key_for_windows_and_videos():
+    """All keys, 6 digits, JSON without nan; thresholds come from val, counts and scores from test."""
+    val, test = predict(seed=1, n_videos=40), predict(seed=2, n_videos=30)
+    found = sweep(val.probabilities, val.targets, labels=LABELS, grid=GRID, min_positives=3)
+    frequencies, video_frequencies = np.array([0.4, 0.15, 0.0]), np.array([0.9, 0.5, 0.02])
+    metrics = summary(
+        val,
+        test,
+        sweep_on_val=found,
+        train_frequencies=frequencies,
+        train_video_frequencies=video_frequencies,
+    )
+    keys = "micro_f1 micro_f1_at_half micro_f1_prior macro_f1 map threshold n_windows n_videos n_labels"
+    wanted = {*keys.split(), "n_labels_without_positives"}
+    assert wanted <= metrics.keys()
+    assert metrics["video"].keys() == metrics.keys() - {"video"}
+    assert json.loads(json.dumps(metrics, allow_nan=False)) == metrics
+
+    assert metrics["threshold"] == found.threshold
+    assert metrics["micro_f1"] == round(micro_f1(test.probabilities, test.targets, thresholds=found.threshold), 6)
+    assert (metrics["n_windows"], metrics["n_videos"], metrics["n_labels"]) == (120, 30, 3)
+    assert metrics["n_labels_without_positives"] == 1
+    assert metrics["video"]["n_labels_without_positives"] == 0
+    assert metrics["micro_f1"] > metrics["micro_f1_prior"] > 0
+
+    video_threshold = metrics["video"]["threshold"]
+    scores = {float(t): micro_f1(*val.by_video(), thresholds=float(t)) for t in GRID}
+    assert scores[video_threshold] == max(scores.values())
+    assert metrics["video"]["micro_f1"] == round(micro_f1(*test.by_video(), thresholds=video_threshold), 6)
+    assert decide(test.probabilities, found.threshold).any()
+
+
+def test_a_summary_of_nothing_to_find_is_null():
+    """Where test has no positives, means over labels are None, not 0 and not nan."""
+    val, test = predict(seed=1, n_videos=10), predict(seed=2, n_videos=5)
+    empty = Predictions(
+        labels=LABELS,
+        video_ids=test.video_ids,
+        start_s=test.start_s,
+        end_s=test.end_s,
+        probabilities=test.probabilities,
+        targets=np.zeros_like(test.targets),
+        videos=test.videos,
+        video_targets=np.zeros_like(test.video_targets),
+    )
+    found = sweep(val.probabilities, val.targets, labels=LABELS, grid=GRID, min_positives=3)
+    each = np.array([0.4, 0.15, 0.0])
+    metrics = summary(val, empty, sweep_on_val=found, train_frequencies=each, train_video_frequencies=each)
+    assert metrics["map"] is None
+    assert metrics["macro_f1"] is None
+    assert metrics["n_labels_without_positives"] == 3
+
+
+def test_labels_in_another_order_are_refused():
+    """Columns are never compared by position alone."""
+    val = predict(seed=1, n_videos=10)
+    found = sweep(val.probabilities, val.targets, labels=LABELS[::-1], grid=GRID, min_positives=3)
+    with pytest.raises(ValueError, match="labels differ"):
+        summary(val, val, sweep_on_val=found, train_frequencies=np.ones(3), train_video_frequencies=np.ones(3))

@@ -1,0 +1,97 @@
+import numpy as np
+import pytest
+from sklearn.metrics import f1_score, precision_score, recall_score
+
+from heads.thresholds import Sweep, decide, sweep, threshold_grid
+
+GRID = threshold_grid(low=0.05, high=0.95, step=0.05)
+
+
+@pytest.fixture
+def world() -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """300 rows of 4 labels with some signal; probabilities often lie exactly on the grid; c003 has two positives."""
+    rng = np.random.default_rng(7)
+    targets = rng.random((300, 4)) < [0.4, 0.2, 0.1, 0.0]
+    targets[:2, 3] = True
+    probabilities = np.clip(0.35 * targets + rng.random(targets.shape) * 0.6, 0, 1)
+    probabilities[::3] = np.round(probabilities[::3] / 0.05) * 0.05
+    return probabilities.astype(np.float32), targets, ["c000", "c001", "c002", "c003"]
+
+
+def test_the_grid_is_exact():
+    """0.05 to 0.95 are 19 decimals without drift; steps that miss the end are refused."""
+    assert GRID.tolist() == [float(f"{k * 5 / 100:.2f}") for k in range(1, 20)]
+    with pytest.raises(ValueError, match="whole steps"):
+        threshold_grid(low=0.05, high=0.95, step=0.2)
+    with pytest.raises(ValueError, match="whole steps"):
+        threshold_grid(low=0.05, high=0.95, step=0.0)
+
+
+def test_reaching_a_threshold_is_enough():
+    """A float32 probability that was written as 0.35 reaches the threshold 0.35."""
+    probabilities = np.array([[0.35, 0.1]], dtype=np.float32)
+    assert float(probabilities[0, 0]) < 0.35
+    assert decide(probabilities, 0.35).tolist() == [[True, False]]
+    assert decide(probabilities, [0.4, 0.1]).tolist() == [[False, True]]
+
+
+def test_the_curve_says_what_scikit_learn_says(world):
+    """Every point's scores equal those computed one threshold at a time by another program."""
+    probabilities, targets, labels = world
+    for point in sweep(probabilities, targets, labels=labels, grid=GRID, min_positives=5).curve:
+        recognised = decide(probabilities, point.threshold)
+        assert point.micro_f1 == pytest.approx(f1_score(targets, recognised, average="micro", zero_division=0))
+        assert point.macro_f1 == pytest.approx(f1_score(targets, recognised, average="macro", zero_division=0))
+        assert point.recall == pytest.approx(recall_score(targets, recognised, average="micro"))
+        if recognised.any():
+            assert point.precision == pytest.approx(precision_score(targets, recognised, average="micro"))
+        else:
+            assert point.precision is None
+
+
+def test_the_best_thresholds_are_the_best_of_all_tried(world):
+    """No grid point beats the global one on all labels, nor a label's own on it; the rare label falls back."""
+    probabilities, targets, labels = world
+    found = sweep(probabilities, targets, labels=labels, grid=GRID, min_positives=5)
+    assert found.fallback_labels == ("c003",)
+    assert found.label_thresholds[3] == found.threshold
+
+    def f1(column, threshold):
+        return f1_score(targets[:, column], decide(probabilities[:, column], threshold), zero_division=0)
+
+    for column in range(3):
+        assert f1(column, found.label_thresholds[column]) == max(f1(column, threshold) for threshold in GRID)
+    assert found.best == max(found.curve, key=lambda point: point.micro_f1)
+    assert found.best.threshold == found.threshold
+
+
+def test_ties_go_to_the_lower_threshold():
+    """Where 0.2 to 0.8 all separate perfectly, 0.2 is taken."""
+    probabilities, targets = np.array([[0.1], [0.8]]), np.array([[False], [True]])
+    found = sweep(probabilities, targets, labels=["c000"], grid=np.array([0.1, 0.2, 0.5, 0.8]), min_positives=1)
+    assert found.threshold == 0.2
+    assert found.label_thresholds == (0.2,)
+
+
+def test_a_label_without_positives_never_chooses():
+    """Even with min_positives 0 it takes the global threshold, and counts in no macro mean."""
+    probabilities, targets = np.array([[0.1, 0.9], [0.8, 0.9]]), np.array([[False, False], [True, False]])
+    found = sweep(probabilities, targets, labels=["c000", "c001"], grid=np.array([0.2, 0.95]), min_positives=0)
+    assert found.fallback_labels == ("c001",)
+    assert found.curve[0].macro_f1 == 1.0
+    with pytest.raises(ValueError, match="none of 2 rows"):
+        sweep(probabilities, ~targets & targets, labels=["c000", "c001"], grid=GRID, min_positives=1)
+
+
+def test_a_sweep_comes_back_from_disk_and_draws(world, tmp_path):
+    """JSON gives the same sweep again; the CSV has a row for each threshold."""
+    probabilities, targets, labels = world
+    found = sweep(probabilities * 0.9, targets, labels=labels, grid=GRID, min_positives=5)
+    found.save(tmp_path / "thresholds.json")
+    assert Sweep.load(tmp_path / "thresholds.json") == found
+    np.testing.assert_array_equal(found.grid, GRID)
+    found.save_curve(tmp_path / "curve.csv")
+    rows = (tmp_path / "curve.csv").read_text().splitlines()
+    assert rows[0] == "threshold,micro_f1,macro_f1,precision,recall"
+    assert len(rows) == 20
+    assert rows[1].startswith("0.05,")

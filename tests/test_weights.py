@@ -1,0 +1,107 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from heads import weights
+from heads.weights import WeightsMismatch
+
+DESCRIPTION = {
+    "labels": ["c015", "c059"],
+    "backbone": {"id": "tiny", "sha256": "abc"},
+    "windows": {"num_frames": 16, "sample_fps": 8.0, "stride_s": 1.0},
+}
+
+
+@pytest.fixture
+def head() -> nn.Linear:
+    return nn.Linear(3, 2)
+
+
+@pytest.fixture
+def folder(head: nn.Linear, tmp_path: Path) -> Path:
+    weights.save(tmp_path / "head", head.state_dict(), DESCRIPTION)
+    return tmp_path / "head"
+
+
+def test_weights_come_back_as_they_were(head, folder):
+    """Tensors and description are what was saved, and fill a new module; tuples in what is expected match lists."""
+    tensors, description = weights.load(folder, expect={"labels": ("c015", "c059"), "windows": DESCRIPTION["windows"]})
+    assert description == DESCRIPTION
+    other = nn.Linear(3, 2)
+    weights.load_into(other, tensors)
+    assert torch.equal(other.weight, head.weight)
+    assert torch.equal(other.bias, head.bias)
+
+
+def test_the_same_weights_are_the_same_bytes(head, folder, tmp_path):
+    """Neither the order of names nor the time of writing enters the files or the hash; a value does."""
+    turned = dict(reversed(head.state_dict().items()))
+    weights.save(tmp_path / "again", turned, dict(reversed(DESCRIPTION.items())))
+    for name in ("model.safetensors", "config.json"):
+        assert (tmp_path / "again" / name).read_bytes() == (folder / name).read_bytes()
+    assert weights.sha256(tmp_path / "again") == weights.sha256(folder)
+    weights.save(tmp_path / "again", turned, DESCRIPTION | {"labels": ["c059", "c015"]})
+    assert weights.sha256(tmp_path / "again") != weights.sha256(folder)
+
+
+def test_what_does_not_belong_together_is_named(folder):
+    """Every difference is named by key, wanted and found; also one that only one side has."""
+    expect = {
+        "backbone": {"id": "tiny", "sha256": "def"},
+        "windows": {"num_frames": 16, "sample_fps": 8.0, "stride_s": 1.0, "crop": 96},
+        "features": "pooler",
+    }
+    with pytest.raises(WeightsMismatch) as failure:
+        weights.load(folder, expect=expect)
+    said = str(failure.value)
+    assert "backbone.sha256: wanted 'def', found 'abc'" in said
+    assert "windows.crop: wanted 96, found nothing" in said
+    assert "features: wanted 'pooler', found nothing" in said
+    assert "backbone.id" not in said
+    with pytest.raises(WeightsMismatch, match=r"windows\.stride_s: wanted nothing, found 1\.0"):
+        weights.load(folder, expect={"windows": {"num_frames": 16, "sample_fps": 8.0}})
+
+
+def test_tensors_that_do_not_fit_are_listed_and_not_copied(head):
+    """Missing, unexpected and mismatched are named in one message, and the module stays as it was."""
+    module = nn.Sequential(head, nn.Linear(2, 1))
+    before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    tensors = {
+        "0.weight": torch.zeros(2, 4),
+        "0.bias": torch.zeros(2),
+        "1.weight": torch.zeros(1, 2),
+        "2.bias": head.bias,
+    }
+    sentence = (
+        r"missing \['1.bias'\]; unexpected \['2.bias'\]; mismatched \['0.weight: wanted \(2, 3\), found \(2, 4\)'\]"
+    )
+    with pytest.raises(WeightsMismatch, match=sentence):
+        weights.load_into(module, tensors)
+    assert all(torch.equal(before[name], tensor) for name, tensor in module.state_dict().items())
+
+
+def test_what_was_not_written_completely_is_not_loaded(head, folder):
+    """Without config.json, which comes last, a folder is refused with one sentence, and so is no folder at all."""
+    (folder / "config.json").unlink()
+    for missing in (folder, folder.parent / "nowhere"):
+        for use in (lambda path: weights.load(path, expect={}), weights.sha256):
+            with pytest.raises(FileNotFoundError, match="no complete weights in"):
+                use(missing)
+
+
+def test_a_failed_save_leaves_no_complete_folder(head, folder):
+    """When the description cannot be written, the new tensors do not pass under the old description."""
+    with pytest.raises(ValueError, match="nan"):
+        weights.save(folder, head.state_dict(), {"best_map": float("nan")})
+    assert not (folder / "config.json").exists()
+
+
+def test_saving_keeps_what_else_is_in_the_folder(head, folder):
+    """A history beside the weights survives, and no partial file stays."""
+    (folder / "history.csv").write_text("step\n")
+    weights.save(folder, head.state_dict(), {"labels": []})
+    assert sorted(path.name for path in folder.iterdir()) == ["config.json", "history.csv", "model.safetensors"]
+    assert json.loads((folder / "config.json").read_text()) == {"labels": []}
