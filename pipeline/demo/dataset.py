@@ -21,7 +21,7 @@ from tqdm import tqdm
 from pipeline.demo.render import HEIGHT, WIDTH, Renderer
 from pipeline.demo.world import CLASSES, Person, Story, make_person, make_story
 
-FPS = 12
+FPS = 10
 NAMES = {
     "c006": "Closing a door", "c008": "Opening a door", "c015": "Holding a phone/camera",
     "c016": "Playing with a phone/camera", "c017": "Putting a phone/camera somewhere",

@@ -1,0 +1,189 @@
+"""The pipeline as people run it: `dvc repro` of a small demo in a clone of its own, and the command `diary`."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from features import store
+from pipeline import params
+from tests.videos import evenly, write_video
+
+REPOSITORY = Path(__file__).parents[1]
+SMALL = {
+    "num_train_videos": 22, "num_test_videos": 8, "num_train_subjects": 5, "num_test_subjects": 3, "mean_length_s": 6,
+    "recording_s": 12, "steps": 12, "evaluate_every_steps": 6, "shuffle_windows": 32, "evaluate_windows": 40,
+    "num_workers": 0,
+}  # fmt: skip
+
+
+def run(clone: Path, *command: str, fails: bool = False) -> str:
+    """A command in the clone, with what it printed; its exit status is as expected."""
+    environment = os.environ | {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "DVC_NO_ANALYTICS": "1",
+    }
+    done = subprocess.run(
+        command, cwd=clone, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
+    )
+    assert (done.returncode != 0) == fails, done.stdout
+    return done.stdout
+
+
+def edit(clone: Path, **values: object) -> None:
+    """Set keys of the demo's section, wherever they stand in it."""
+    file = clone / "params.yaml"
+    demo, charades = file.read_text(encoding="utf-8").split("\ncharades:\n")
+    for key, value in values.items():
+        demo, times = re.subn(rf"^( +{key}: )[^#\n]*", rf"\g<1>{value}  ", demo, flags=re.MULTILINE)
+        assert times, key
+    file.write_text(f"{demo}\ncharades:\n{charades}", encoding="utf-8")
+
+
+def stages_run(output: str) -> list[str]:
+    return re.findall(r"Running stage '(\w+)@", output)
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The repository's files as they are now, with a small demo of one label set, run through."""
+    folder = tmp_path_factory.mktemp("clone")
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=REPOSITORY, text=True, capture_output=True, check=True,
+    )  # fmt: skip
+    for name in listed.stdout.splitlines():
+        source = REPOSITORY / name
+        if source.is_file() and not name.startswith("results/") and name != "dvc.lock":
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(source, folder / name)
+    subprocess.run(["git", "init", "--quiet"], cwd=folder, check=True)
+    edit(folder, **SMALL)
+    text = (folder / "params.yaml").read_text(encoding="utf-8")
+    (folder / "params.yaml").write_text(text.replace("[diary, handpicked]", "[handpicked]"), encoding="utf-8")
+    output = run(folder, "dvc", "repro")
+    assert stages_run(output) == list(yaml.safe_load((folder / "dvc.yaml").read_text())["stages"])
+    return folder
+
+
+def test_a_second_run_has_nothing_to_do(clone: Path) -> None:
+    """Every stage names all that it reads and writes."""
+    assert "up to date" in run(clone, "dvc", "repro")
+
+
+def test_all_that_is_promised_is_there(clone: Path) -> None:
+    """Metrics with their keys, a page, and three files for each recording; the broken video is a row."""
+    results = clone / "results" / "demo" / "handpicked"
+    keys = {
+        "micro_f1", "micro_f1_at_half", "micro_f1_prior", "macro_f1", "map", "threshold",
+        "n_windows", "n_videos", "n_labels", "n_labels_without_positives",
+    }  # fmt: skip
+    for model in ("head", "finetune"):
+        metrics = json.loads((results / f"{model}.json").read_text())
+        assert keys <= metrics.keys()
+        assert keys <= metrics["video"].keys()
+        assert metrics["n_videos"] == 8
+        assert 0 <= metrics["micro_f1"] <= 1
+    assert "<html" in (results / "report.html").read_text()
+    for recording in ("morning", "evening"):
+        names = {file.name for file in (results / "diary" / recording).iterdir()}
+        assert names == {"events.jsonl", "diary.md", "diary.html"}
+    with (clone / "data" / "demo" / "failed.csv").open(newline="") as file:
+        failed = list(csv.DictReader(file))
+    assert len(failed) == 1
+    embeddings, made_by = store.read(clone / "data" / "demo" / "embeddings.zarr")
+    assert failed[0]["video_id"] not in set(embeddings.video_ids.tolist())
+    assert made_by["windows"]["num_frames"] == 8
+    assert "micro_f1" in run(clone, "dvc", "metrics", "show")
+
+
+def test_nothing_that_is_saved_needs_pickle(clone: Path) -> None:
+    """Weights are safetensors, predictions plain arrays: nobody's file can run code here."""
+    endings = {file.suffix for file in (clone / "data").rglob("*") if file.is_file()}
+    assert not endings & {".pt", ".pth", ".pkl", ".bin", ".ckpt"}
+    assert ".safetensors" in endings
+
+
+def test_the_command_writes_a_diary_of_any_video(clone: Path, tmp_path: Path) -> None:
+    """Portrait, MPEG-4 in a MOV at 30 frames a second: events, Markdown and a page, with the start that was given."""
+    video = tmp_path / "from my phone.mov"
+    write_video(video, evenly(75, 30), codec="mpeg4", rate=30, size=(180, 320))
+    out = tmp_path / "diaries"
+    command = [sys.executable, "-m", "pipeline.cli", "write", str(video), "-o", str(out), "--labels", "handpicked"]
+    run(clone, *command, "--recorded-at", "2026-05-01T12:00:00+02:00")
+    written = out / "from my phone"
+    assert {file.name for file in written.iterdir()} == {"events.jsonl", "diary.md", "diary.html"}
+    assert "Friday, 1 May 2026" in (written / "diary.md").read_text(encoding="utf-8")
+    for line in (written / "events.jsonl").read_text(encoding="utf-8").splitlines():
+        assert json.loads(line)["start_clock"].startswith("2026-05-01T12:00:0")
+
+
+def test_what_is_no_video_is_said_in_one_line(clone: Path, tmp_path: Path) -> None:
+    """A text file named .mp4 costs a sentence and exit status 1; the video beside it is written all the same."""
+    (tmp_path / "notes.mp4").write_text("bread, milk")
+    write_video(tmp_path / "good.mp4", evenly(24, 12), codec="libx264")
+    command = [sys.executable, "-m", "pipeline.cli", "write", "--labels", "handpicked", "-o", str(tmp_path / "out")]
+    output = run(clone, *command, str(tmp_path / "notes.mp4"), fails=True)
+    assert "Traceback" not in output
+    (line,) = [line for line in output.splitlines() if "Error" in line]
+    assert "notes.mp4" in line
+    run(clone, *command, str(tmp_path / "notes.mp4"), str(tmp_path / "good.mp4"), fails=True)
+    assert (tmp_path / "out" / "good" / "diary.html").is_file()
+
+
+def test_models_that_are_not_trained_are_asked_for(clone: Path, tmp_path: Path) -> None:
+    """Another label set or profile: a sentence that says what is missing and what makes it."""
+    command = [sys.executable, "-m", "pipeline.cli", "write", "x.mp4", "-o", str(tmp_path)]
+    assert "nothing is trained" in run(clone, *command, "--labels", "diary", fails=True)
+    assert "no section named 'holidays'" in run(clone, *command, "--profile", "holidays", fails=True)
+
+
+def test_charades_without_its_folder_says_which_and_where(clone: Path) -> None:
+    """One parameter switches to the real thing, and what is missing is named with its key."""
+    file = clone / "params.yaml"
+    kept = file.read_text(encoding="utf-8")
+    try:
+        text = kept.replace("profile: demo", "profile: charades").replace("~/Charades", "/nowhere/Charades")
+        file.write_text(text, encoding="utf-8")
+        output = run(clone, "dvc", "repro", fails=True)
+    finally:
+        file.write_text(kept, encoding="utf-8")
+    assert "/nowhere/Charades" in output
+    assert "charades.fetch.dataset_dir" in output
+    assert "Traceback" not in output
+    assert "up to date" in run(clone, "dvc", "repro")
+
+
+def test_a_folder_is_linked_and_not_copied(clone: Path, tmp_path: Path) -> None:
+    """The data set of a user's own folder costs no second copy, and comes in the same layout."""
+    chosen = params.load(clone / "params.yaml")
+    assert set(chosen.profiles) == {"demo", "charades"}
+    file = tmp_path / "params.yaml"
+    text = (clone / "params.yaml").read_text(encoding="utf-8").replace("profile: demo", "profile: charades")
+    text = text.replace("~/Charades", str(clone / "data/demo/dataset"))
+    file.write_text(text.replace("~/vjepa2-vitl-fpc16-256-ssv2", str(clone / "data/demo/backbone")), encoding="utf-8")
+    outs = [str(word) for out in ("dataset", "backbone", "recordings") for word in (f"--{out}", tmp_path / out)]
+    run(clone, sys.executable, "-m", "pipeline.fetch", *outs, "--params", str(file))
+    videos = sorted((clone / "data/demo/dataset/Charades_v1_480").iterdir())
+    assert videos
+    for video in videos:
+        assert (tmp_path / "dataset" / "Charades_v1_480" / video.name).samefile(video)
+    assert list((tmp_path / "recordings").iterdir()) == []
+
+
+# Last, since it changes the clone.
+def test_a_head_parameter_runs_train_and_what_follows_alone(clone: Path) -> None:
+    """Embeddings are made once: editing the head's learning rate extracts nothing again."""
+    edit(clone, learning_rate=0.002)
+    ran = stages_run(run(clone, "dvc", "repro"))
+    assert ran[0] == "train"
+    assert "extract" not in ran
