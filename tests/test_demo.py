@@ -49,7 +49,7 @@ def test_it_is_read_as_charades_with_its_quirks(dataset: Path) -> None:
     in_train_file = {key: facts["train"][key] + facts["val"][key] for key in facts["train"]}
     assert in_train_file["num_videos"] == 7
     assert in_train_file["num_videos_without_actions"] >= 1
-    assert in_train_file["num_intervals_reversed"] == 1
+    assert in_train_file["num_intervals_reversed_or_empty"] == 1
     assert in_train_file["num_intervals_clipped"] > 0
     assert facts["test"]["num_videos"] == 3
 
@@ -86,8 +86,8 @@ def test_recordings_know_when_they_began(tmp_path: Path) -> None:
 def test_what_the_story_says_is_in_the_picture() -> None:
     """Somebody who holds a phone, a lamp that is on: the map of kinds shows both when the story says so, else not."""
     rng = np.random.default_rng(3)
-    seen = {"held phone": 0, "lamp on": 0, "lamp off": 0}
-    for _ in range(6):
+    seen = {"held phone": 0, "lamp on": 0}
+    for _ in range(16):
         story = make_story(rng, make_person(rng), 6.0)
         renderer = Renderer(story, with_kinds=True)
         for time_s in (1.0, 3.0, 5.0):

@@ -245,7 +245,8 @@ def test_a_split_without_videos_is_not_written_and_a_missing_one_not_read(datase
 
 
 def run_prepare(dataset: Path, labels: Path, out: Path, params: Path) -> tuple[int, str]:
-    options = ["--dataset", dataset, "--labels", labels, "--out", out, "--params", params]
+    facts = out.with_name("facts.json")
+    options = ["--dataset", dataset, "--labels", labels, "--out", out, "--facts", facts, "--params", params]
     result = CliRunner().invoke(prepare.main, [str(option) for option in options])
     return result.exit_code, result.stderr
 
@@ -265,7 +266,7 @@ def test_the_stage_writes_manifest_and_facts(dataset: Path, labels_dir: Path, tm
     status, told = run_prepare(dataset, labels_dir, out, REPOSITORY / "params.yaml")
     assert status == 0, told
     assert "test: 1 videos of 1 subjects, 1 intervals" in told
-    facts = json.loads((out / "facts.json").read_text())
+    facts = json.loads((tmp_path / "facts.json").read_text())
     assert facts["splits"] == manifest.read(out).facts()
     with_label = facts["videos_with_label"]
     assert with_label["diary"]["c006"]["test"] == 1
