@@ -5,7 +5,7 @@ VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: repro test install clean
+.PHONY: repro test bench install clean
 
 repro: install
 	dvc repro
@@ -15,6 +15,11 @@ test: install
 	ruff format --check .
 	mypy
 	pytest
+
+# After `make repro`, and with nothing else running: the ratios in the README's table.
+bench: install
+	python -m bench
+	python -m bench --table
 
 install: $(VENV)/installed
 

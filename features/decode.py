@@ -1,7 +1,8 @@
 """Which picture a video file shows when. Knows files, PyAV and decord; knows nothing of windows, models or labels.
 
 Time counts from the first shown frame, by presentation timestamps. Frame counts, frame rates and durations that a
-container states are not trusted.
+container states are not trusted. A file is decoded by one thread: of damaged files FFmpeg's frame threads give other
+pixels for each number of threads, and they cost more CPU; decode several files side by side instead.
 """
 
 from __future__ import annotations
@@ -11,27 +12,33 @@ import contextlib
 import functools
 import itertools
 import logging
-import os
 import string
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib import metadata
 from pathlib import Path
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 import av
 import numpy as np
 
+from features.damage import Damage
+from features.orientation import Orientation, resized
 from features.video import Frame, Image
 
 _log = logging.getLogger(__name__)
 
+VERSION = 1
+"""Part of the key under which anything made from frames is kept: raised when, for some file, other frames or other
+pixels come out than before."""
+
 CLOCK_S = 0.002
 """How early a frame may be taken: WebM's clock ticks in milliseconds, so a frame due at 1/3 s may be stamped 0.334."""
 
-_GAP_S = 1.0
-_MAX_THREADS = 4
+_LONGEST_PAUSE_S = 3600.0  # behind a longer one it is the clock that is damaged
+_MAX_PIXELS = 2**26  # twice 8K: a larger picture is damage, and would take gigabytes
 _DEMUX_ATTEMPTS = 16
 
 # What decord is known to be right on is short, and it holds all of it in memory.
@@ -43,6 +50,14 @@ T = TypeVar("T")
 
 Decoder = Literal["auto", "pyav", "decord"]
 """Who decodes: `auto` takes for each file what is known to be right on it."""
+
+
+def library_versions() -> dict[str, str]:
+    """The decoding libraries as installed: other ones may give other pixels."""
+    ffmpeg = {
+        name: ".".join(map(str, av.library_versions[name])) for name in ("libavcodec", "libavformat", "libswscale")
+    }
+    return {"av": metadata.version("av"), "decord": metadata.version("decord2"), **ffmpeg}
 
 
 class UnreadableVideo(Exception):  # noqa: N818 - it names what is wrong, as StopIteration does
@@ -62,8 +77,9 @@ class UnreadableVideo(Exception):  # noqa: N818 - it names what is wrong, as Sto
 class VideoInfo:
     """What a file says about its video, and which decoder is right for it.
 
-    `width` and `height` are those of the frames that come out: upright, pixels square. `rotation_deg` is how far the
-    stored picture is turned counterclockwise for that, `pixel_aspect` how much wider than high its pixels are.
+    `width` and `height` are those of the frames that come out: upright, pixels square. For that the stored picture is
+    mirrored left to right where `mirrored`, then turned by `rotation_deg` counterclockwise; `pixel_aspect` is how much
+    wider than high its pixels are.
     `stated_duration_s` is the container's promise, often wrong; the truth is the last frame's `shown_until_s`.
     """
 
@@ -72,6 +88,7 @@ class VideoInfo:
     width: int
     height: int
     rotation_deg: int
+    mirrored: bool
     pixel_aspect: float
     stated_duration_s: float | None
     recorded_at: datetime | None
@@ -86,21 +103,26 @@ class VideoInfo:
 
 
 def probe(path: Path) -> VideoInfo:
-    """Read the file's head and first frame. Raises `UnreadableVideo` where no video frame can be had."""
-    with _opened(path, num_threads=1) as (container, stream):
-        tally = _Tally()
-        _, first = next(_decoded(container, stream, tally), (None, None))
+    """Read the file's head and first frame. Raises `UnreadableVideo` where no video frame can be had.
+
+    Decodes the few packets that the first frame takes. For a short H.264 MP4 by x264 it also reads all packets and
+    decodes the first one again: that is what finding the right decoder takes.
+    """
+    with _opened(path) as (container, stream):
+        damage = Damage()
+        _, first = next(_decoded(container, stream, damage), (None, None))
         if first is None:
-            raise _no_frames(path, stream, tally)
-        aspect = _pixel_aspect(stream)
-        height, width = _shown_size(first, aspect)
-        doubt = next(_doubts_about_decord(path, width * height), None)
+            raise _no_frames(path, stream, damage)
+        orientation, aspect = _orientation(first), _pixel_aspect(stream)
+        height, width = orientation.shown_size(first.height, first.width, aspect)
+        doubt = next(_doubts_about_decord(path), None)
         return VideoInfo(
             container=container.format.name,
             codec=stream.codec_context.codec.canonical_name,
             width=width,
             height=height,
-            rotation_deg=_quarter_turns(first) * 90,
+            rotation_deg=orientation.quarter_turns * 90,
+            mirrored=orientation.mirrored,
             pixel_aspect=aspect,
             stated_duration_s=_stated_duration_s(container, stream),
             recorded_at=_recorded_at({**container.metadata, **stream.metadata}),
@@ -114,23 +136,28 @@ def frames_on_grid(path: Path, *, sample_fps: float, decoder: Decoder) -> Iterat
 
     Shown at t is the last frame whose time is at most t + 2 ms. Images are upright with square pixels, in full
     resolution, all of the first one's size; neighbours may share one array, so do not write into them. At least one
-    frame comes, or `UnreadableVideo` is raised. A damaged file gives what there is, and a warning is logged.
+    frame comes, or `UnreadableVideo` is raised. A damaged file gives what there is.
 
-    `auto` takes decord where `probe` finds that it is right, and PyAV for all else. PyAV's memory does not grow with
-    the video's length; decord's does. Forcing decord on other files can give wrong frames, or hang on MPEG-TS.
+    `pyav` decodes every frame once, in order, holds a few at a time, and logs a warning where something is damaged or
+    missing. `decord` holds all frames that are asked for in memory, decodes some twice where it seeks, and conceals
+    damage without a word; forced on a file that it is not known to be right on, it can give wrong frames, pixels that
+    are not square, or hang on MPEG-TS.
+
+    `auto` takes decord where it is right, and PyAV for all else. To choose costs opening the file once more; nothing is
+    decoded for it, except where decord is chosen: then all packets were read and one frame was decoded.
     """
     if sample_fps <= 0:
         raise ValueError(f"sample_fps must be positive, got {sample_fps}")
     if decoder == "pyav":
         return _grid_by_pyav(path, sample_fps)
-    info = probe(path)
+    doubt = next(_doubts_about_decord(path), None)
     if decoder == "decord":
-        if info.decoder != "decord":
-            _log.warning("%s: decord is forced, and may show wrong frames: %s", path, info.decoder_reason)
-        return iter(_grid_by_decord(path, sample_fps, info))
-    if info.decoder == "decord":
+        if doubt:
+            _log.warning("%s: decord is forced, and may show wrong frames: %s", path, doubt)
+        return iter(_grid_by_decord(path, sample_fps))
+    if doubt is None:
         try:
-            return iter(_grid_by_decord(path, sample_fps, info))
+            return iter(_grid_by_decord(path, sample_fps))
         except UnreadableVideo as error:
             _log.warning("%s; reading it with PyAV", error)
     return _grid_by_pyav(path, sample_fps)
@@ -188,118 +215,129 @@ def _grid_by_pyav(path: Path, sample_fps: float) -> Iterator[Frame]:
 
 def _shown_by_pyav(path: Path) -> Generator[_Shown[Callable[[], Image]], None, None]:
     """Every frame in one forward pass. A picture is turned to RGB only when asked for."""
-    with _opened(path, num_threads=min(_MAX_THREADS, os.cpu_count() or 1)) as (container, stream):
-        tally = _Tally()
-        tick_s = float(stream.time_base)
-        step_s = float(1 / (stream.average_rate or stream.guessed_rate or 25))
+    with _opened(path) as (container, stream):
+        damage = Damage()
         reformatter = av.video.reformatter.VideoReformatter()
-        held: tuple[float, Any] | None = None
-        origin_s: float | None = None
-        for tick, frame in _decoded(container, stream, tally):
-            due_s = held[0] + step_s if held else 0.0
-            if tick is not None and origin_s is None:
-                origin_s = tick * tick_s - due_s
-            pts_s = due_s if tick is None or origin_s is None else tick * tick_s - origin_s
-            if held is None:
-                size = _shown_size(frame, _pixel_aspect(stream))
-            elif pts_s < held[0]:
-                tally.num_backwards += 1
-                continue
-            else:
-                tally.see_gap(held[0], pts_s)
-                yield _Shown(held[0], pts_s, functools.partial(_picture, held[1], reformatter, size))
-            held = pts_s, frame
+        in_order = _in_order(_timed(container, stream, damage), damage)
+        held_s, held = next(in_order, (0.0, None))
         if held is None:
-            raise _no_frames(path, stream, tally)
-        last_s, last = held
-        end_s = _end_s(last_s, (last.duration or 0) * tick_s or step_s)
-        tally.report(path, end_s, _stated_duration_s(container, stream))
-        yield _Shown(last_s, end_s, functools.partial(_picture, last, reformatter, size))
+            raise _no_frames(path, stream, damage)
+        origin_s = held_s
+        size = _orientation(held).shown_size(held.height, held.width, _pixel_aspect(stream))
+        for pts_s, frame in in_order:
+            damage.see_gap(held_s - origin_s, pts_s - origin_s)
+            yield _Shown(held_s - origin_s, pts_s - origin_s, functools.partial(_picture, held, reformatter, size))
+            held_s, held = pts_s, frame
+        lasts_s = (held.duration or 0) * float(stream.time_base) or _step_s(stream)
+        end_s = _end_s(held_s - origin_s, min(lasts_s, _LONGEST_PAUSE_S))
+        for sentence in damage.sentences(end_s, _stated_duration_s(container, stream)):
+            _log.warning("%s: %s", path, sentence)
+        yield _Shown(held_s - origin_s, end_s, functools.partial(_picture, held, reformatter, size))
 
 
-def _decoded(container: Any, stream: Any, tally: _Tally) -> Iterator[tuple[int | None, Any]]:
+def _in_order(timed: Iterable[tuple[float, Any]], damage: Damage) -> Iterator[tuple[float, Any]]:
+    """The frames whose times fit.
+
+    Frames come in the order in which they are shown, so where a time runs backwards one of the two is wrong: the
+    earlier one if without it all fits, as when one damaged stamp lies far ahead; the later one if not.
+    """
+    before_s: float | None = None
+    held: tuple[float, Any] | None = None
+    for one in timed:
+        if held is not None:
+            if 0 <= one[0] - held[0] <= _LONGEST_PAUSE_S:
+                yield held
+                before_s = held[0]
+            else:
+                damage.num_misplaced += 1
+                if before_s is not None and not 0 <= one[0] - before_s <= _LONGEST_PAUSE_S:
+                    continue
+        held = one
+    if held is not None:
+        yield held
+
+
+def _timed(container: Any, stream: Any, damage: Damage) -> Iterator[tuple[float, Any]]:
+    """Every frame that decodes, with its time on the stream's clock; one without a stamp follows the frame before."""
+    tick_s, step_s = float(stream.time_base), _step_s(stream)
+    due_s = 0.0
+    for tick, frame in _decoded(container, stream, damage):
+        pts_s = due_s if tick is None else tick * tick_s
+        due_s = pts_s + step_s
+        yield pts_s, frame
+
+
+def _step_s(stream: Any) -> float:
+    return float(1 / (stream.average_rate or stream.guessed_rate or 25))
+
+
+def _decoded(container: Any, stream: Any, damage: Damage) -> Iterator[tuple[int | None, Any]]:
     """Every frame that decodes, in the order of presentation, with its time in ticks of the stream's clock."""
-    # AVI stamps packets by their place in the file, which is not presentation order where there are B-frames: the k-th
-    # frame that comes out is due at the k-th packet's place. That is k / rate, unless the file leaves places empty.
-    places: deque[int | None] = deque()
-    is_avi = container.format.name == "avi"
-    for packet in _packets(container, stream, tally):
+    places = _Places(stream) if container.format.name == "avi" else None
+    for packet in _packets(container, stream, damage):
         if packet is not None and packet.size:
-            tally.num_packets += 1
-            # Cut off by the file's end. Decoded in threads, its error would take the frames before it along. In
-            # MPEG-TS the mark means lost bytes on the way, which a decoder is made to conceal.
+            damage.num_packets += 1
+            damage.num_damaged += packet.is_corrupt
+            # Cut off by the file's end: half a picture. In MPEG-TS the mark means lost bytes on the way, which a
+            # decoder is made to conceal.
             if packet.is_corrupt and container.format.name != "mpegts":
-                tally.num_failed += 1
                 continue
-            if is_avi:
-                places.append(packet.dts)
+            if places and packet.dts is not None:
+                places.send(packet)
         try:
             frames = stream.decode(packet)
         except av.error.FFmpegError:
-            tally.num_failed += 1
-            if places:
-                places.popleft()
+            damage.num_damaged += packet is None or not packet.is_corrupt
             continue
         for frame in frames:
-            tally.num_damaged += frame.is_corrupt
-            yield (places.popleft() if places else frame.pts), frame
+            damage.num_concealed += frame.is_corrupt
+            yield places.take(frame) if places else frame.pts, frame
 
 
-def _packets(container: Any, stream: Any, tally: _Tally) -> Iterator[Any]:
+class _Places:
+    """When the frames of an AVI are due: it stamps packets by their place in the file, in the order of decoding.
+
+    The k-th frame that comes out is due at the k-th place that was sent, which is k / rate unless the file leaves
+    places empty. A swallowed packet, or a frame too many, would shift all that follow; so it is counted anew at each
+    key frame, behind which nothing comes out that was sent before it.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        self._sent: deque[int] = deque(maxlen=64)  # no decoder holds as many back
+        self._inside: set[int] = set()
+        self._num_due = 0
+        stream.codec_context.copy_opaque = True
+
+    def send(self, packet: Any) -> None:
+        packet.opaque = packet.dts, packet.is_keyframe
+        self._sent.append(packet.dts)
+        self._inside.add(packet.dts)
+        self._num_due += 1
+
+    def take(self, frame: Any) -> int | None:
+        place, is_key = frame.opaque or (None, False)
+        if is_key and frame.key_frame:  # damage alone can make either say so
+            self._inside = {inside for inside in self._inside if inside >= place}
+            self._num_due = len(self._inside)
+        self._inside.discard(place)
+        self._num_due -= 1
+        return self._sent[-1 - self._num_due] if 0 <= self._num_due < len(self._sent) else None
+
+
+def _packets(container: Any, stream: Any, damage: Damage) -> Iterator[Any]:
     """The stream's packets, then an empty one (or None) that flushes the decoder. Reads on behind damage."""
     for _ in range(_DEMUX_ATTEMPTS):
         try:
             yield from container.demux(stream)
             return
         except av.error.FFmpegError:
-            tally.num_packets += 1
-            tally.num_failed += 1
+            damage.num_packets += 1
+            damage.num_damaged += 1
     yield None
 
 
-@dataclass
-class _Tally:
-    """What went wrong in one pass over a file."""
-
-    num_packets: int = 0
-    num_failed: int = 0
-    num_damaged: int = 0
-    num_backwards: int = 0
-    num_gaps: int = 0
-    longest_gap: tuple[float, float] = (0.0, 0.0)
-
-    def see_gap(self, start_s: float, end_s: float) -> None:
-        if end_s - start_s > _GAP_S:
-            self.num_gaps += 1
-            self.longest_gap = max(self.longest_gap, (start_s, end_s), key=lambda gap: gap[1] - gap[0])
-
-    def report(self, path: Path, end_s: float, stated_s: float | None) -> None:
-        troubles = []
-        if self.num_failed:
-            troubles.append(f"{self.num_failed} of {self.num_packets} packets failed")
-        if self.num_damaged:
-            troubles.append(f"{self.num_damaged} frames came out damaged")
-        if self.num_backwards:
-            troubles.append(f"{self.num_backwards} frames whose times run backwards were left out")
-        if stated_s is not None and end_s < stated_s - _GAP_S:
-            troubles.append("shorter than stated")
-        if troubles:
-            stated = "no duration" if stated_s is None else f"{stated_s:.2f} s"
-            _log.warning("%s: %s; it ends at %.2f s, the file states %s", path, ", ".join(troubles), end_s, stated)
-        if self.num_gaps:
-            start_s, stop_s = self.longest_gap
-            _log.warning(
-                "%s: nothing new is shown for more than %g s in %d places, the longest from %.2f s to %.2f s",
-                path,
-                _GAP_S,
-                self.num_gaps,
-                start_s,
-                stop_s,
-            )
-
-
 @contextlib.contextmanager
-def _opened(path: Path, num_threads: int) -> Iterator[tuple[Any, Any]]:
+def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
     """The open container and its video stream, ready to decode; raises `UnreadableVideo` where there is none."""
     if not path.is_file():
         raise UnreadableVideo(path, "not a file", found="a folder" if path.is_dir() else "nothing")
@@ -320,9 +358,9 @@ def _opened(path: Path, num_threads: int) -> Iterator[tuple[Any, Any]]:
             found = sorted(kinds) + ["cover art"] * (stream is not None)
             raise UnreadableVideo(path, "no video stream", found=", ".join(found) or "no stream")
         if stream.codec_context is None:
-            raise UnreadableVideo(path, "no decoder for its video", found=f"codec tag {stream.codec_tag!r}")
-        stream.thread_type = "AUTO"
-        stream.thread_count = num_threads
+            raise UnreadableVideo(path, "no decoder for its video", found=f"stream {stream.index} of {name}")
+        stream.thread_count = 1
+        stream.codec_context.options = {"max_pixels": str(_MAX_PIXELS)}
         yield container, stream
 
 
@@ -331,24 +369,26 @@ def _first_bytes(path: Path) -> str:
         head = file.read(512)
     if head[4:8] == b"ftyp":
         return "an MP4 whose index is missing or damaged, as in a recording that was cut off"
+    if head[:4] == b"\x1aE\xdf\xa3":
+        return "a Matroska or WebM file without a picture"
     if all(byte >= 0x80 or chr(byte) in string.printable for byte in head):
         return "text"
     return f"{path.stat().st_size} bytes of no known format"
 
 
-def _no_frames(path: Path, stream: Any, tally: _Tally) -> UnreadableVideo:
-    found = f"{stream.codec_context.name}, {tally.num_packets} packets, of which {tally.num_failed} failed"
+def _no_frames(path: Path, stream: Any, damage: Damage) -> UnreadableVideo:
+    found = f"{stream.codec_context.name}, {damage.num_packets} packets, of which {damage.num_damaged} are damaged"
     return UnreadableVideo(path, "not one frame can be decoded", found)
 
 
 def _picture(frame: Any, reformatter: Any, size: tuple[int, int]) -> Image:
     rgb = reformatter.reformat(frame, format="rgb24", interpolation="BILINEAR", threads=1).to_ndarray()
-    return _resized(np.ascontiguousarray(np.rot90(rgb, _quarter_turns(frame))), size)
+    return resized(_orientation(frame).upright(rgb), size)
 
 
-def _quarter_turns(frame: Any) -> int:
-    """Counterclockwise, as `np.rot90` takes them."""
-    return round(frame.rotation / 90) % 4
+def _orientation(frame: Any) -> Orientation:
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    return Orientation() if matrix is None else Orientation.from_matrix(np.frombuffer(matrix, dtype=np.int32).tolist())
 
 
 def _pixel_aspect(stream: Any) -> float:
@@ -356,28 +396,13 @@ def _pixel_aspect(stream: Any) -> float:
     return aspect if 1 / 8 <= aspect <= 8 else 1.0  # beyond that it is damage, and would make pictures of gigabytes
 
 
-def _shown_size(frame: Any, pixel_aspect: float) -> tuple[int, int]:
-    """(height, width) upright with square pixels: the stored height is kept, the stored width stretched."""
-    height, width = frame.height, max(1, round(frame.width * pixel_aspect))
-    return (width, height) if _quarter_turns(frame) % 2 else (height, width)
-
-
-def _resized(image: Image, size: tuple[int, int]) -> Image:
-    if image.shape[:2] == size:
-        return image
-    import torch
-    import torch.nn.functional as F
-
-    pixels = torch.from_numpy(image).permute(2, 0, 1)[None]
-    resized = F.interpolate(pixels, size=size, mode="bilinear", antialias=True)
-    return np.ascontiguousarray(resized[0].permute(1, 2, 0).numpy())
-
-
 def _stated_duration_s(container: Any, stream: Any) -> float | None:
     """The shorter of what stream and container state: sound may outlast the picture, an edit list cuts the stream."""
     stated = []
     if container.duration is not None:
-        stated.append(container.duration / av.time_base)
+        # Matroska states when it ends, all others how long it lasts.
+        start = max(0, container.start_time or 0) if "matroska" in container.format.name else 0
+        stated.append((container.duration - start) / av.time_base)
     if stream.duration is not None:
         stated.append(float(stream.duration * stream.time_base))
     return min(stated, default=None)
@@ -395,35 +420,60 @@ def _recorded_at(metadata: dict[str, str]) -> datetime | None:
     return None
 
 
-def _doubts_about_decord(path: Path, num_pixels: int) -> Iterator[str]:
+def _doubts_about_decord(path: Path) -> Iterator[str]:
     """Why decord is not known to be right on this file, the cheapest to find first; nothing where it is."""
-    with _opened(path, num_threads=1) as (container, stream):
-        codec = stream.codec_context
-        duration_s = _stated_duration_s(container, stream)
-        if "mp4" not in container.format.name.split(","):
-            yield f"{container.format.name} is not MP4"
-        if len(container.streams.video) > 1:
-            yield "several video streams"
-        if codec.name != "h264" or codec.pix_fmt not in ("yuv420p", "yuvj420p"):
-            yield f"{codec.name} {codec.pix_fmt} is not 8-bit 4:2:0 H.264"
-        if duration_s is None or duration_s > _DECORD_MAX_DURATION_S:
-            yield f"not known to be at most {_DECORD_MAX_DURATION_S:g} s long"
-        if 3 * num_pixels * stream.frames > _DECORD_MAX_DECODED_BYTES:
-            yield f"{stream.frames} frames of {num_pixels} pixels may not fit into memory"
-        tally = _Tally()
-        packets = [packet for packet in _packets(container, stream, tally) if packet is not None and packet.size]
-        if any(packet.is_discard for packet in packets):
+    with _opened(path) as (container, stream):
+        yield from _doubts_from_head(container, stream)
+        yield from _doubts_from_packets(container, stream)
+
+
+def _doubts_from_head(container: Any, stream: Any) -> Iterator[str]:
+    codec = stream.codec_context
+    duration_s = _stated_duration_s(container, stream)
+    num_pixels = codec.width * codec.height
+    if "mp4" not in container.format.name.split(","):
+        yield f"{container.format.name} is not MP4"
+    if len(container.streams.video) > 1:
+        yield "several video streams"
+    if codec.name != "h264" or codec.pix_fmt not in ("yuv420p", "yuvj420p"):
+        yield f"{codec.name} {codec.pix_fmt} is not 8-bit 4:2:0 H.264"
+    if _pixel_aspect(stream) != 1:
+        yield "its pixels are not square"
+    if duration_s is None or duration_s > _DECORD_MAX_DURATION_S:
+        yield f"not known to be at most {_DECORD_MAX_DURATION_S:g} s long"
+    if 3 * num_pixels * stream.frames > _DECORD_MAX_DECODED_BYTES:
+        yield f"{stream.frames} frames of {num_pixels} pixels may not fit into memory"
+
+
+def _doubts_from_packets(container: Any, stream: Any) -> Iterator[str]:
+    damage = Damage()
+    packets = (packet for packet in _packets(container, stream, damage) if packet is not None and packet.size)
+    first = next(packets, None)
+    if first is None:
+        yield "it holds no packet"
+        return
+    if first.is_discard:
+        yield "an edit list trims it"
+    # x264 writes its options into the first packet; what other encoders made is not known.
+    opening = bytes(first)
+    is_closed = b" open_gop=0" in opening or b" bframes=0" in opening
+    if not is_closed or b" interlaced=0" not in opening or b" intra_refresh=0" not in opening:
+        yield "not known to be progressive with closed groups of pictures"
+    num_whole = 0
+    for packet in itertools.chain([first], packets):
+        if packet.is_discard:
             yield "an edit list trims it"
-        # x264 writes its options into the first packet; what other encoders made is not known.
-        opening = bytes(packets[0]) if packets else b""
-        is_closed = b" open_gop=0" in opening or b" bframes=0" in opening
-        if not is_closed or b" interlaced=0" not in opening or b" intra_refresh=0" not in opening:
-            yield "not known to be progressive with closed groups of pictures"
-        if tally.num_failed or any(packet.is_corrupt for packet in packets) or len(packets) != stream.frames:
-            yield f"damaged: {len(packets)} whole packets where {stream.frames} are stated"
+        num_whole += not packet.is_corrupt
+    if damage.num_damaged or num_whole != stream.frames:
+        yield f"damaged: {num_whole} whole packets where {stream.frames} are stated"
+    frames: list[Any] = []
+    with contextlib.suppress(av.error.FFmpegError):
+        frames = [*stream.decode(first), *stream.decode(None)]
+    if not frames or _orientation(frames[0]).mirrored:
+        yield "mirrored, or its first packet gives no frame"
 
 
-def _grid_by_decord(path: Path, sample_fps: float, info: VideoInfo) -> list[Frame]:
+def _grid_by_decord(path: Path, sample_fps: float) -> list[Frame]:
     import torch  # noqa: F401 - on some platforms decord must be loaded after torch
     from decord import DECORDError, VideoReader
 
@@ -442,5 +492,5 @@ def _grid_by_decord(path: Path, sample_fps: float, info: VideoInfo) -> list[Fram
         # One sentence out of what C++ reports, with a stack of its own places behind it.
         cause = str(error).rpartition("Check failed: ")[2].strip() or type(error).__name__
         raise UnreadableVideo(path, "decord fails", found=cause.splitlines()[0]) from error
-    images = {number: _resized(image, (info.height, info.width)) for number, image in zip(numbers, batch, strict=True)}
+    images = dict(zip(numbers, batch, strict=True))
     return [Frame(time_s, one.pts_s, one.until_s, images[one.picture]) for time_s, one in picks]

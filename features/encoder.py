@@ -8,12 +8,11 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
@@ -22,13 +21,14 @@ from transformers import VJEPA2Config, VJEPA2ForVideoClassification
 from transformers.utils import logging as transformers_logging
 
 from features.preprocess import Preprocessing
-from features.store import Row
-from features.video import Clip
 
 POOLINGS = ("pooler", "mean", "max")
 """Ways from a window's tokens to one vector: the checkpoint's attentive pooler, the mean, the maximum over tokens."""
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+Attention = Literal["sdpa", "eager"]
+"""How attention is computed: torch's fused kernels, or plainly, for a device on which those are wrong."""
 
 _WEIGHTS = "model.safetensors"
 _WEIGHTS_INDEX = "model.safetensors.index.json"
@@ -42,6 +42,11 @@ def best_device() -> torch.device:
     """The accelerator that torch finds here, CUDA or MPS; else the CPU."""
     found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     return found or torch.device("cpu")
+
+
+def choose_precision(asked: str, device: torch.device) -> str:
+    """What is asked; for `auto` half precision where a device is made for it: bf16 on CUDA, fp16 on MPS, else fp32."""
+    return {"cuda": "bf16", "mps": "fp16"}.get(device.type, "fp32") if asked == "auto" else asked
 
 
 class Backbone(nn.Module):
@@ -62,16 +67,18 @@ class Backbone(nn.Module):
         self.pooler: nn.Module = model.pooler
         self.id = id
         self.weights_sha256 = weights_sha256
+        self.attention: str = model.config._attn_implementation
         self.hidden_size: int = model.config.hidden_size
         self.frames_per_clip: int = model.config.frames_per_clip
         self.crop_size: int = model.config.crop_size
         self.tubelet_size: int = model.config.tubelet_size
+        self.patch_size: int = model.config.patch_size
         self.dtype: torch.dtype = model.dtype
         self.requires_grad_(False)
         self.eval()
 
     @classmethod
-    def load(cls, folder: Path, *, dtype: torch.dtype) -> Backbone:
+    def load(cls, folder: Path, *, dtype: torch.dtype, attention: Attention = "sdpa") -> Backbone:
         """Load a folder, from this disk only; a weight that is missing, unexpected or of another shape raises."""
         content = _read_config(folder)
         weight_files = _weight_files(folder)
@@ -82,6 +89,7 @@ class Backbone(nn.Module):
                     local_files_only=True,
                     use_safetensors=True,
                     dtype=dtype,
+                    attn_implementation=attention,
                     output_loading_info=True,
                     ignore_mismatched_sizes=True,  # so that they are listed below with the others, and raise
                 )
@@ -89,6 +97,10 @@ class Backbone(nn.Module):
             raise BackboneError(f"the backbone in {folder} cannot be loaded: {error}") from error
         _check_complete(folder, loading)
         return cls(model, id=_identity(folder, content), weights_sha256=_sha256(weight_files))
+
+    def tokens_shape(self, num_frames: int) -> tuple[int, int]:
+        """(N, D) of a clip's tokens."""
+        return num_frames // self.tubelet_size * (self.crop_size // self.patch_size) ** 2, self.hidden_size
 
     def train(self, mode: bool = True) -> Backbone:
         super().train(False)
@@ -134,48 +146,16 @@ class Backbone(nn.Module):
                 pooled[name] = tokens.amax(dim=1).float()
         return pooled
 
+    def pool_each(self, tokens: torch.Tensor, names: Sequence[str]) -> dict[str, torch.Tensor]:
+        """`pool`, with the same result for a window whatever others are in the batch (B, N, D), to the last bit.
 
-def embed(
-    backbone: Backbone,
-    clips: Iterable[tuple[str, Clip]],
-    *,
-    preprocessing: Preprocessing,
-    batch_size: int,
-    device: torch.device,
-) -> Iterator[Row]:
-    """Embed (video id, clip) pairs, batched across videos; one row a clip, in the order of arrival.
-
-    The clips' frames have been through `preprocessing.resize_crop`, and `backbone` is on `device`. Holds one batch of
-    clips in memory. A clip whose embedding is not finite raises, naming its video.
-    """
-    batch: list[tuple[str, Clip]] = []
-    for video_id, clip in clips:
-        side = preprocessing.crop_size
-        if clip.frames.shape[1:3] != (side, side):
-            raise ValueError(f"video {video_id}: frames are {side} pixels a side after resize_crop, got {clip}")
-        batch.append((video_id, clip))
-        if len(batch) == batch_size:
-            yield from _embed_batch(backbone, batch, preprocessing, device)
-            batch = []
-    if batch:
-        yield from _embed_batch(backbone, batch, preprocessing, device)
-
-
-# Returns a list: in a generator, inference mode would leak to whoever takes the rows.
-@torch.inference_mode()
-def _embed_batch(
-    backbone: Backbone, batch: Sequence[tuple[str, Clip]], preprocessing: Preprocessing, device: torch.device
-) -> list[Row]:
-    frames = torch.from_numpy(np.stack([clip.frames for _, clip in batch])).to(device)
-    tokens = backbone.tokens(preprocessing.normalise(frames, backbone.dtype))
-    pooled = {
-        name: vectors.to(torch.float16).cpu().numpy() for name, vectors in backbone.pool(tokens, POOLINGS).items()
-    }
-    return [
-        # Copied, so that a row that somebody keeps does not keep its whole batch.
-        Row(video_id, clip.segment, clip.num_padded, {name: vectors[i].copy() for name, vectors in pooled.items()})
-        for i, (video_id, clip) in enumerate(batch)
-    ]
+        The pooler works on one vector a window: on a CPU the number of windows chooses the routine that multiplies
+        them, and with it the rounding. Elsewhere a loop costs more than the bit is worth: same shapes, same results.
+        """
+        if tokens.device.type != "cpu":
+            return self.pool(tokens, names)
+        each = [self.pool(one, names) for one in tokens.split(1)]
+        return {name: torch.cat([pooled[name] for pooled in each]) for name in names}
 
 
 def create(

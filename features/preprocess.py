@@ -18,6 +18,9 @@ import torch.nn.functional as F
 
 from features.video import Frame, Image
 
+VERSION = 1
+"""Part of the key of what is cached: raised when other pixels come out of `Preprocessing` for some picture."""
+
 CHECKPOINT_FILES = ("video_preprocessor_config.json", "preprocessor_config.json")
 """Where a Hugging Face folder keeps its processor's values; the first that exists counts."""
 

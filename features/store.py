@@ -1,26 +1,21 @@
 """Embeddings on disk. Knows video ids and times; knows nothing of labels.
 
 A store is one Zarr v3 group, complete or not there: it is written beside its place, its attributes last, and then
-renamed. The same rows give the same bytes, in whatever order they arrive.
+renamed. The same windows give the same bytes.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import zarr
-
-from features.video import Segment
-
-Vector = npt.NDArray[np.float16]
 
 _CHUNK_ROWS = 8192  # whole-array reads at 1.1-1.4 times a plain memory copy; one-row chunks are 400 times slower
 _VIDEO_IDS, _NUM_ROWS, _METADATA = "video_ids", "num_rows", "metadata"
@@ -38,28 +33,51 @@ class StoreError(Exception):
 
 
 @dataclass(frozen=True, eq=False)
-class Row:
-    """One window's embeddings: a vector (D,) float16 for each pooling; never with a nan or an infinity in it."""
+class VideoEmbeddings:
+    """One video's windows and their embeddings, in order of time, without saying which video it is.
 
-    video_id: str
-    segment: Segment
-    num_padded: int
-    vectors: Mapping[str, Vector]
+    `start_s`, `end_s` (n,) float64; `num_padded` (n,) int32; `vectors` by pooling (n, D) float16. n may be 0.
+    """
+
+    start_s: npt.NDArray[np.float64]
+    end_s: npt.NDArray[np.float64]
+    num_padded: npt.NDArray[np.int32]
+    vectors: Mapping[str, npt.NDArray[np.float16]]
 
     def __post_init__(self) -> None:
-        for pooling, vector in self.vectors.items():
-            if vector.ndim != 1 or vector.dtype != np.float16:
-                raise ValueError(f"{self} {pooling}: a vector is (D,) float16, got {vector.shape} {vector.dtype}")
-            num_bad = int(np.count_nonzero(~np.isfinite(vector)))
-            if num_bad:
-                raise ValueError(f"{self} {pooling}: {num_bad} of {vector.size} values are not finite in float16")
+        columns: dict[str, npt.NDArray[Any]] = {
+            "start_s": self.start_s,
+            "end_s": self.end_s,
+            "num_padded": self.num_padded,
+        }
+        n = len(self.start_s)
+        wrong = {name: column.shape for name, column in columns.items() if column.shape != (n,)}
+        wrong |= {name: each.shape for name, each in self.vectors.items() if each.ndim != 2 or len(each) != n}
+        if wrong:
+            raise ValueError(f"{n} windows do not fit {wrong}")
+        if not (self.start_s[:-1] < self.start_s[1:]).all() or not (self.start_s < self.end_s).all():
+            raise ValueError(f"windows ascend and are not empty, got {self.start_s.tolist()} to {self.end_s.tolist()}")
+        for pooling, each in self.vectors.items():
+            if each.dtype != np.float16:
+                raise ValueError(f"{pooling}: vectors are float16, got {each.dtype}")
 
-    def __str__(self) -> str:
-        return f"video {self.video_id}, window at {self.segment.start_s:g} s"
+    def __len__(self) -> int:
+        return len(self.start_s)
 
     @property
-    def key(self) -> tuple[str, float]:
-        return self.video_id, self.segment.start_s
+    def sizes(self) -> dict[str, int]:
+        """How long the vectors of each pooling are."""
+        return {pooling: each.shape[1] for pooling, each in sorted(self.vectors.items())}
+
+    def not_finite(self) -> str | None:
+        """Where the first nan or infinity stands, in words; None where there is none, as in all that is stored."""
+        for pooling, each in sorted(self.vectors.items()):
+            num_bad = np.count_nonzero(~np.isfinite(each), axis=1)
+            if num_bad.any():
+                row = int(np.argmax(num_bad > 0))
+                at_s = self.start_s[row]
+                return f"window at {at_s:g} s, {pooling}: {num_bad[row]} of {each.shape[1]} values in float16"
+        return None
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,47 +140,50 @@ class Embeddings:
         return np.concatenate([self.vectors[name] for name in names], axis=1, dtype=np.float32)
 
 
-def write(path: Path, rows: Iterable[Row], *, attributes: Mapping[str, Any]) -> int:
-    """Write all rows as the store at `path`, in place of any that is there, and return how many they were.
+def write(
+    path: Path, num_windows: Mapping[str, int], load: Callable[[str], VideoEmbeddings], *, attributes: Mapping[str, Any]
+) -> None:
+    """Write the store at `path`, in place of any that is there: of each video as many windows as `num_windows` says.
 
-    `attributes` says what made the embeddings, in JSON's types. A double key, rows with unlike vectors, and no rows
-    at all raise; whatever raises, also among `rows`, leaves an earlier store as it was.
+    `load` gives one video's, and is called once for each in the order of their ids; a chunk of rows and one video are
+    in memory at a time. `attributes` says what made the embeddings, in JSON's types. Videos with unlike vectors, and
+    no window at all raise; whatever raises, also in `load`, leaves an earlier store as it was.
     """
-    ordered = sorted(rows, key=lambda row: row.key)
-    _check_alike(ordered)
+    video_ids = sorted(video_id for video_id, count in num_windows.items() if count)
+    num_rows = sum(num_windows.values())
+    if not num_rows:
+        raise StoreError("no window was embedded, so there is nothing to store")
     metadata = json.loads(json.dumps(dict(attributes), sort_keys=True, allow_nan=False))
     partial = path.with_name(path.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     path.parent.mkdir(parents=True, exist_ok=True)
 
     group = zarr.create_group(store=partial, zarr_format=3)
-    video_ids, video = np.unique(np.array([row.video_id for row in ordered], dtype=np.str_), return_inverse=True)
-    columns: dict[str, npt.NDArray[Any]] = {
-        "video": video.astype(np.int32),
-        "start_s": np.array([row.segment.start_s for row in ordered], dtype=np.float64),
-        "end_s": np.array([row.segment.end_s for row in ordered], dtype=np.float64),
-        "num_padded": np.array([row.num_padded for row in ordered], dtype=np.int32),
-    }
-    for name, values in columns.items():
-        _create(group, name, shape=values.shape, dtype=values.dtype)[:] = values
-    for pooling, vector in sorted(ordered[0].vectors.items()):
-        array = _create(group, f"vectors/{pooling}", shape=(len(ordered), len(vector)), dtype=vector.dtype)
-        for start in range(0, len(ordered), _CHUNK_ROWS):
-            some = ordered[start : start + _CHUNK_ROWS]
-            array[start : start + len(some)] = np.stack([row.vectors[pooling] for row in some])
+    written = _Columns(group, num_rows)
+    first: VideoEmbeddings | None = None
+    for number, video_id in enumerate(video_ids):
+        video = load(video_id)
+        first = first or video
+        fault = video.not_finite()
+        if fault or video.sizes != first.sizes or len(video) != num_windows[video_id]:
+            raise StoreError(
+                f"video {video_id}: " + (fault or f"{len(video)} windows with vectors of sizes {video.sizes}, where "
+                f"{num_windows[video_id]} and {first.sizes} are wanted")
+            )  # fmt: skip
+        written.append(
+            {
+                "video": np.full(len(video), number, dtype=np.int32),
+                "start_s": video.start_s,
+                "end_s": video.end_s,
+                "num_padded": video.num_padded,
+                **{f"vectors/{pooling}": each for pooling, each in sorted(video.vectors.items())},
+            }
+        )
+    written.flush()
     group.update_attributes(
-        {
-            "description": _DESCRIPTION,
-            _METADATA: metadata,
-            _VIDEO_IDS: video_ids.tolist(),
-            _NUM_ROWS: len(ordered),
-        }
+        {"description": _DESCRIPTION, _METADATA: metadata, _VIDEO_IDS: video_ids, _NUM_ROWS: num_rows}
     )
-
-    if path.exists():
-        shutil.rmtree(path)
-    partial.rename(path)
-    return len(ordered)
+    put_in_place(partial, path)
 
 
 def read(path: Path) -> tuple[Embeddings, dict[str, Any]]:
@@ -187,6 +208,44 @@ def read(path: Path) -> tuple[Embeddings, dict[str, Any]]:
     return embeddings, stored[_METADATA]
 
 
+class _Columns:
+    """Arrays of a group that grow together, `num_rows` long in the end; written a chunk at a time."""
+
+    def __init__(self, group: zarr.Group, num_rows: int) -> None:
+        self._group, self._num_rows = group, num_rows
+        self._held: dict[str, list[npt.NDArray[Any]]] = {}
+        self._num_held = self._num_written = 0
+        self._arrays: dict[str, zarr.Array] = {}
+
+    def append(self, columns: Mapping[str, npt.NDArray[Any]]) -> None:
+        for name, values in columns.items():
+            self._held.setdefault(name, []).append(values)
+        self._num_held += len(next(iter(columns.values())))
+        while self._num_held >= _CHUNK_ROWS:
+            self._write(_CHUNK_ROWS)
+
+    def flush(self) -> None:
+        self._write(self._num_held)
+
+    def _write(self, count: int) -> None:
+        for name, parts in self._held.items():
+            values = np.concatenate(parts)
+            if name not in self._arrays:
+                shape = (self._num_rows, *values.shape[1:])
+                self._arrays[name] = _create(self._group, name, shape=shape, dtype=values.dtype)
+            self._arrays[name][self._num_written : self._num_written + count] = values[:count]
+            self._held[name] = [values[count:]]
+        self._num_written += count
+        self._num_held -= count
+
+
+def put_in_place(partial: Path, path: Path) -> None:
+    """Make what is written completely the folder at `path`. A kill in between leaves neither, and `partial` whole."""
+    if path.exists():
+        shutil.rmtree(path)
+    partial.rename(path)
+
+
 def _create(group: zarr.Group, name: str, *, shape: tuple[int, ...], dtype: npt.DTypeLike) -> zarr.Array:
     return group.create_array(
         name,
@@ -206,15 +265,3 @@ def _load(array: zarr.Array, num_rows: int) -> npt.NDArray[Any]:
     if array.nchunks_initialized != array.nchunks:
         raise ValueError(f"{array.name} has {array.nchunks_initialized} of its {array.nchunks} chunks")
     return np.asarray(array[:])
-
-
-def _check_alike(ordered: Sequence[Row]) -> None:
-    if not ordered:
-        raise StoreError("no window was embedded, so there is nothing to store")
-    first = {pooling: len(vector) for pooling, vector in ordered[0].vectors.items()}
-    for before, row in pairwise(ordered):
-        if row.key == before.key:
-            raise StoreError(f"{row}: embedded twice")
-        sizes = {pooling: len(vector) for pooling, vector in row.vectors.items()}
-        if sizes != first:
-            raise StoreError(f"{row}: vectors of sizes {sizes}, but {first} in {ordered[0]}")

@@ -5,6 +5,7 @@ Every interval in this project is half open, `[start_s, end_s)`, in seconds from
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -64,6 +65,15 @@ class WindowPlan:
     @property
     def stride_frames(self) -> int:
         return round(self.stride_s * self.sample_fps)
+
+    def num_windows(self, duration_s: float) -> int:
+        """How many windows `cut_clips` cuts a video of this length into; 0 for one of no length."""
+        num_frames = math.ceil(duration_s * self.sample_fps - 1e-6)  # at t = 0, 1 / sample_fps … before the end
+        if num_frames <= 0:
+            return 0
+        if self.stride_frames > self.num_frames:
+            return math.ceil(num_frames / self.stride_frames)
+        return 1 + math.ceil(max(0, num_frames - self.num_frames) / self.stride_frames)
 
 
 @dataclass(frozen=True)

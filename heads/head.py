@@ -1,11 +1,13 @@
-"""The head: one linear layer from pooled features to logits. Knows vectors; knows no backbone."""
+"""The head: one linear layer from pooled features to logits; one alone, or several at once. Knows no backbone."""
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from heads import weights
@@ -35,8 +37,31 @@ class Head(nn.Module):
         # A label that train never shows would begin at minus infinity.
         self.linear.bias.copy_(torch.logit(targets.float().mean(0).clamp(1e-4, 1 - 1e-4)))
 
+    def standardised(self, features: Tensor) -> Tensor:
+        """Features (B, D) with the training features' mean and standard deviation taken out."""
+        return (features.float() - self.mean) * self.inverse_std
+
     def forward(self, features: Tensor) -> Tensor:
-        return self.linear((features.float() - self.mean) * self.inverse_std)
+        return self.linear(self.standardised(features))
+
+
+class HeadGrid(nn.Module):
+    """C copies of a head, to be trained at once: (B, D) -> logits (C, B, L), as one matrix product.
+
+    Each of `heads` is a whole head with parameters of its own; they share the features that they look at.
+    """
+
+    def __init__(self, head: Head, count: int) -> None:
+        super().__init__()
+        self.heads = [copy.deepcopy(head) for _ in range(count)]
+        self.registered = nn.ModuleList(self.heads)
+
+    def forward(self, features: Tensor) -> Tensor:
+        weight = torch.cat([head.linear.weight for head in self.heads])
+        bias = torch.cat([head.linear.bias for head in self.heads])
+        logits = F.linear(self.heads[0].standardised(features), weight, bias)
+        # Contiguous, since losses go over it a dozen times and elements of a candidate are far apart in it.
+        return logits.unflatten(-1, (len(self.heads), -1)).movedim(-2, 0).contiguous()
 
 
 def load_head(folder: Path, *, expect: dict[str, Any]) -> tuple[Head, dict[str, Any]]:

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from features.clips import Finished, Reading, Source, stream_clips
 from features.decode import UnreadableVideo, VideoInfo, frame_at, probe
-from features.encoder import DTYPES, Backbone, BackboneError, best_device
+from features.encoder import DTYPES, Backbone, BackboneError, best_device, choose_precision
 from features.preprocess import Preprocessing, PreprocessingError
 from features.video import Clip, Segment
 from heads import weights
@@ -85,7 +85,8 @@ def load_recogniser(
     found = {model: Sweep.load(sweeps / f"{model}.json") for model in ("head", "finetune")}
     better = max(found, key=lambda model: found[model].best.micro_f1)
     preprocessing = Preprocessing.from_checkpoint(backbone)
-    loaded = Backbone.load(backbone, dtype=DTYPES[profile.extract.precision])
+    dtype = DTYPES[choose_precision(profile.extract.precision, best_device())]
+    loaded = Backbone.load(backbone, dtype=dtype, attention=profile.extract.attention)
     model, description = load_action_model(
         models / better,
         loaded,

@@ -12,7 +12,17 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from features.video import WindowPlan
@@ -39,6 +49,9 @@ Seconds = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 OpenShare = Annotated[float, Field(gt=0, lt=1)]
 Precision = Literal["fp32", "bf16", "fp16"]
+LossName = Literal["bce", "asymmetric", "class_balanced"]
+# One value or a list of them; what is read is always a tuple.
+OneOrMore = BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else (value,))
 # Profiles and label sets name files and stand in DVC's templates, where a dot or a slash means something else.
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 ClassId = Annotated[str, Field(pattern=r"^c\d{3}$")]
@@ -86,7 +99,9 @@ class ExtractParams(_Section):
     decoder: Literal["auto", "pyav", "decord"]
     batch_size: PositiveInt
     num_workers: Count
-    precision: Precision
+    precision: Literal["auto", "fp32", "bf16", "fp16"]
+    attention: Literal["sdpa", "eager"]
+    max_cache_gb: PositiveFloat
     max_failed_share: Annotated[float, Field(ge=0, le=1)]
 
 
@@ -100,7 +115,6 @@ class ScheduleParams(_Section):
     steps: PositiveInt
     evaluate_every_steps: PositiveInt
     patience: PositiveInt
-    weight_decay: Annotated[float, Field(ge=0)]
     warmup_share: Share
     decay: Literal["cosine", "constant"]
     max_grad_norm: PositiveFloat | None
@@ -123,7 +137,6 @@ class ScheduleParams(_Section):
             "steps",
             "accumulation",
             "patience",
-            "weight_decay",
             "warmup_share",
             "decay",
             "max_grad_norm",
@@ -134,21 +147,39 @@ class ScheduleParams(_Section):
 
 class TrainParams(ScheduleParams):
     features: Annotated[tuple[Literal["pooler", "mean", "max"], ...], Field(strict=False, min_length=1)]
-    learning_rate: PositiveFloat
+    learning_rate: Annotated[tuple[PositiveFloat, ...], OneOrMore, Field(min_length=1)]
+    weight_decay: Annotated[tuple[NonNegativeFloat, ...], OneOrMore, Field(min_length=1)]
+    loss: Annotated[tuple[LossName, ...], OneOrMore, Field(min_length=1)]
 
     @model_validator(mode="after")
-    def _names_a_feature_once(self) -> TrainParams:
-        _no_doubles("features", self.features)
+    def _names_each_once(self) -> TrainParams:
+        for key in ("features", "learning_rate", "weight_decay", "loss"):
+            _no_doubles(key, getattr(self, key))
         return self
 
 
 class FinetuneParams(ScheduleParams):
+    source: Literal["video", "tokens"]
+    tokens_gb: PositiveFloat
+    tokens_precision: Precision
+    random_starts: bool
+    flip: bool
     head_learning_rate: PositiveFloat
     backbone_learning_rate: PositiveFloat
+    weight_decay: NonNegativeFloat
     windows_per_video: PositiveInt
     shuffle_windows: PositiveInt
     evaluate_windows: PositiveInt
-    num_workers: Count
+    checkpoint_every_steps: PositiveInt
+
+    @model_validator(mode="after")
+    def _augments_video_alone(self) -> FinetuneParams:
+        if self.source == "tokens" and (self.random_starts or self.flip):
+            raise ValueError(
+                "random_starts and flip need source video: stored tokens are of windows as they are; "
+                f"got source tokens, random_starts {str(self.random_starts).lower()} and flip {str(self.flip).lower()}"
+            )
+        return self
 
 
 class SweepParams(_Section):
@@ -263,10 +294,10 @@ _Loader.add_implicit_resolver(
 )
 
 
-def _no_doubles(key: str, values: tuple[str, ...]) -> None:
+def _no_doubles(key: str, values: tuple[Any, ...]) -> None:
     doubles = sorted({value for value in values if values.count(value) > 1})
     if doubles:
-        raise ValueError(f"{key} names {', '.join(doubles)} more than once")
+        raise ValueError(f"{key} names {', '.join(map(str, doubles))} more than once")
 
 
 def _lines(details: ErrorDetails, values: dict[str, Any]) -> Iterator[str]:
@@ -299,7 +330,9 @@ def _lines(details: ErrorDetails, values: dict[str, Any]) -> Iterator[str]:
 
 
 def _key_path(loc: tuple[int | str, ...], values: dict[str, Any]) -> list[str]:
-    """The key as it stands in the file: pydantic also names the member of a union and `[key]`, which do not."""
+    """The key as it stands in the file: pydantic also names the member of a union, `[key]`, and the place in a list
+    of one that the file gives without a list, which do not.
+    """
     path: list[str] = []
     node: Any = values
     parts = loc[1:] if loc[:1] == ("profiles",) else loc
@@ -307,6 +340,6 @@ def _key_path(loc: tuple[int | str, ...], values: dict[str, Any]) -> list[str]:
         inside = (isinstance(node, dict) and part in node) or (isinstance(node, list) and isinstance(part, int))
         if inside:
             node = node[part]
-        if inside or (part is parts[-1] and part != "[key]"):
+        if inside or (part is parts[-1] and isinstance(part, str) and part != "[key]"):
             path.append(str(part))
     return path

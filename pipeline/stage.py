@@ -5,6 +5,7 @@ Knows nothing of what a stage does; names no error itself, so that importing it 
 
 from __future__ import annotations
 
+import errno
 import functools
 import logging
 import sys
@@ -15,6 +16,7 @@ from typing import Any
 
 import click
 
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _OWN_LOGGERS = ("__main__", "features", "heads", "reports", "pipeline")
 
 
@@ -51,12 +53,17 @@ params_option = click.option(
 
 @contextmanager
 def told_in_a_line(*foreseen: type[Exception]) -> Iterator[None]:
-    """Inside a click command: `foreseen` errors, and a file that cannot be opened, become click's "Error: …"."""
+    """Inside a click command: `foreseen` errors, a full disk, and a file that cannot be opened, become "Error: …"."""
     try:
         yield
     except foreseen as error:
         raise click.ClickException(str(error)) from error
     except OSError as error:
+        if error.errno in _NO_ROOM:
+            raise click.ClickException(
+                f"no room to write{f' {error.filename}' if error.filename else ''}: {error.strerror}; "
+                "what was finished is kept: make room, run again, and it goes on from there"
+            ) from error
         if error.filename is None:
             raise
         raise click.ClickException(f"{error.filename}: {error.strerror}") from error

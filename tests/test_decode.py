@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import logging
+import struct
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta, timezone
 from fractions import Fraction
@@ -14,21 +16,38 @@ import av
 import numpy as np
 import pytest
 
-from features.decode import UnreadableVideo, VideoInfo, frame_at, frames_on_grid, probe
+from features.decode import Decoder, UnreadableVideo, VideoInfo, frame_at, frames_on_grid, library_versions, probe
+from features.orientation import Orientation
 from features.video import Frame
-from tests.videos import CLOSED_GOP, OPEN_GOP, evenly, number_of, numbered_picture, write_sound, write_video
+from tests.videos import (
+    CLOSED_GOP,
+    OPEN_GOP,
+    evenly,
+    number_of,
+    numbered_picture,
+    promise,
+    trim,
+    write_sound,
+    write_video,
+)
 
 HEVC: dict[str, Any] = {"codec": "libx265", "options": {"x265-params": "log-level=error:keyint=12"}}
 MPEG4: dict[str, Any] = {"codec": "mpeg4", "options": {"bf": "2", "g": "12"}}
-VP9: dict[str, Any] = {"codec": "libvpx-vp9", "options": {"deadline": "realtime", "cpu-used": "8"}}
+VP9: dict[str, Any] = {"codec": "libvpx-vp9", "options": {"deadline": "realtime", "cpu-used": "8", "g": "12"}}
+DECODERS: tuple[Decoder, ...] = ("pyav", "auto")
 MILLISECOND = Fraction(1, 1000)
 
 KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "closed groups": ("a.mp4", {}),
     "full range": ("a.mp4", {"pix_fmt": "yuvj420p"}),
+    "QuickTime": ("a.mov", {}),
     "open groups": ("a.mp4", {"options": OPEN_GOP}),
     "10 bit": ("a.mp4", {"pix_fmt": "yuv420p10le"}),
+    "4:4:4": ("a.mp4", {"pix_fmt": "yuv444p"}),
+    "4:4:4, odd size": ("a.mp4", {"pix_fmt": "yuv444p", "size": (163, 121)}),
     "HEVC": ("a.mp4", HEVC),
+    "HEVC, 10 bit": ("a.mp4", {**HEVC, "pix_fmt": "yuv420p10le"}),
+    "HEVC in Matroska": ("a.mkv", HEVC),
     "VP9": ("a.webm", VP9),
     "VP9, odd size": ("a.webm", {**VP9, "size": (163, 121)}),
     "Matroska": ("a.mkv", {}),
@@ -36,15 +55,31 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "H.264 in AVI": ("a.avi", {}),
     "Motion JPEG": ("a.avi", {"codec": "mjpeg", "pix_fmt": "yuvj420p", "options": {}}),
     "MPEG-TS": ("a.ts", {}),
+    "HEVC in MPEG-TS": ("a.ts", HEVC),
+    "late start": ("a.mp4", {}),
+    "late start in Matroska": ("a.mkv", {}),
     "turned left": ("a.mp4", {"rotation_deg": 90}),
     "turned over": ("a.mp4", {"rotation_deg": 180}),
     "turned right": ("a.mp4", {"rotation_deg": 270}),
     "HEVC, turned": ("a.mp4", {**HEVC, "rotation_deg": 90}),
+    "mirrored": ("a.mp4", {"mirrored": True}),
+    "mirrored, turned left": ("a.mp4", {"mirrored": True, "rotation_deg": 90}),
+    "mirrored, turned over": ("a.mp4", {"mirrored": True, "rotation_deg": 180}),
+    "mirrored, turned right": ("a.mp4", {"mirrored": True, "rotation_deg": 270}),
     "wide pixels": ("a.mp4", {"pixel_aspect": Fraction(4, 3)}),
     "wide pixels, turned": ("a.mp4", {"pixel_aspect": Fraction(4, 3), "rotation_deg": 90}),
+    "wide pixels in Matroska": ("a.mkv", {"pixel_aspect": Fraction(4, 3)}),
 }
-DECORD_IS_RIGHT = ["closed groups", "full range", "turned left", "turned over", "turned right"]
-DECORD_IS_RIGHT += ["wide pixels", "wide pixels, turned"]
+DECORD_IS_RIGHT = [
+    "closed groups",
+    "full range",
+    "QuickTime",
+    "late start",
+    "turned left",
+    "turned over",
+    "turned right",
+]
+STARTS_LATE = ["late start", "late start in Matroska", "MPEG-TS", "HEVC in MPEG-TS"]
 
 
 def shown_at(times_s: Sequence[float], time_s: float) -> int:
@@ -65,6 +100,14 @@ def numbers(frames: Sequence[Frame]) -> list[int]:
     return [number_of(frame.image) for frame in frames]
 
 
+def number_or_none(frame: Frame) -> int | None:
+    """None where the picture is damaged."""
+    try:
+        return number_of(frame.image)
+    except ValueError:
+        return None
+
+
 def one_warning(caplog: pytest.LogCaptureFixture) -> str:
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
     return caplog.records[0].getMessage()
@@ -74,7 +117,7 @@ def one_warning(caplog: pytest.LogCaptureFixture) -> str:
 def test_right_frames_of_every_kind(kind: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Whatever the container and the codec, the frame at t is the one shown at t, upright; `auto` agrees."""
     name, settings = KINDS[kind]
-    times_s = evenly(40, 12, start_s=5.0 if kind == "MPEG-TS" else 0.0)
+    times_s = evenly(40, 12, start_s=5.0 if kind in STARTS_LATE else 0.0)
     path = write_video(tmp_path / name, times_s, **settings)
 
     frames = by_pyav(path, 5.0)
@@ -85,20 +128,37 @@ def test_right_frames_of_every_kind(kind: str, tmp_path: Path, caplog: pytest.Lo
     assert [frame.shown_until_s for frame in frames] == pytest.approx(
         [(k + 1) / 12 for k in numbers(frames)], abs=0.001
     )
-    assert numbers(list(frames_on_grid(path, sample_fps=5.0, decoder="auto"))) == numbers(frames)
+    width, height = settings.get("size", (160, 120))
+    width = round(width * settings.get("pixel_aspect", 1))
+    shape = (width, height, 3) if settings.get("rotation_deg", 0) % 180 else (height, width, 3)
+    assert {frame.image.shape for frame in frames} == {shape}
+    automatic = list(frames_on_grid(path, sample_fps=5.0, decoder="auto"))
+    assert numbers(automatic) == numbers(frames)
+    assert {frame.image.shape for frame in automatic} == {shape}
     assert probe(path).decoder == ("decord" if kind in DECORD_IS_RIGHT else "pyav"), probe(path).decoder_reason
     assert not caplog.records
 
 
-@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
-def test_variable_rate(suffix: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["a.mp4", "a.mkv", "a.webm", "HEVC"])
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_variable_rate(kind: str, decoder: Decoder, tmp_path: Path) -> None:
     """At a variable rate frames are chosen by their time and never by their index."""
     times_s = uneven(40)
-    path = write_video(tmp_path / f"a{suffix}", times_s, tick_s=MILLISECOND)
+    name, settings = ("a.mp4", HEVC) if kind == "HEVC" else (kind, VP9 if kind == "a.webm" else {})
+    path = write_video(tmp_path / name, times_s, tick_s=MILLISECOND, **settings)
     for sample_fps in (4.0, 30.0):
-        frames = by_pyav(path, sample_fps)
+        frames = list(frames_on_grid(path, sample_fps=sample_fps, decoder=decoder))
         assert numbers(frames) == [shown_at(times_s, frame.time_s) for frame in frames]
         assert frames[-1].time_s == pytest.approx(times_s[-1], abs=0.1 + 1 / sample_fps)
+
+
+@pytest.mark.parametrize("settings", [{}, HEVC], ids=["H.264", "HEVC"])
+def test_long_video(settings: dict[str, Any], tmp_path: Path) -> None:
+    """Far into a video the frames are still the right ones."""
+    path = write_video(tmp_path / "a.mp4", evenly(1500, 30), rate=30, size=(128, 96), **settings)
+    for decoder in DECODERS:
+        frames = list(frames_on_grid(path, sample_fps=4.0, decoder=decoder))
+        assert numbers(frames) == [shown_at(evenly(1500, 30), k / 4) for k in range(200)]
 
 
 def test_grid_on_the_frames_own_clock(tmp_path: Path) -> None:
@@ -114,7 +174,7 @@ def test_grid_on_the_frames_own_clock(tmp_path: Path) -> None:
         (evenly(48, 12), {"options": {**CLOSED_GOP, "bf": "0"}}),
         (uneven(48), {"tick_s": MILLISECOND}),
         (evenly(24, 12), {"rotation_deg": 90}),
-        (evenly(24, 12), {"pixel_aspect": Fraction(3, 4), "rotation_deg": 270}),
+        (evenly(24, 12), {"rotation_deg": 270}),
         (evenly(24, 12), {"size": (322, 242)}),
         (evenly(1, 12), {}),
     ],
@@ -153,6 +213,17 @@ def test_auto_falls_back(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> No
     assert "reading it with PyAV" in one_warning(caplog)
 
 
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_trimmed_at_both_ends(decoder: Decoder, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """An edit list that starts inside a group and ends before the file does shows what lies between."""
+    path = write_video(tmp_path / "a.mp4", evenly(60, 12))
+    trim(path, Fraction(17, 12), Fraction(24, 12))
+    frames = list(frames_on_grid(path, sample_fps=12.0, decoder=decoder))
+    assert numbers(frames) == list(range(17, 41))
+    assert frames[-1].shown_until_s == pytest.approx(2.0)
+    assert not caplog.records
+
+
 def test_trimmed_by_an_edit_list(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """What an edit list cuts off the front is not shown, and time starts behind the cut."""
     whole, path = write_video(tmp_path / "whole.mp4", evenly(48, 12)), tmp_path / "a.mp4"
@@ -185,12 +256,33 @@ def test_gap(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
         assert "in 1 places, the longest from 0.75 s to 2.50 s" in one_warning(caplog)
 
 
-def test_one_frame(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [("a.mp4", {}), ("a.mp4", HEVC), ("a.webm", VP9), ("a.mkv", {}), ("a.avi", MPEG4), ("a.ts", {})],
+)
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_one_frame(decoder: Decoder, name: str, settings: dict[str, Any], tmp_path: Path) -> None:
     """A video of one frame is shown for that frame's duration; its grid has at least t = 0."""
-    path = write_video(tmp_path / "a.mp4", [0.0], rate=4)
-    assert numbers(by_pyav(path, 2.0)) == [0]
-    assert numbers(by_pyav(path, 8.0)) == [0, 0]
-    assert by_pyav(path, 2.0)[0].shown_until_s == pytest.approx(0.25)
+    path = write_video(tmp_path / name, [0.0], rate=4, **settings)
+    frames = list(frames_on_grid(path, sample_fps=2.0, decoder=decoder))
+    assert numbers(frames) == [0]
+    if name == "a.mp4":  # others may keep no duration
+        assert frames[0].shown_until_s == pytest.approx(0.25)
+        assert numbers(list(frames_on_grid(path, sample_fps=8.0, decoder=decoder))) == [0, 0]
+
+
+@pytest.mark.parametrize(("name", "settings"), [("a.mkv", {}), ("a.webm", VP9), ("a.avi", MPEG4)])
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_a_container_that_promises_more(
+    decoder: Decoder, name: str, settings: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where the head states more than the file holds, the true length comes out, and a warning names both."""
+    path = write_video(tmp_path / name, evenly(36, 12), **settings)
+    promise(path, duration_s=60, rate=12)
+    frames = list(frames_on_grid(path, sample_fps=12.0, decoder=decoder))
+    assert numbers(frames) == list(range(36))
+    assert frames[-1].shown_until_s == pytest.approx(3.0, abs=0.002)
+    assert one_warning(caplog) == f"{path}: shorter than stated; it ends at 3.00 s, the file states 60.00 s"
 
 
 def test_images_own_their_pixels(tmp_path: Path) -> None:
@@ -238,13 +330,114 @@ def test_cut_off_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
 
     assert sorted(set(numbers(frames))) == sorted(numbers(frames))
     assert len(frames) == pytest.approx(num_whole, abs=2)  # a B-frame or two short, where their anchor came first
-    assert f"{path}: 1 of {num_whole + 1} packets failed" in one_warning(caplog)
+    assert f"{path}: 1 of {num_whole + 1} packets are damaged" in one_warning(caplog)
     assert f"it ends at {frames[-1].shown_until_s:.2f} s, the file states 5.00 s" in one_warning(caplog)
 
 
+TRUNCATED: dict[str, tuple[str, dict[str, Any]]] = {
+    "index in front": ("a.mp4", {"faststart": True}),
+    "index at the end": ("a.mp4", {}),
+    "HEVC": ("a.mp4", {**HEVC, "faststart": True}),
+    "Matroska": ("a.mkv", {}),
+    "VP9": ("a.webm", VP9),
+    "AVI": ("a.avi", MPEG4),
+    "MPEG-TS": ("a.ts", {}),
+}
+
+
+@pytest.mark.parametrize("kind", TRUNCATED)
+def test_truncated_anywhere(kind: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A file cut off at any place gives its frames up to there, the last few perhaps damaged, or is unreadable."""
+    name, settings = TRUNCATED[kind]
+    whole = write_video(tmp_path / f"whole-{name}", evenly(60, 12), **settings).read_bytes()
+    path = tmp_path / name
+    nums_read = []
+    for share in (0.001, 0.02, 0.1, 0.3, 0.5, 0.7, 0.9, 0.99):
+        path.write_bytes(whole[: int(len(whole) * share)])
+        for decoder in DECODERS:
+            caplog.clear()
+            try:
+                frames = list(frames_on_grid(path, sample_fps=12.0, decoder=decoder))
+            except UnreadableVideo:
+                nums_read.append(0)
+                continue
+            read = [number_or_none(frame) for frame in frames]
+            shown = [round(frame.pts_s * 12) for frame in frames]
+            assert all(number in (None, k) for number, k in zip(read, shown, strict=True))
+            # The last may lack their anchor: x265 makes up to four B-frames in a row, and puts them in a pyramid.
+            assert read[:-8] == list(range(len(read) - 8)) or len(read) < 8
+            nums_read.append(len(read))
+            if kind != "MPEG-TS" and share < 0.9:
+                assert "it ends at" in one_warning(caplog)
+    assert nums_read == sorted(nums_read)
+    assert nums_read[-1] >= 57  # an index is still there when its last bytes, a note on the encoder, are not
+    assert any(nums_read[:-2]) == (kind != "index at the end")
+
+
+FLIPPED: dict[str, tuple[str, dict[str, Any]]] = {
+    "index in front": ("a.mp4", {"faststart": True}),
+    "index at the end": ("a.mp4", {}),
+    "open groups": ("a.mp4", {"options": OPEN_GOP}),
+    "HEVC": ("a.mp4", {**HEVC, "options": {"x265-params": "log-level=error:keyint=12:scenecut=0"}}),
+    "Matroska": ("a.mkv", {}),
+    "VP9": ("a.webm", VP9),
+    "MPEG-4 in AVI": ("a.avi", MPEG4),
+    "H.264 in AVI": ("a.avi", {}),
+}
+
+
+def flipped(whole: Path, path: Path, generator: np.random.Generator) -> set[int]:
+    """Write `path`: `whole` with a flipped bit in each of two packets. Which groups of twelve frames these are in."""
+    written = bytearray(whole.read_bytes())
+    with av.open(str(whole)) as container:
+        packets = [bytes(packet) for packet in container.demux(video=0) if packet.size]
+    hit = generator.choice(np.arange(1, len(packets)), size=2, replace=False)
+    for number in hit:
+        at = written.index(packets[number]) + generator.integers(4, len(packets[number]))
+        written[at] ^= 1 << generator.integers(8)
+    path.write_bytes(written)
+    return {int(number) // 12 for number in hit}
+
+
+@pytest.mark.parametrize("kind", FLIPPED)
+def test_flipped_bits(kind: str, tmp_path: Path) -> None:
+    """Flipped bits damage pictures around them, and no other: all others come at their times, bit for bit."""
+    name, settings = FLIPPED[kind]
+    whole = write_video(tmp_path / f"whole-{name}", evenly(120, 12), **settings)
+    path = tmp_path / name
+    intact = {decoder: list(frames_on_grid(whole, sample_fps=12.0, decoder=decoder)) for decoder in DECODERS}
+    for seed in range(8):
+        hit = flipped(whole, path, np.random.default_rng(seed))
+        # A group's last pictures may lean on the next group's first, and its first on the one before.
+        far = [k for k in range(120) if not {k // 12 - 1, k // 12, k // 12 + 1} & hit]
+        assert len(far) >= 36
+        for decoder in DECODERS:
+            frames = list(frames_on_grid(path, sample_fps=12.0, decoder=decoder))
+            assert [number_or_none(frames[k]) for k in far] == far, (seed, decoder, hit)
+            assert [frames[k].pts_s for k in far] == pytest.approx([k / 12 for k in far], abs=0.001)
+            assert all(np.array_equal(frames[k].image, intact[decoder][k].image) for k in far), (seed, decoder, hit)
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts", "a.avi", "a.webm"])
+def test_flipped_bits_anywhere(name: str, tmp_path: Path) -> None:
+    """Bits flipped in heads and indices too end in frames or in `UnreadableVideo`: no crash, no hang, nothing else."""
+    settings = {"a.avi": MPEG4, "a.webm": VP9}.get(name, {})
+    whole = write_video(tmp_path / f"whole-{name}", evenly(24, 12), **settings).read_bytes()
+    path = tmp_path / name
+    for seed in range(30):
+        generator = np.random.default_rng(seed)
+        written = bytearray(whole)
+        for at in generator.integers(min(len(written), 2000) if seed % 2 else len(written), size=5):
+            written[at] ^= 1 << generator.integers(8)
+        path.write_bytes(written)
+        for decoder in DECODERS:
+            with contextlib.suppress(UnreadableVideo):
+                assert 1 <= len(list(frames_on_grid(path, sample_fps=2.0, decoder=decoder))) < 10_000
+
+
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts"])
-def test_damage_in_the_middle(name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Damaged bytes cost the frames around them; those before and far behind keep their times; a warning counts."""
+def test_overwritten_bytes(name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Overwritten bytes cost the frames around them; those before and far behind keep their times; a warning counts."""
     path = write_video(tmp_path / name, evenly(60, 12), faststart=name == "a.mp4")
     written = bytearray(path.read_bytes())
     middle = len(written) // 2
@@ -253,11 +446,33 @@ def test_damage_in_the_middle(name: str, tmp_path: Path, caplog: pytest.LogCaptu
 
     frames = list(frames_on_grid(path, sample_fps=12.0, decoder="auto"))
 
-    assert numbers(frames)[:12] == list(range(12))
+    assert numbers(frames[:12]) == list(range(12))
     if name != "a.mkv":  # Matroska cannot find back within its one cluster
-        assert numbers(frames)[-10:] == list(range(50, 60))
+        assert numbers(frames[-10:]) == list(range(50, 60))
     assert caplog.records
     assert all(record.getMessage().startswith(f"{path}: ") for record in caplog.records)
+
+
+def test_one_wrong_time(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A frame stamped far ahead by damage is left out, and takes none of the frames behind it along."""
+    path = write_video(tmp_path / "a.mkv", evenly(60, 12), options={**CLOSED_GOP, "bf": "0"})
+    written = bytearray(path.read_bytes())
+    with av.open(str(path)) as container:
+        packet = bytes(next(packet for packet in container.demux(video=0) if packet.pts == 1667))
+    at = written.index(packet) - 3  # a block's time, and its flags, go before its bytes
+    struct.pack_into(">h", written, at, struct.unpack_from(">h", written, at)[0] + 9000)
+    path.write_bytes(written)
+
+    frames = by_pyav(path, 12.0)
+    assert numbers(frames) == [k - (k == 20) for k in range(60)]
+    assert "1 frames whose times do not fit were left out" in one_warning(caplog)
+
+
+def test_no_pause_lasts_hours(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Behind a gap of hours it is the clock that is wrong: the video ends before it, and a warning says so."""
+    path = write_video(tmp_path / "a.mp4", evenly(10, 12) + evenly(10, 12, start_s=7200.0))
+    assert numbers(by_pyav(path, 12.0)) == list(range(10))
+    assert "10 frames whose times do not fit were left out, shorter than stated" in one_warning(caplog)
 
 
 def unreadable(path: Path) -> str:
@@ -304,6 +519,40 @@ def test_no_index(tmp_path: Path) -> None:
     assert "an MP4 whose index is missing or damaged" in unreadable(path)
 
 
+@pytest.mark.parametrize("name", ["a.mp4", "a.mov", "a.mkv", "a.webm", "a.avi"])
+def test_no_packet(name: str, tmp_path: Path) -> None:
+    """A container that announces a video and holds not one packet of it is unreadable."""
+    path = tmp_path / name
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libvpx-vp9" if name == "a.webm" else "mpeg4", rate=12)
+        stream.width, stream.height = 64, 48
+        container.start_encoding()
+    assert path.stat().st_size > 100
+    unreadable(path)
+
+
+def test_no_decoder(tmp_path: Path) -> None:
+    """A video in a code that nobody knows is unreadable, and said to be so."""
+    path = write_video(tmp_path / "a.mp4", evenly(12, 12))
+    path.write_bytes(path.read_bytes().replace(b"avc1", b"zzzz").replace(b"avcC", b"free"))
+    assert "no decoder for its video" in unreadable(path)
+
+
+def test_cover_only(tmp_path: Path) -> None:
+    """A cover picture alone is no video."""
+    path = tmp_path / "a.mp4"
+    with av.open(str(path), "w") as container:
+        add_cover(container)
+    assert unreadable(path) == f"{path}: cannot be read: no video stream (found: cover art)"
+
+
+def add_cover(container: Any) -> None:
+    cover = container.add_stream("mjpeg", rate=1)
+    cover.width, cover.height, cover.pix_fmt = 64, 48, "yuvj420p"
+    cover.disposition = av.stream.Disposition.attached_pic
+    container.mux(cover.encode(av.VideoFrame.from_ndarray(numbered_picture(7, 64, 48), format="rgb24")))
+
+
 def test_sound_only(tmp_path: Path) -> None:
     """Sound without a picture is no video, and neither is sound with a cover picture."""
     path = write_sound(tmp_path / "a.mp4", 1.0)
@@ -312,11 +561,7 @@ def test_sound_only(tmp_path: Path) -> None:
     covered = tmp_path / "b.mp4"
     with av.open(str(path)) as source, av.open(str(covered), "w") as target:
         sound = target.add_stream_from_template(source.streams.audio[0])
-        cover = target.add_stream("mjpeg", rate=1)
-        cover.width, cover.height, cover.pix_fmt = 64, 48, "yuvj420p"
-        cover.disposition = av.stream.Disposition.attached_pic
-        picture = av.VideoFrame.from_ndarray(numbered_picture(7, 64, 48), format="rgb24")
-        target.mux(cover.encode(picture))
+        add_cover(target)
         for packet in source.demux(audio=0):
             if packet.size:
                 packet.stream = sound
@@ -366,4 +611,22 @@ def test_values_are_checked(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="sample_fps"):
         frames_on_grid(tmp_path / "a.mp4", sample_fps=0, decoder="auto")
     with pytest.raises(ValueError, match="offset"):
-        VideoInfo("mp4", "h264", 4, 4, 0, 1.0, None, datetime(2024, 5, 1), "pyav", "")
+        VideoInfo("mp4", "h264", 4, 4, 0, False, 1.0, None, datetime(2024, 5, 1), "pyav", "")
+    with pytest.raises(ValueError, match="quarter_turns"):
+        Orientation(quarter_turns=4)
+
+
+def test_orientation_from_a_matrix() -> None:
+    """Any matrix gives an orientation, one of zeros none; turns between quarters go to the nearest."""
+    assert Orientation.from_matrix([0] * 9) == Orientation()
+    one, nearly = 65536, 65000
+    assert Orientation.from_matrix([300, nearly, 0, -nearly, 300, 0, 0, 0, 1 << 30]) == Orientation(quarter_turns=3)
+    assert Orientation.from_matrix([-one, 0, 0, 0, one, 0, 0, 0, 1 << 30]) == Orientation(mirrored=True)
+
+
+def test_library_versions() -> None:
+    """The versions that decide the pixels are those that are installed."""
+    versions = library_versions()
+    assert set(versions) == {"av", "decord", "libavcodec", "libavformat", "libswscale"}
+    assert versions["av"] == av.__version__
+    assert all(version[0].isdigit() for version in versions.values())

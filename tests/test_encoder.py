@@ -15,10 +15,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from features.encoder import POOLINGS, Backbone, BackboneError, create, embed, save
+from features.encoder import POOLINGS, Backbone, BackboneError, create, save
 from features.preprocess import Preprocessing
-from features.store import read, write
-from features.video import Clip, Segment
 
 SIDE, NUM_FRAMES, HIDDEN = 32, 4, 24
 PREPROCESSING = Preprocessing(crop_size=SIDE, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
@@ -76,11 +74,6 @@ def broken(folder: Path, tmp_path: Path) -> Path:
 
 def pixels(num_clips: int) -> torch.Tensor:
     return torch.randn(num_clips, NUM_FRAMES, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(2))
-
-
-def clip(start_s: float, seed: int) -> Clip:
-    frames = np.random.default_rng(seed).integers(0, 256, (NUM_FRAMES, SIDE, SIDE, 3), dtype=np.uint8)
-    return Clip(Segment(start_s, start_s + 1), frames, pts_s=start_s + np.arange(NUM_FRAMES) / 4, num_padded=seed % 2)
 
 
 def test_tokens_are_the_encoders_own_bit_for_bit(model: Any, backbone: Backbone) -> None:
@@ -316,64 +309,17 @@ def test_the_seed_decides_and_stays_inside() -> None:
     assert not torch.equal(first["pooler.query_tokens"], other["pooler.query_tokens"])
 
 
-def test_embedding_batches_across_videos_and_keeps_each_clip(backbone: Backbone, tmp_path: Path) -> None:
-    """Whatever the batch size, rows stand in the clips' order, each is its own clip's, and the store takes them."""
-    clips = [(video, clip(start_s, seed)) for seed, (video, start_s) in enumerate([("b", 0), ("b", 1), ("a", 0)])]
-    cpu = torch.device("cpu")
-    for batch_size in (1, 2, 8):
-        rows = list(embed(backbone, clips, preprocessing=PREPROCESSING, batch_size=batch_size, device=cpu))
-        assert [(row.key, row.num_padded) for row in rows] == [(("b", 0), 0), (("b", 1), 1), (("a", 0), 0)]
-        for row, (_, one) in zip(rows, clips, strict=True):
-            assert row.segment == one.segment
-            frames = torch.from_numpy(one.frames)[None]
-            with torch.no_grad():
-                tokens = backbone.tokens(PREPROCESSING.normalise(frames, torch.float32))
-                wanted = backbone.pool(tokens, POOLINGS)
-            assert list(row.vectors) == list(POOLINGS)
-            for name, vector in row.vectors.items():
-                assert vector.dtype == np.float16
-                np.testing.assert_allclose(vector, wanted[name][0], rtol=2e-3, atol=2e-3)
-    assert not np.allclose(rows[0].vectors["mean"], rows[1].vectors["mean"], atol=2e-3)
-    write(tmp_path / "s", rows, attributes={})
-    stored = read(tmp_path / "s")[0]
-    assert np.array_equal(stored.vectors["max"], np.stack([rows[i].vectors["max"] for i in (2, 0, 1)]))
-
-
-def test_embedding_streams_and_does_not_leak_inference_mode(backbone: Backbone) -> None:
-    """A batch is embedded as soon as it is full, also by a block that learns, and whoever takes the rows can train."""
-    taken: list[int] = []
-
-    def clips() -> Iterator[tuple[str, Clip]]:
-        for seed in range(5):
-            taken.append(seed)
-            yield "v", clip(float(seed), seed)
-
-    backbone.last.requires_grad_(True)
-    rows = embed(backbone, clips(), preprocessing=PREPROCESSING, batch_size=2, device=torch.device("cpu"))
-    next(rows)
-    assert taken == [0, 1]
-    assert not torch.is_inference_mode_enabled()
-    assert len(list(rows)) == 4
-
-
-def test_clips_that_were_not_cropped_are_refused(backbone: Backbone) -> None:
-    """Raw frames raise, with the video's id, and are not squeezed into the encoder."""
-    raw = Clip(Segment(0, 1), np.zeros((NUM_FRAMES, 48, 64, 3), np.uint8), np.arange(NUM_FRAMES) / 4, num_padded=0)
-    with pytest.raises(ValueError, match=r"video v7: frames are 32 pixels a side after resize_crop"):
-        list(embed(backbone, [("v7", raw)], preprocessing=PREPROCESSING, batch_size=1, device=torch.device("cpu")))
-
-
-def test_an_embedding_that_is_not_finite_names_its_video(backbone: Backbone) -> None:
-    """A value beyond float16 is an error with the video's id and the window's time, never a stored infinity."""
+def test_a_window_pools_the_same_in_any_batch(backbone: Backbone) -> None:
+    """On a CPU what `pool_each` gives for a window does not depend on the others in its batch, to the last bit."""
     with torch.no_grad():
-        backbone.layernorm.weight.fill_(1e6)  # type: ignore[operator]
-    with pytest.raises(ValueError, match=r"video v7, window at 2 s \w+: \d+ of 24 values are not finite in float16"):
-        list(
-            embed(
-                backbone,
-                [("v7", clip(2.0, 0))],
-                preprocessing=PREPROCESSING,
-                batch_size=4,
-                device=torch.device("cpu"),
-            )
-        )
+        together = backbone.pool_each(backbone.tokens(pixels(7)), POOLINGS)
+        for k, one in enumerate(pixels(7).split(1)):
+            for name, vector in backbone.pool_each(backbone.tokens(one), POOLINGS).items():
+                assert torch.equal(vector[0], together[name][k]), name
+
+
+def test_attention_is_chosen_and_known(folder: Path, backbone: Backbone) -> None:
+    """Eager attention gives nearly the same tokens, and each backbone says which one it computes."""
+    eager = Backbone.load(folder, dtype=torch.float32, attention="eager")
+    assert (eager.attention, backbone.attention) == ("eager", "sdpa")
+    torch.testing.assert_close(eager.tokens(pixels(2)), backbone.tokens(pixels(2)), rtol=1e-4, atol=1e-4)

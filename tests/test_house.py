@@ -17,7 +17,8 @@ OWNERS = {
     "decord": ("features/decode.py",),
     "av": ("features/decode.py", "pipeline/demo/"),  # reading, and encoding
     "transformers": ("features/encoder.py",),
-    "zarr": ("features/store.py",),
+    "zarr": ("features/store.py", "features/tokens.py"),
+    "safetensors": ("features/cache.py", "features/encoder.py", "heads/"),
     "datasets": ("pipeline/manifest.py",),
     "sklearn": ("heads/metrics.py",),
     "click": ("pipeline/",),

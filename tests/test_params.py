@@ -49,8 +49,9 @@ def test_charades_keeps_the_prototypes_values(values: dict[str, Any], tmp_path: 
     assert active.train.features == ("pooler",)
     for schedule in (active.train, active.finetune):
         assert (schedule.steps, schedule.batch_size, schedule.accumulation) == (4000, 1, 16)
-        assert schedule.weight_decay == 0
-    assert active.train.learning_rate == active.finetune.head_learning_rate == 1e-4
+    assert active.train.learning_rate == (active.finetune.head_learning_rate,) == (1e-4,)
+    assert active.train.weight_decay == (active.finetune.weight_decay,) == (0.0,)
+    assert active.train.loss == ("bce",)
     assert active.finetune.backbone_learning_rate == 1e-5
     assert (active.sweep.low, active.sweep.high, active.sweep.step) == (0.05, 0.95, 0.05)
 
@@ -83,12 +84,26 @@ def test_the_inactive_profile_is_checked_too(values: dict[str, Any], tmp_path: P
         ("train.steps", True, "demo.train.steps: should be a valid integer, got True"),
         ("train.learning_rate", 0, "demo.train.learning_rate: should be greater than 0, got 0"),
         ("train.learning_rate", float("nan"), "demo.train.learning_rate: should be a finite number, got nan"),
+        ("train.learning_rate", [], "demo.train.learning_rate: "),
+        ("train.learning_rate", [1e-3, -1e-3], "demo.train.learning_rate.1: should be greater than 0, got -0.001"),
+        ("train.learning_rate", [1e-3, 1e-3], "demo.train: learning_rate names 0.001 more than once"),
+        ("train.weight_decay", [0, 0.0], "demo.train: weight_decay names 0.0 more than once"),
+        ("train.weight_decay", [[0.1]], "demo.train.weight_decay.0: should be a valid number, got [0.1]"),
+        ("train.weight_decay", -0.1, "demo.train.weight_decay: should be greater than or equal to 0, got -0.1"),
+        ("train.weight_decay", "0.1", "demo.train.weight_decay: should be a valid number, got '0.1'"),
+        ("train.loss", "focal", "demo.train.loss: should be 'bce', 'asymmetric' or 'class_balanced', got 'focal'"),
+        ("train.loss", ["bce", "bce"], "demo.train: loss names bce more than once"),
+        ("train.loss", None, "demo.train.loss: should be 'bce', 'asymmetric' or 'class_balanced', got None"),
         ("train.features", [], "demo.train.features: "),
         ("train.features", "mean", "demo.train.features: should be a valid tuple, got 'mean'"),
         ("train.features", ["mean", "min"], "demo.train.features.1: should be 'pooler', 'mean' or 'max', got 'min'"),
         ("train.features", ["mean", "mean"], "demo.train: features names mean more than once"),
         ("train.accumulation", 10**9 + 7, "demo.train: steps must be a multiple of accumulation"),
         ("windows.stride_s", 1e-6, "demo.windows: stride_s must be a multiple of 1 / sample_fps"),
+        ("finetune.source", "cache", "demo.finetune.source: should be 'video' or 'tokens', got 'cache'"),
+        ("finetune.tokens_gb", 0, "demo.finetune.tokens_gb: should be greater than 0, got 0"),
+        ("finetune.flip", 1, "demo.finetune.flip: should be a valid boolean, got 1"),
+        ("finetune.num_workers", 2, "demo.finetune.num_workers: unknown key"),
         ("sweep.low", 0.99, "demo.sweep: low + a whole number of steps must give high"),
         ("sweep.step", 0.07, "demo.sweep: low + a whole number of steps must give high"),
         ("prepare.val_share", 0.6, "demo.prepare.val_share: should be less than or equal to 0.5, got 0.6"),
@@ -105,6 +120,24 @@ def test_a_value_that_cannot_be_fails(
     section, name = key.split(".")
     values["demo"][section][name] = value
     assert refusal(values, tmp_path)[0].startswith(told)
+
+
+def test_what_a_head_is_trained_with_may_be_a_list(values: dict[str, Any], tmp_path: Path) -> None:
+    """Rate, decay and loss of stage 1 are each one value or several; what is read is always several."""
+    values["demo"]["train"] |= {"learning_rate": 0.01, "weight_decay": [0, 0.1], "loss": ["asymmetric"]}
+    train = load(values, tmp_path).active.train
+    assert (train.learning_rate, train.weight_decay, train.loss) == ((0.01,), (0.0, 0.1), ("asymmetric",))
+
+
+@pytest.mark.parametrize("augmentation", ["random_starts", "flip"])
+def test_stored_tokens_cannot_be_augmented(values: dict[str, Any], tmp_path: Path, augmentation: str) -> None:
+    """What a cache cannot give is refused with the way out; each alone is allowed."""
+    values["demo"]["finetune"][augmentation] = True
+    assert load(values, tmp_path).active.finetune.source == "video"
+    values["demo"]["finetune"]["source"] = "tokens"
+    assert refusal(values, tmp_path)[0].startswith("demo.finetune: random_starts and flip need source video")
+    values["demo"]["finetune"][augmentation] = False
+    assert load(values, tmp_path).active.finetune.source == "tokens"
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,10 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 import yaml
 
@@ -22,18 +24,19 @@ REPOSITORY = Path(__file__).parents[1]
 SMALL = {
     "num_train_videos": 22, "num_test_videos": 8, "num_train_subjects": 5, "num_test_subjects": 3, "mean_length_s": 6,
     "recording_s": 12, "steps": 12, "evaluate_every_steps": 6, "shuffle_windows": 32, "evaluate_windows": 40,
-    "num_workers": 0,
+    "num_workers": 1,
 }  # fmt: skip
+
+
+def environment() -> dict[str, str]:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return os.environ | {"PATH": path, "DVC_NO_ANALYTICS": "1"}
 
 
 def run(clone: Path, *command: str, fails: bool = False) -> str:
     """A command in the clone, with what it printed; its exit status is as expected."""
-    environment = os.environ | {
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "DVC_NO_ANALYTICS": "1",
-    }
     done = subprocess.run(
-        command, cwd=clone, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
+        command, cwd=clone, env=environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
     )
     assert (done.returncode != 0) == fails, done.stdout
     return done.stdout
@@ -180,10 +183,76 @@ def test_a_folder_is_linked_and_not_copied(clone: Path, tmp_path: Path) -> None:
     assert list((tmp_path / "recordings").iterdir()) == []
 
 
-# Last, since it changes the clone.
+# The last two change the clone.
 def test_a_head_parameter_runs_train_and_what_follows_alone(clone: Path) -> None:
     """Embeddings are made once: editing the head's learning rate extracts nothing again."""
     edit(clone, learning_rate=0.002)
     ran = stages_run(run(clone, "dvc", "repro"))
     assert ran[0] == "train"
     assert "extract" not in ran
+
+
+def pieces(clone: Path) -> set[Path]:
+    """The finished videos in the cache, of any recipe."""
+    return set((clone / "data" / "cache").glob("*/*.safetensors"))
+
+
+def begun(clone: Path, *command: str, until: int) -> tuple[subprocess.Popen[bytes], psutil.Process]:
+    """A command that has begun, and its stage `extract`, which has finished `until` more videos than there were."""
+    before = pieces(clone)
+    started = subprocess.Popen(
+        command, cwd=clone, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    while len(pieces(clone) - before) < until:
+        assert started.poll() is None, "it ended before it could be killed"
+        time.sleep(0.02)
+    below = psutil.Process(started.pid).children(recursive=True)
+    (stage,) = [each for each in below if each.cmdline()[1:3] == ["-m", "pipeline.extract"]]
+    return started, stage
+
+
+def embedded_and_reused(output: str) -> tuple[int, int]:
+    found = re.search(r"embedded (\d+) videos, (\d+) were in the cache", output)
+    assert found, output
+    return int(found[1]), int(found[2])
+
+
+def test_kills_at_any_level_cost_no_finished_video(clone: Path) -> None:
+    """`kill -9` of a worker, of dvc, of the stage; then `dvc repro` or `dvc exp run`: nothing finished is done again.
+
+    What comes out in the end is byte for byte what one unbroken run writes.
+    """
+    (clone / ".gitignore").open("a").write("/results/\n")
+    for command in (["add", "-A"], ["-c", "user.name=x", "-c", "user.email=x@x", "commit", "-qm", "small demo"]):
+        subprocess.run(["git", *command], cwd=clone, check=True, capture_output=True)
+    edit(clone, stride_s=0.5)
+    extract = ("dvc", "repro", "--single-item", "extract@demo")
+
+    started, stage = begun(clone, *extract, until=3)
+    (server,) = [each for each in stage.children() if "forkserver" in " ".join(each.cmdline())]
+    server.children()[0].kill()  # a worker: another one takes its place
+    while stage.is_running() and len(pieces(clone)) < 29 + 8:
+        time.sleep(0.02)
+    started.kill()  # dvc alone: the stage goes on, and the next one waits for it
+    started.wait()
+    finished = len(pieces(clone)) - 29
+    num_embedded, num_reused = embedded_and_reused(run(clone, *extract))
+    assert num_reused >= finished
+    assert num_embedded + num_reused == 29
+
+    edit(clone, stride_s=1.25)
+    started, stage = begun(clone, *extract, until=5)
+    stage.kill()
+    assert started.wait() != 0
+    finished = len(pieces(clone)) - 2 * 29
+    assert 5 <= finished < 29
+    output = run(clone, "dvc", "exp", "run", "--single-item", "extract@demo")
+    num_embedded, num_reused = embedded_and_reused(output)
+    assert (num_embedded, num_reused) == (29 - finished, finished)
+
+    after_kills = {path: path.read_bytes() for path in (clone / "data" / "demo").glob("*.zarr/**/*") if path.is_file()}
+    shutil.rmtree(clone / "data" / "cache")
+    assert embedded_and_reused(run(clone, *extract, "--force")) == (29, 0)
+    assert after_kills == {
+        path: path.read_bytes() for path in (clone / "data" / "demo").glob("*.zarr/**/*") if path.is_file()
+    }

@@ -2,33 +2,46 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
-import random
 import shutil
-from collections.abc import Iterator
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import zarr
 
-from features.store import Embeddings, Row, StoreError, read, write
-from features.video import Segment
+from features import store
+from features.store import Embeddings, StoreError, VideoEmbeddings, read
 
 VIDEOS = ("0A8CF", "ZZ9ZZ", "B", "AA")
+STARTS_S = (0.0, 0.5, 2.0, 10.0)
 
 
-def row(video_id: str, start_s: float) -> Row:
-    mark = VIDEOS.index(video_id) * 100 + start_s
-    return Row(
-        video_id=video_id,
-        segment=Segment(start_s, start_s + 3.5),
-        num_padded=int(start_s) % 3,
-        vectors={"pooler": np.array([mark, 1, 0], np.float16), "mean": np.array([mark, -2], np.float16)},
+def video(video_id: str, starts_s: Sequence[float] = STARTS_S) -> VideoEmbeddings:
+    starts = np.array(starts_s)
+    marks = VIDEOS.index(video_id) * 100 + starts
+    ones = np.ones_like(marks)
+    return VideoEmbeddings(
+        start_s=starts,
+        end_s=starts + 3.5,
+        num_padded=starts.astype(np.int32) % 3,
+        vectors={
+            "pooler": np.stack([marks, ones, 0 * ones], axis=1).astype(np.float16),
+            "mean": np.stack([marks, -2 * ones], axis=1).astype(np.float16),
+        },
     )
 
 
-def world() -> list[Row]:
-    return [row(video_id, start_s) for video_id in VIDEOS for start_s in (0.0, 0.5, 10.0, 2.0)]
+def world() -> dict[str, VideoEmbeddings]:
+    return {video_id: video(video_id) for video_id in VIDEOS}
+
+
+def write(path: Path, videos: Mapping[str, VideoEmbeddings], *, attributes: Mapping[str, Any] | None = None) -> None:
+    counts = {video_id: len(each) for video_id, each in videos.items()}
+    store.write(path, counts, videos.__getitem__, attributes=attributes or {})
 
 
 def contents(folder: Path) -> dict[str, str]:
@@ -36,92 +49,94 @@ def contents(folder: Path) -> dict[str, str]:
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-def test_every_row_comes_back_with_its_own_vectors(tmp_path: Path) -> None:
+def test_every_window_comes_back_with_its_own_vectors(tmp_path: Path) -> None:
     """Rows are sorted by (video id, start), and each key still has the times, padding and vectors it was given."""
     path = tmp_path / "data" / "embeddings.zarr"
-    assert write(path, iter(world()), attributes={"backbone": "x", "poolings": ("a", "b")}) == 16
+    write(path, world(), attributes={"backbone": "x", "poolings": ("a", "b")})
     embeddings, attributes = read(path)
     assert attributes == {"backbone": "x", "poolings": ["a", "b"]}
-    wanted = {one.key: one for one in world()}
-    assert embeddings.keys == sorted(wanted)
-    for i, key in enumerate(embeddings.keys):
-        assert Segment(embeddings.start_s[i], embeddings.end_s[i]) == wanted[key].segment
-        assert embeddings.num_padded[i] == wanted[key].num_padded
+    assert embeddings.keys == [(video_id, start_s) for video_id in sorted(VIDEOS) for start_s in STARTS_S]
+    for video_id, wanted in world().items():
+        mine = embeddings.video_ids == video_id
+        assert np.array_equal(embeddings.end_s[mine], wanted.end_s)
+        assert np.array_equal(embeddings.num_padded[mine], wanted.num_padded)
         for pooling in ("pooler", "mean"):
             assert embeddings.vectors[pooling].dtype == np.float16
-            assert np.array_equal(embeddings.vectors[pooling][i], wanted[key].vectors[pooling])
+            assert np.array_equal(embeddings.vectors[pooling][mine], wanted.vectors[pooling])
 
 
-def test_the_same_rows_are_the_same_bytes(tmp_path: Path) -> None:
-    """Neither the order of arrival, nor that of the attributes, nor what lay there before changes a byte."""
+def test_the_same_videos_are_the_same_bytes(tmp_path: Path) -> None:
+    """Neither the videos' order, nor that of the attributes, nor what lay there before changes a byte."""
     first, second = tmp_path / "first", tmp_path / "second"
     write(first, world(), attributes={"a": 1, "b": {"c": 2, "d": 3}})
-    write(second, [row("B", 4.0)], attributes={})
-    shuffled = world()
-    random.Random(0).shuffle(shuffled)
-    write(second, shuffled, attributes={"b": {"d": 3, "c": 2}, "a": 1})
+    write(second, {"B": video("B", [4.0])})
+    write(second, dict(reversed(world().items())), attributes={"b": {"d": 3, "c": 2}, "a": 1})
     assert contents(first) == contents(second)
     assert len(contents(first)) > 6
     assert sorted(path.name for path in tmp_path.iterdir()) == ["first", "second"]
 
 
+def test_others_read_it_with_zarr_alone(tmp_path: Path) -> None:
+    """`zarr.open` and the attributes are enough to find a window's vector by its video and time."""
+    write(tmp_path / "s", world(), attributes={"made": "so"})
+    group = zarr.open(tmp_path / "s", mode="r")
+    assert "sorted by (video id, start_s)" in group.attrs["description"]
+    names = np.array(group.attrs["video_ids"])[group["video"][:]]
+    (row,) = np.flatnonzero((names == "B") & (group["start_s"][:] == 2.0))
+    assert group["vectors/mean"][row].tolist() == [202, -2]
+    assert group["vectors/mean"].compressors == ()
+
+
 def test_more_rows_than_a_chunk(tmp_path: Path) -> None:
-    """A store of several chunks gives back every row at its place."""
-    marks = np.arange(9000)
-    rows = (
-        Row(f"v{k // 50:04d}", Segment(k % 50, k % 50 + 1.0), 0, {"mean": np.array([k // 50, k % 50], np.float16)})
-        for k in marks[::-1].tolist()
-    )
-    write(tmp_path / "s", rows, attributes={})
+    """A store of several chunks gives back every row at its place, also where a video lies across the seam."""
+    marks = np.arange(20000)
+    videos = {
+        f"v{k:04d}": VideoEmbeddings(
+            np.arange(50.0), np.arange(1, 51.0), np.zeros(50, np.int32),
+            {"mean": np.stack([np.full(50, k), np.arange(50)], axis=1).astype(np.float16)},
+        )
+        for k in range(400)
+    }  # fmt: skip
+    write(tmp_path / "s", videos)
     vectors = read(tmp_path / "s")[0].vectors["mean"]
     assert np.array_equal(vectors, np.stack([marks // 50, marks % 50], axis=1))
 
 
-def test_a_double_key_raises_and_the_old_store_stays(tmp_path: Path) -> None:
-    """Two rows for one window are an error that names it, and what was there before is untouched."""
-    write(tmp_path / "s", world(), attributes={})
-    before = contents(tmp_path)
-    with pytest.raises(StoreError, match=r"video B, window at 2 s: embedded twice"):
-        write(tmp_path / "s", [*world(), row("B", 2.0)], attributes={})
-    assert contents(tmp_path) == before
-
-
-def test_a_failure_among_the_rows_leaves_no_store(tmp_path: Path) -> None:
-    """When the rows' own source raises, nothing is written, not half."""
-
-    def rows() -> Iterator[Row]:
-        yield row("B", 0.0)
-        raise OSError("unreadable")
-
-    with pytest.raises(OSError, match="unreadable"):
-        write(tmp_path / "s", rows(), attributes={})
-    assert list(tmp_path.iterdir()) == []
+def test_what_raises_leaves_the_old_store(tmp_path: Path) -> None:
+    """A video that cannot be loaded, or does not fit, is an error that names it; what was there is untouched."""
+    write(tmp_path / "s", world())
+    before = contents(tmp_path / "s")
+    with pytest.raises(KeyError, match="nobody"):
+        store.write(tmp_path / "s", {"B": 4, "nobody": 1}, world().__getitem__, attributes={})
+    with pytest.raises(StoreError, match=r"video B: 4 windows with vectors of sizes .* where 3"):
+        store.write(tmp_path / "s", {"B": 3}, world().__getitem__, attributes={})
+    thin = VideoEmbeddings(np.zeros(1), np.ones(1), np.zeros(1, np.int32), {"mean": np.zeros((1, 1), np.float16)})
+    with pytest.raises(StoreError, match=r"video B: .* sizes \{'mean': 1\}, where 1 and \{'mean': 2, 'pooler': 3\}"):
+        write(tmp_path / "s", {"AA": video("AA"), "B": thin})
     with pytest.raises(StoreError, match="nothing to store"):
-        write(tmp_path / "s", [], attributes={})
-    with pytest.raises(StoreError, match=r"sizes \{'mean': 1\}, but \{'pooler': 3, 'mean': 2\}"):
-        write(
-            tmp_path / "s",
-            [row("B", 0.0), Row("B", Segment(1, 2), 0, {"mean": np.zeros(1, np.float16)})],
-            attributes={},
-        )
+        write(tmp_path / "s", {})
+    assert contents(tmp_path / "s") == before
 
 
 def test_leftovers_of_a_killed_run_do_no_harm(tmp_path: Path) -> None:
     """A partial folder that a killed run left is not mixed into the next store."""
-    write(tmp_path / "s.partial", [row("ZZ9ZZ", 7.0)], attributes={"stale": True})
+    write(tmp_path / "s.partial", {"ZZ9ZZ": video("ZZ9ZZ", [7.0])}, attributes={"stale": True})
     (tmp_path / "s.partial" / "stray").write_text("x")
-    write(tmp_path / "s", world(), attributes={})
-    write(tmp_path / "clean", world(), attributes={})
+    write(tmp_path / "s", world())
+    write(tmp_path / "clean", world())
     assert contents(tmp_path / "s") == contents(tmp_path / "clean")
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_what_is_not_finite_is_never_a_row(bad: float) -> None:
-    """A nan or an infinity raises where the row is made, and says whose window and which pooling it is."""
-    with pytest.raises(ValueError, match=r"video B, window at 1\.5 s max: 1 of 2 values are not finite"):
-        Row("B", Segment(1.5, 3.0), 0, {"max": np.array([0, bad], np.float16)})
-    with pytest.raises(ValueError, match=r"float16, got \(2,\) float32"):
-        Row("B", Segment(1.5, 3.0), 0, {"max": np.zeros(2, np.float32)})
+def test_what_is_not_finite_is_never_stored(bad: float, tmp_path: Path) -> None:
+    """A nan or an infinity is found with its window and pooling, and no store is written with one."""
+    one = video("B")
+    one.vectors["mean"][2, 1] = bad
+    assert one.not_finite() == "window at 2 s, mean: 1 of 2 values in float16"
+    assert video("B").not_finite() is None
+    with pytest.raises(StoreError, match="video B: window at 2 s, mean"):
+        write(tmp_path / "s", {"B": one})
+    assert not (tmp_path / "s").exists()
 
 
 def test_missing_and_damaged_stores_say_so(tmp_path: Path) -> None:
@@ -132,7 +147,7 @@ def test_missing_and_damaged_stores_say_so(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="incomplete or damaged"):
         read(tmp_path / "empty")
     good = tmp_path / "good"
-    write(good, world(), attributes={})
+    write(good, world())
     chunks = sorted(path.relative_to(good) for path in good.rglob("c/*") if path.is_file() or path.is_dir())
     # Some columns hold zeros alone: their chunks are there too, so that a lost one is seen.
     assert {chunk.parts[0] for chunk in chunks} == {"video", "start_s", "end_s", "num_padded", "vectors"}
@@ -158,14 +173,14 @@ def test_missing_and_damaged_stores_say_so(tmp_path: Path) -> None:
 
 def test_a_column_of_zeros_is_read_back(tmp_path: Path) -> None:
     """One video without padding, all zeros on disk, is a complete store."""
-    zeros = [Row("B", Segment(0, 1), 0, {"mean": np.zeros(4, np.float16)})]
-    write(tmp_path / "s", zeros, attributes={})
+    zeros = VideoEmbeddings(np.zeros(1), np.ones(1), np.zeros(1, np.int32), {"mean": np.zeros((1, 4), np.float16)})
+    write(tmp_path / "s", {"B": zeros})
     assert np.array_equal(read(tmp_path / "s")[0].vectors["mean"], np.zeros((1, 4)))
 
 
 @pytest.fixture
 def embeddings(tmp_path: Path) -> Embeddings:
-    write(tmp_path / "s", world(), attributes={})
+    write(tmp_path / "s", world())
     return read(tmp_path / "s")[0]
 
 
@@ -189,6 +204,18 @@ def test_features_stand_in_the_order_asked_for(embeddings: Embeddings) -> None:
         embeddings.features(["mean", "median"])
     with pytest.raises(StoreError, match="no pooling was named"):
         embeddings.features([])
+
+
+def test_one_videos_windows_fit_together() -> None:
+    """Columns of unlike length, windows that do not ascend and vectors that are not float16 cannot be made."""
+    good = video("B")
+    for change, message in (
+        ({"end_s": good.end_s[:3]}, "4 windows do not fit"),
+        ({"start_s": good.start_s[::-1]}, "windows ascend"),
+        ({"vectors": {"mean": np.zeros((4, 2), np.float32)}}, "mean: vectors are float16, got float32"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            dataclasses.replace(good, **change)  # type: ignore[arg-type]
 
 
 def test_embeddings_refuse_rows_that_do_not_fit() -> None:

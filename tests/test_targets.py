@@ -1,5 +1,11 @@
+import numpy as np
+import pytest
+
+from features.store import Embeddings
 from features.video import Segment
 from heads.targets import video_targets, window_targets
+from pipeline.manifest import Interval, Manifest, VideoEntry
+from pipeline.targets import SplitTargets, split_targets
 
 LABELS = ["c015", "c059", "c097"]
 
@@ -52,3 +58,44 @@ def test_nothing_in_nothing_out():
 def test_a_video_carries_classes_without_a_time():
     """A video's labels are those present anywhere, whatever their intervals."""
     assert video_targets({"c097", "c100"}, LABELS).tolist() == [False, False, True]
+
+
+def stored_split() -> SplitTargets:
+    """Train of three videos, of which `b` failed to embed; `a` has three windows of 2 s, `c` two, one second apart."""
+    keys = [("a", 0.0), ("a", 1.0), ("a", 2.0), ("c", 0.0), ("c", 1.0), ("d", 0.0)]
+    start_s = np.array([start for _, start in keys])
+    rows = Embeddings(
+        video_ids=np.array([video_id for video_id, _ in keys]),
+        start_s=start_s,
+        end_s=start_s + 2,
+        num_padded=np.zeros(len(keys), dtype=np.int32),
+        vectors={"mean": np.zeros((len(keys), 4), dtype=np.float16)},
+    )
+    videos = [
+        VideoEntry(video_id, f"{video_id}.mp4", f"s{video_id}", "Kitchen", split, 4.0, (Interval("c059", 2.5, 4.0),))
+        for video_id, split in (("c", "train"), ("a", "train"), ("b", "train"), ("d", "val"))
+    ]
+    return split_targets(rows, Manifest(tuple(videos)), "train", LABELS, min_overlap_s=1.0)
+
+
+def test_a_window_is_found_by_its_number_and_a_stretch_by_its_times():
+    """A stored window's targets are those of its segment; one between two windows has its own; others raise."""
+    split = stored_split()
+    assert split.video_ids == ("a", "c")
+    assert split.num_windows == {"a": 3, "c": 2}
+    assert [split.target_at("a", k).tolist()[1] for k in range(3)] == [False, False, True]
+    assert split.target_at("c", 1).tolist() == split.windows[4].tolist()
+    for k in range(3):
+        assert split.target_of("a", Segment(k, k + 2)).tolist() == split.target_at("a", k).tolist()
+    assert not split.target_of("a", Segment(1.2, 3.2))[1]
+    assert split.target_of("a", Segment(1.3, 3.3))[1]
+    for video_id, window in (("a", 3), ("a", -1), ("b", 0), ("d", 0)):
+        with pytest.raises(KeyError):
+            split.target_at(video_id, window)
+
+
+def test_a_split_is_spread_over_the_windows_that_there_are():
+    """Only this split's videos, and of each only the numbers given."""
+    split = stored_split()
+    assert split.spread(9, among={"a": [0, 2], "d": [0]}) == {"a": {0, 2}}
+    assert split.spread(2, among={"a": range(3), "c": range(2)}) == {"a": {0}, "c": {1}}

@@ -2,23 +2,26 @@ import copy
 import dataclasses
 import math
 import os
+import signal
 import socket
 from itertools import islice
+from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, multiprocessing, nn
 
+from heads.checkpoint import Checkpoint
+from heads.losses import bce
 from heads.metrics import mean_average_precision
-from heads.training import NonFiniteLoss, TrainingSchedule, fit, shuffled_batches
+from heads.training import Candidate, History, NonFiniteLoss, TrainingSchedule, fit, shuffled_batches
 
 SCHEDULE = TrainingSchedule(
     steps=60,
     accumulation=2,
     evaluate_every=20,
     patience=10,
-    weight_decay=0.01,
     warmup_share=0.1,
     decay="cosine",
     max_grad_norm=1.0,
@@ -61,18 +64,29 @@ def evaluate_on_val(model: nn.Module) -> dict[str, float]:
     return {"map": found, "loss": float(F.binary_cross_entropy_with_logits(logits, targets))}
 
 
-def train(head: nn.Module, schedule: TrainingSchedule = SCHEDULE, evaluate=evaluate_on_val, batches=None, lr=1e-2):
+def group_of(head: nn.Module, lr: float = 1e-2, name: str = "head", weight_decay: float = 0.01):
+    trained = [parameter for parameter in head.parameters() if parameter.requires_grad]
+    return {"params": trained, "lr": lr, "weight_decay": weight_decay, "name": name}
+
+
+def train_all(model: nn.Module, candidates, schedule=SCHEDULE, evaluate=evaluate_on_val, batches=None, checkpoint=None):
     generator = torch.Generator().manual_seed(11)
-    groups = [{"params": [p for p in head.parameters() if p.requires_grad], "lr": lr, "name": "head"}]
+    shuffled = shuffled_batches(*world(1), batch_size=16, generator=generator)
     return fit(
-        head,
-        train_batches=batches or shuffled_batches(*world(1), batch_size=16, generator=generator),
+        model,
+        train_batches=(lambda first: islice(batches, first, None)) if batches else shuffled,
         evaluate=evaluate,
-        parameter_groups=groups,
+        candidates=candidates,
         schedule=schedule,
         generator=generator,
+        checkpoint=checkpoint,
         cpu=True,
     )
+
+
+def train(head: nn.Module, schedule: TrainingSchedule = SCHEDULE, evaluate=evaluate_on_val, **others) -> History:
+    (history,) = train_all(head, [Candidate("head", [group_of(head)], bce)], schedule, evaluate, **others)
+    return history
 
 
 def bits(module: nn.Module) -> dict[str, Tensor]:
@@ -111,8 +125,8 @@ def test_one_update_of_accumulated_batches_is_adamw_on_their_mean():
     features, targets = (tensor[:32] for tensor in world(1))
     head, plain = new_head(0.0), new_head(0.0)
     values = iter([0.1, 0.2])
-    batches = zip(features.split(16), targets.split(16), strict=True)
-    train(head, schedule, lambda _: {"map": next(values), "loss": 1.0}, batches)
+    batches = list(zip(features.split(16), targets.split(16), strict=True))
+    train(head, schedule, lambda _: {"map": next(values), "loss": 1.0}, batches=batches)
     optimizer = torch.optim.AdamW(plain.parameters(), lr=1e-2, weight_decay=0.01)
     F.binary_cross_entropy_with_logits(plain(features), targets).backward()
     optimizer.step()
@@ -151,19 +165,8 @@ def test_frozen_parts_stay_and_groups_have_their_own_rates():
     head = new_head()
     head[1].requires_grad_(False)
     before = bits(head[1])
-    generator = torch.Generator().manual_seed(11)
-    history = fit(
-        head,
-        train_batches=shuffled_batches(*world(1), batch_size=16, generator=generator),
-        evaluate=evaluate_on_val,
-        parameter_groups=[
-            {"params": list(head[0].parameters()), "lr": 1e-3, "name": "norm"},
-            {"params": list(head[3].parameters()), "lr": 1e-2, "name": "last"},
-        ],
-        schedule=SCHEDULE,
-        generator=generator,
-        cpu=True,
-    )
+    groups = [group_of(head[0], 1e-3, "norm"), group_of(head[3], 1e-2, "last")]
+    (history,) = train_all(head, [Candidate("head", groups, bce)])
     assert same(bits(head[1]), before)
     for row in history.rows[:-1]:
         assert row.learning_rates["last"] == pytest.approx(10 * row.learning_rates["norm"])
@@ -173,15 +176,11 @@ def test_a_parameter_nobody_trains_is_named():
     """Groups that leave out a trainable parameter fail before any step."""
     head = new_head()
     with pytest.raises(ValueError, match=r"\['0.bias', '0.weight', '1.bias', '1.weight'\] are in none"):
-        fit(
-            head,
-            train_batches=iter([]),
-            evaluate=evaluate_on_val,
-            parameter_groups=[{"params": list(head[3].parameters()), "lr": 1e-2, "name": "head"}],
-            schedule=SCHEDULE,
-            generator=torch.Generator(),
-            cpu=True,
-        )
+        train_all(head, [Candidate("head", [group_of(head[3])], bce)])
+    with pytest.raises(ValueError, match="in two groups"):
+        train_all(head, [Candidate("head", [group_of(head), group_of(head[3], name="last")], bce)])
+    with pytest.raises(ValueError, match="names of their own"):
+        Candidate("head", [group_of(head[0]), group_of(head[3])], bce)
 
 
 def test_a_loss_that_is_not_finite_stops_the_training():
@@ -189,13 +188,13 @@ def test_a_loss_that_is_not_finite_stops_the_training():
     features, targets = world(1)
     poisoned = features.clone()
     poisoned[0, 0] = math.nan
-    batches = iter([(features, targets), (features, targets), (poisoned, targets)])
-    with pytest.raises(NonFiniteLoss, match="train loss is nan at step 3") as failure:
+    batches = [(features, targets), (features, targets), (poisoned, targets)]
+    with pytest.raises(NonFiniteLoss, match=r"train loss is nan at step 3 \(head\)") as failure:
         train(new_head(), batches=batches)
     assert failure.value.step == 3
     assert math.isnan(failure.value.value)
     with pytest.raises(ValueError, match="ended before step 3 of 60"):
-        train(new_head(), batches=iter([(features, targets)] * 2))
+        train(new_head(), batches=[(features, targets)] * 2)
     with pytest.raises(NonFiniteLoss, match="val loss is inf at step 0"):
         train(new_head(), evaluate=lambda _: {"map": 0.5, "loss": math.inf})
 
@@ -263,40 +262,57 @@ def test_an_epoch_shows_every_row_once_in_a_new_order():
     """8 batches of 16 are two epochs of 64 rows; 70 rows leave 6 out of each; 5 rows are one batch."""
     features = torch.arange(70.0)[:, None].half()
     generator = torch.Generator().manual_seed(0)
-    drawn = [
-        f for f, _ in islice(shuffled_batches(features[:64], features[:64], batch_size=16, generator=generator), 8)
-    ]
+    batches = shuffled_batches(features[:64], features[:64], batch_size=16, generator=generator)
+    drawn = [f for f, _ in islice(batches(0), 8)]
     first, second = torch.cat(drawn[:4]).flatten(), torch.cat(drawn[4:]).flatten()
     assert first.sort().values.tolist() == second.sort().values.tolist() == list(range(64))
     assert first.tolist() != second.tolist()
     assert drawn[0].dtype == torch.float32
     for rows, seen, sizes in ((70, 64, {16}), (5, 5, {5})):
         batches = shuffled_batches(features[:rows], features[:rows], batch_size=16, generator=generator)
-        epoch = [f for f, _ in islice(batches, max(1, rows // 16))]
+        epoch = [f for f, _ in islice(batches(0), max(1, rows // 16))]
         assert {len(batch) for batch in epoch} == sizes
         assert len(torch.cat(epoch).unique()) == seen
     with pytest.raises(ValueError, match="0 rows"):
-        next(shuffled_batches(features[:0], features[:0], batch_size=16, generator=generator))
+        shuffled_batches(features[:0], features[:0], batch_size=16, generator=generator)
+
+
+@pytest.mark.parametrize("first", [0, 1, 3, 4, 5, 11])
+def test_batches_can_begin_anywhere(first):
+    """Batches from number k on are those that follow k others, within an epoch and beyond it."""
+    features = torch.arange(70.0)[:, None]
+    batches = shuffled_batches(features, features, batch_size=16, generator=torch.Generator().manual_seed(3))
+    unbroken = [f for f, _ in islice(batches(0), 16)]
+    for later, (f, _) in zip(unbroken[first:], batches(first), strict=False):
+        assert torch.equal(f, later)
 
 
 def _train_as_one_of_two(rank: int, port: int, folder: str) -> None:
     rendezvous = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
     os.environ.update(rendezvous | {"RANK": str(rank), "LOCAL_RANK": str(rank)})
+    torch.set_num_threads(1)
     schedule = dataclasses.replace(SCHEDULE, steps=6, accumulation=1, evaluate_every=3)
-    for _ in range(2):  # a second training in the same processes works as the first
-        head = new_head(0.0)
-        history = train(head, schedule)
+    train(new_head(), dataclasses.replace(schedule, steps=3))
+    # A second training in the same processes works as the first, and goes on where both of them broke off.
+    checkpoint = Checkpoint(Path(folder) / "checkpoint", {}, every_steps=2)
+    batches = list(
+        islice(shuffled_batches(*world(1), batch_size=16, generator=torch.Generator().manual_seed(11))(0), 12)
+    )
+    with pytest.raises(ValueError, match="ended before step 6 of 6"):
+        train(new_head(0.0), schedule, batches=batches[:10], checkpoint=checkpoint)
+    head = new_head(0.0)
+    history = train(head, schedule, batches=batches, checkpoint=checkpoint)
     torch.save((bits(head), history.rows[-1].train_loss), f"{folder}/{rank}.pt")
     torch.distributed.destroy_process_group()
 
 
-def test_two_processes_train_as_one_with_twice_the_batches(tmp_path, monkeypatch):
+def test_two_processes_train_as_one_with_twice_the_batches(tmp_path):
     """Each process takes every other batch, and both end where one process ends that accumulates the two."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    multiprocessing.spawn(_train_as_one_of_two, args=(port, str(tmp_path)), nprocs=2)
+    multiprocessing.get_context("forkserver").set_forkserver_preload([__name__])
+    multiprocessing.start_processes(_train_as_one_of_two, (port, str(tmp_path)), nprocs=2, start_method="forkserver")
     alone = new_head(0.0)
     history = train(alone, dataclasses.replace(SCHEDULE, steps=12, evaluate_every=6))
     one, other = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2))
@@ -304,3 +320,209 @@ def test_two_processes_train_as_one_with_twice_the_batches(tmp_path, monkeypatch
     assert one[1] == other[1] == pytest.approx(history.rows[-1].train_loss, abs=1e-4)
     for name, tensor in bits(alone).items():
         torch.testing.assert_close(one[0][name], tensor, rtol=0, atol=1e-5)
+
+
+class Side(nn.Module):
+    """Models beside each other: logits (C, B, L)."""
+
+    def __init__(self, *models: nn.Module) -> None:
+        super().__init__()
+        self.models = nn.ModuleList(models)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return torch.stack([model(inputs) for model in self.models])
+
+
+def evaluate_each(model: nn.Module) -> dict[str, list[float]]:
+    each = [evaluate_on_val(one) for one in model.models]
+    return {name: [found[name] for found in each] for name in ("map", "loss")}
+
+
+def doubled(logits: Tensor, targets: Tensor) -> Tensor:
+    return 2 * bce(logits, targets)
+
+
+def test_candidates_come_out_as_if_alone():
+    """Rates, decays, losses, clipping, early stops, best parameters: each is what it is without the others."""
+    schedule = dataclasses.replace(SCHEDULE, steps=120, evaluate_every=10, patience=2, decay="constant")
+    settings = [(1e-3, 0.0, bce), (3e-2, 0.5, bce), (1e-1, 0.0, bce), (1e-2, 0.1, doubled)]
+    alone, histories = [], []
+    for lr, decay, loss in settings:
+        head = new_head(0.0)
+        histories += train_all(head, [Candidate("one", [group_of(head, lr, weight_decay=decay)], loss)], schedule)
+        alone.append(bits(head))
+    side = Side(*(new_head(0.0) for _ in settings))
+    candidates = [
+        Candidate(str(k), [group_of(head, lr, weight_decay=decay)], loss)
+        for k, (head, (lr, decay, loss)) in enumerate(zip(side.models, settings, strict=True))
+    ]
+    together = train_all(side, candidates, schedule, evaluate_each)
+    assert len({len(history.rows) for history in histories}) > 1  # some stop before others
+    assert len({history.best.step for history in histories}) > 1
+    for head, expected, history, other in zip(side.models, alone, together, histories, strict=True):
+        assert [row.step for row in history.rows] == [row.step for row in other.rows]
+        assert history.best.step == other.best.step
+        assert history.rows[1].train_loss == pytest.approx(other.rows[1].train_loss, abs=1e-5)
+        for name, tensor in bits(head).items():
+            torch.testing.assert_close(tensor, expected[name], rtol=0, atol=1e-5)
+
+
+def test_what_a_stopped_candidate_does_later_counts_for_nothing():
+    """A val mAP that comes after patience ran out is no best, a loss of nan no failure; the others go on to the end."""
+    maps = iter([[0.1, 0.1], [0.2, 0.1], [0.3, 0.1], [0.4, 0.9], [0.5, 0.9]])
+    side = Side(new_head(0.0), new_head(0.0))
+    seen = []
+
+    def evaluate(model: nn.Module) -> dict[str, list[float]]:
+        seen.append([bits(one) for one in model.models])
+        if len(seen) == 3:
+            with torch.no_grad():
+                model.models[1][0].weight.fill_(math.nan)
+        return {"map": next(maps), "loss": [1.0, 1.0 if len(seen) <= 3 else math.nan]}
+
+    candidates = [Candidate(str(k), [group_of(head)], bce) for k, head in enumerate(side.models)]
+    schedule = dataclasses.replace(SCHEDULE, steps=80, patience=2)
+    first, second = train_all(side, candidates, schedule, evaluate)
+    assert [row.step for row in first.rows] == [0, 20, 40, 60, 80]
+    assert [row.step for row in second.rows] == [0, 20, 40]
+    assert same(bits(side.models[0]), seen[4][0])
+    assert same(bits(side.models[1]), seen[0][1])
+
+
+def test_gradients_are_shortened_for_each_candidate():
+    """Six updates are those of plain PyTorch with `clip_grad_norm_` on each candidate alone, some of them shortened."""
+    schedule = dataclasses.replace(
+        SCHEDULE, steps=6, accumulation=1, evaluate_every=6, warmup_share=0.0, decay="constant", max_grad_norm=0.5
+    )
+    generator = torch.Generator().manual_seed(4)
+    batches = list(islice(shuffled_batches(*world(1), batch_size=4, generator=generator)(0), 6))
+    side = Side(new_head(0.0), new_head(0.0))
+    candidates = [
+        Candidate(str(k), [group_of(head)], loss)
+        for k, (head, loss) in enumerate(zip(side.models, (bce, doubled), strict=True))
+    ]
+    maps = iter([[0.1, 0.1], [0.2, 0.2]])
+    train_all(side, candidates, schedule, lambda _: {"map": next(maps), "loss": [1.0, 1.0]}, batches=batches)
+    lengths = []
+    for head, factor in zip(side.models, (1, 2), strict=True):
+        plain = new_head(0.0)
+        optimizer = torch.optim.AdamW(plain.parameters(), lr=1e-2, weight_decay=0.01)
+        for features, targets in batches:
+            optimizer.zero_grad()
+            (factor * F.binary_cross_entropy_with_logits(plain(features), targets)).backward()
+            lengths.append(float(nn.utils.clip_grad_norm_(plain.parameters(), 0.5)))
+            optimizer.step()
+        for name, tensor in bits(plain).items():
+            torch.testing.assert_close(bits(head)[name], tensor, rtol=0, atol=1e-5)
+    assert min(lengths) < 0.5 < max(lengths)
+
+
+def train_two(checkpoint: Checkpoint | None, *, kill_at: tuple[str, int] | None = None) -> tuple[Side, list[History]]:
+    """Two candidates with dropout; the process kills itself where batch, evaluation or write number n (from 1) is."""
+    counts = {"batch": 0, "evaluation": 0, "write": 0}
+
+    def count(what: str) -> None:
+        counts[what] += 1
+        if (what, counts[what]) == kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    generator = torch.Generator().manual_seed(11)
+    batches = shuffled_batches(*world(1), batch_size=16, generator=generator)
+
+    def counted_batches(first_batch: int):
+        for batch in batches(first_batch):
+            count("batch")
+            yield batch
+
+    def evaluate(model: nn.Module) -> dict[str, list[float]]:
+        count("evaluation")
+        return evaluate_each(model)
+
+    fsync = os.fsync
+    os.fsync = lambda file: (count("write"), fsync(file))  # the partial file is written, and not yet in its place
+    side = Side(new_head(), new_head())
+    try:
+        histories = fit(
+            side,
+            train_batches=counted_batches,
+            evaluate=evaluate,
+            candidates=[
+                Candidate("slow", [group_of(side.models[0], 1e-2)], bce),
+                Candidate("fast", [group_of(side.models[1], 0.3)], doubled),
+            ],
+            schedule=dataclasses.replace(SCHEDULE, patience=1, decay="constant"),
+            generator=generator,
+            checkpoint=checkpoint,
+            cpu=True,
+        )
+    finally:
+        os.fsync = fsync
+    return side, histories
+
+
+def _train_and_die(folder: str, kill_at: tuple[str, int]) -> None:
+    torch.set_num_threads(1)
+    train_two(Checkpoint(Path(folder), {"seed": 11}, every_steps=7), kill_at=kill_at)
+
+
+@pytest.fixture(scope="module")
+def unbroken() -> tuple[Side, list[History]]:
+    return train_two(None)
+
+
+@pytest.mark.parametrize(
+    ("kill_at", "kept_step"),
+    [
+        (("batch", 5), None),  # before there is anything to keep
+        (("batch", 15), 8),
+        (("evaluation", 3), 32),  # at step 40: evaluated again, from the state of step 32
+        (("batch", 41), 40),  # the next batch after an evaluation and a write
+        (("write", 3), 16),  # what was begun at step 24 is not read
+        (("evaluation", 4), 56),  # the last one
+    ],
+)
+def test_a_killed_training_ends_as_an_unbroken_one(unbroken, tmp_path, caplog, kill_at, kept_step):
+    """After SIGKILL at any moment, the next run goes on from the last whole state to the same bits and history."""
+    folder = tmp_path / "checkpoint"
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])  # processes of their own, and torch imported once
+    process = context.Process(target=_train_and_die, args=(str(folder), kill_at))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    with caplog.at_level("INFO"):
+        side, histories = train_two(Checkpoint(folder, {"seed": 11}, every_steps=7))
+    went_on = [record.getMessage() for record in caplog.records if "goes on after step" in record.getMessage()]
+    assert [message.split()[4] for message in went_on] == ([str(kept_step)] if kept_step else [])
+    expected, expected_histories = unbroken
+    assert same(bits(side), bits(expected))
+    assert histories == expected_histories
+    assert not folder.exists()
+
+
+def test_another_trainings_state_is_not_gone_on_from(unbroken, tmp_path, caplog):
+    """Another seed, schedule or an incomplete file: the training begins anew, says so, and replaces what was there."""
+    folder = tmp_path / "checkpoint"
+    Checkpoint(folder, {"seed": 11}, every_steps=7).write({"x": torch.zeros(1)}, {"step": 8})
+    with caplog.at_level("INFO"):
+        side, _ = train_two(Checkpoint(folder, {"seed": 11}, every_steps=7))
+    assert "is another training's" in caplog.text
+    assert same(bits(side), bits(unbroken[0]))
+    assert not folder.exists()
+
+    mine = Checkpoint(folder, {"seed": 11}, every_steps=7)
+    mine.write({"x": torch.arange(3.0)}, {"step": 8, "loss": 0.1 + 0.2})
+    tensors, state = mine.read()
+    assert tensors["x"].tolist() == [0.0, 1.0, 2.0]
+    assert state == {"step": 8, "loss": 0.1 + 0.2}
+    assert dataclasses.replace(mine, identity={"seed": 12}).read() is None
+    (file,) = folder.iterdir()
+    file.write_bytes(file.read_bytes()[:-1])
+    caplog.clear()
+    assert mine.read() is None
+    assert "is no complete checkpoint" in caplog.text
+    mine.remove()
+    mine.remove()
+    assert mine.read() is None
+    with pytest.raises(ValueError, match="every_steps"):
+        dataclasses.replace(mine, every_steps=0)

@@ -51,6 +51,18 @@ def test_plan() -> None:
 
 
 @pytest.mark.parametrize(
+    "plan", [WindowPlan(4, 4, 0.5), WindowPlan(4, 4, 1.0), WindowPlan(3, 4, 2.5), WindowPlan(1, 5, 0.2)]
+)
+def test_plan_counts_the_windows_that_are_cut(plan: WindowPlan) -> None:
+    """A video's length tells how many windows it has, overlapping or with gaps between them."""
+    for num_frames in range(40):
+        wanted = len(cut(num_frames, plan))
+        assert plan.num_windows(num_frames / plan.sample_fps) == wanted
+        if num_frames:
+            assert plan.num_windows((num_frames - 0.5) / plan.sample_fps) == wanted
+
+
+@pytest.mark.parametrize(
     ("num_frames", "sample_fps", "stride_s"),
     [(0, 4.0, 1.0), (4, 0.0, 1.0), (4, -4.0, 1.0), (4, 4.0, 0.0), (4, 4.0, 0.3), (4, 4.0, 1e-8)],
 )

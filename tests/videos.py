@@ -1,11 +1,13 @@
 """Real video files for tests, written with PyAV. Knows how a picture carries its frame number; reads no file back.
 
-The upper half of every picture is a barcode of eight bars, the frame number's bits from the left, white for one; the
-lower half is red, green, blue from the left. So a test reads *which* frame came back, and whether it stands upright.
+The upper half of every picture is three rows of eight bars, white for one: the frame number's 16 bits and an 8-bit
+check; the lower half is red, green, blue from the left. So a test reads *which* frame came back, whether it stands
+upright, and whether it is whole. Bars are grey and wide: no codec blurs them away.
 """
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from fractions import Fraction
@@ -16,29 +18,40 @@ import numpy as np
 
 from features.video import Image
 
-CLOSED_GOP = {"g": "12", "bf": "2", "x264-params": "open-gop=0"}
+CLOSED_GOP = {"g": "12", "bf": "2", "x264-params": "open-gop=0:scenecut=0"}
 OPEN_GOP = {"g": "12", "bf": "2", "x264-params": "open-gop=1:scenecut=0"}
 
 
 def numbered_picture(number: int, width: int, height: int) -> Image:
-    """The picture of frame `number` (0 … 255)."""
-    bits = np.array([number >> (7 - column * 8 // width) & 1 for column in range(width)], dtype=np.uint8)
+    """The picture of frame `number` (0 … 65,535), shape (height, width, 3)."""
+    columns, rows = np.arange(width) * 8 // width, np.arange(height // 2) * 3 // (height // 2)
+    bits = np.array(_code(number))[rows[:, None]] >> (7 - columns) & 1
     colours = np.eye(3, dtype=np.uint8)[np.arange(width) * 3 // width]
     picture = np.empty((height, width, 3), dtype=np.uint8)
-    picture[: height // 2] = 30 + 200 * bits[:, None]
+    picture[: height // 2] = 30 + 200 * bits[:, :, None]
     picture[height // 2 :] = 30 + 200 * colours
     return picture
 
 
 def number_of(image: Image) -> int:
-    """Which frame `image` is. Raises where it does not stand upright."""
+    """Which frame `image` (H, W, 3) is. Raises `ValueError` where it does not stand upright, or is damaged."""
     height, width, _ = image.shape
     low = image[height * 5 // 8 : height * 7 // 8]
     thirds = [low[:, width * (2 * k + 1) // 6].mean(axis=0).argmax() for k in range(3)]
     if thirds != [0, 1, 2]:
         raise ValueError(f"the picture is not upright: red, green, blue came as {thirds}")
-    bars = [image[height // 8 : height * 3 // 8, width * (2 * k + 1) // 16].mean() > 130 for k in range(8)]
-    return sum(int(bar) << (7 - k) for k, bar in enumerate(bars))
+    is_white = image.mean(axis=2) > 130
+    bars = [[is_white[height * (2 * j + 1) // 12, width * (2 * k + 1) // 16] for k in range(8)] for j in range(3)]
+    code = [sum(int(bar) << (7 - k) for k, bar in enumerate(row)) for row in bars]
+    number = code[0] << 8 | code[1]
+    if code != _code(number):
+        raise ValueError(f"the picture is damaged: its check reads {code[2]}, {number} has {_code(number)[2]}")
+    return number
+
+
+def _code(number: int) -> list[int]:
+    """The number's two bytes and their check, by the golden ratio: a mixture of neighbours rarely fits its own."""
+    return [number >> 8, number & 255, number * 40503 >> 8 & 255]
 
 
 def write_video(
@@ -51,6 +64,7 @@ def write_video(
     pix_fmt: str = "yuv420p",
     options: Mapping[str, str] = CLOSED_GOP,
     rotation_deg: int = 0,
+    mirrored: bool = False,
     pixel_aspect: Fraction = Fraction(1),
     tick_s: Fraction | None = None,
     recorded_at: datetime | None = None,
@@ -59,7 +73,8 @@ def write_video(
     """Write frame k, shown from `times_s[k]`, for each k; the path's suffix chooses the container.
 
     `tick_s` is the clock that the times are rounded to, 1 / rate where none is given; `size` is (width, height) of the
-    stored picture, which is turned by `rotation_deg` counterclockwise and stretched by `pixel_aspect` when shown.
+    stored picture, which when shown is mirrored left to right where `mirrored`, then turned by `rotation_deg`
+    counterclockwise, and stretched by `pixel_aspect`.
     """
     tick_s = tick_s or Fraction(1, rate)
     width, height = size
@@ -71,11 +86,12 @@ def write_video(
         stream.width, stream.height, stream.pix_fmt = width, height, pix_fmt
         stream.codec_context.time_base = tick_s
         stream.codec_context.sample_aspect_ratio = pixel_aspect
-        if rotation_deg:
-            stream.set_display_rotation(rotation_deg)
+        if rotation_deg or mirrored:  # PyAV mirrors after it turned
+            stream.set_display_rotation(-rotation_deg if mirrored else rotation_deg, hflip=mirrored)
         shown_size = (height, width) if rotation_deg % 180 else (width, height)
         for number, time_s in enumerate(times_s):
             picture = np.rot90(numbered_picture(number, *shown_size), -rotation_deg // 90)
+            picture = picture[:, ::-1] if mirrored else picture
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
             frame.pts, frame.time_base = round(Fraction(time_s) / tick_s), tick_s
             container.mux(stream.encode(frame))
@@ -86,6 +102,31 @@ def write_video(
 def evenly(num_frames: int, rate: int, start_s: float = 0.0) -> list[float]:
     """Times of `num_frames` frames at a constant rate."""
     return [start_s + k / rate for k in range(num_frames)]
+
+
+def trim(path: Path, start_s: Fraction, duration_s: Fraction) -> None:
+    """Rewrite the edit list of an MP4 that `write_video` made: only [start_s, start_s + duration_s) is shown."""
+    written = bytearray(path.read_bytes())
+    movie_hz, media_hz = (_integer(written, written.index(name) + 16) for name in (b"mvhd", b"mdhd"))
+    entry_at = written.index(b"elst") + 12
+    start = _integer(written, entry_at + 4) + round(start_s * media_hz)
+    struct.pack_into(">II", written, entry_at, round(duration_s * movie_hz), start)
+    path.write_bytes(written)
+
+
+def promise(path: Path, duration_s: int, rate: int) -> None:
+    """Rewrite the duration that the head of a Matroska or AVI file states."""
+    written = bytearray(path.read_bytes())
+    if path.suffix == ".avi":
+        struct.pack_into("<I", written, written.index(b"avih") + 24, duration_s * rate)
+        struct.pack_into("<I", written, written.index(b"strh") + 40, duration_s * rate)
+    else:
+        struct.pack_into(">d", written, written.index(b"\x44\x89\x88") + 3, duration_s * 1000.0)
+    path.write_bytes(written)
+
+
+def _integer(written: bytearray, at: int) -> int:
+    return int.from_bytes(written[at : at + 4], "big")
 
 
 def write_sound(path: Path, duration_s: float) -> Path:

@@ -1,0 +1,289 @@
+"""How fast `extract` is: beside the forward pass alone, a plain decode, and one window at a time. Measures on a CPU."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+import numpy as np
+import torch
+from transformers import VJEPA2ForVideoClassification
+
+from bench import Row, interleaved
+from bench.worlds import (
+    CHARADES_WINDOWS,
+    DEMO_WINDOWS,
+    TINY_BACKBONE,
+    VIT_L,
+    ModelSize,
+    demo_videos,
+    write_footage,
+)
+from features.clips import Reading, Source
+from features.embedding import FailedVideo, embed_videos
+from features.encoder import POOLINGS, Backbone
+from features.preprocess import Preprocessing
+
+
+@dataclass(frozen=True)
+class Work:
+    """Videos to embed, and how."""
+
+    sources: Sequence[Source]
+    reading: Reading
+    batch_size: int
+    num_workers: int
+
+
+def measure() -> list[Row]:
+    """All rows: the tiny backbone on the demo's videos, ViT-L on footage, and decoding alone on both."""
+    tiny_preprocessing = Preprocessing.from_checkpoint(TINY_BACKBONE)
+    demo = demo_videos(24)
+    with tempfile.TemporaryDirectory() as folder:
+        footage = [write_footage(Path(folder) / f"{k}.mp4", duration_s=10, seed=k) for k in range(2)]
+        large = Work(
+            [Source("two", footage[0], frozenset({1, 2})), Source("one", footage[1], frozenset({1}))],
+            Reading(CHARADES_WINDOWS, VIT_L.preprocessing, "auto"),
+            batch_size=2,
+            num_workers=1,
+        )
+        small = Work(
+            [Source(path.stem, path) for path in demo],
+            Reading(DEMO_WINDOWS, tiny_preprocessing, "auto"),
+            batch_size=16,
+            num_workers=num_cores(),
+        )
+        return [
+            *measure_tiny(TINY_BACKBONE, small, rounds=5, num_prototype_videos=4),
+            *measure_large(VIT_L, large, rounds=3),
+            measure_decoding("footage at 480p, 256 pixels", footage, large.reading, rounds=5),
+            measure_decoding("the demo's videos", demo, small.reading, rounds=5),
+        ]
+
+
+def measure_large(size: ModelSize, work: Work, *, rounds: int) -> list[Row]:
+    """Extraction in bf16 beside the forward pass alone on the same batches, and beside the prototype's way in fp32."""
+    model = size.model()
+    backbone = size.backbone(torch.bfloat16)
+    batches = pixel_batches(backbone, work)
+    num_windows = sum(len(batch) for batch in batches)
+    first = work.sources[0]
+    one_window = min(first.windows or {0})
+    taken = interleaved(
+        {
+            "end_to_end": lambda: embed_all(backbone, work),
+            "forward": lambda: forward_all(backbone, batches),
+            "prototype": lambda: embed_as_the_prototype(model, first.path, work.reading, [one_window]),
+        },
+        rounds=rounds,
+    )
+    end_to_end, forward, prototype = (taken[name].wall for name in ("end_to_end", "forward", "prototype"))
+    details = {
+        "windows": num_windows, "batch_size": work.batch_size, "rounds": rounds,
+        **end_to_end.details("end_to_end"), **forward.details("forward"), **prototype.details("prototype_one_window"),
+    }  # fmt: skip
+    return [
+        Row(
+            "ViT-L in bf16: extraction beside the forward pass", "forward pass alone / end to end",
+            forward.over(end_to_end), goal=0.95, details=details,
+        ),
+        Row(
+            "ViT-L: extraction in bf16 beside the prototype's way in fp32", "prototype's time a window / extraction's",
+            prototype.over(end_to_end / num_windows), goal=1.8, details=details,
+        ),
+    ]  # fmt: skip
+
+
+def measure_tiny(folder: Path, work: Work, *, rounds: int, num_prototype_videos: int) -> list[Row]:
+    """Extraction in fp32, where decoding weighs as much as the model: how busy it keeps the cores."""
+    backbone = Backbone.load(folder, dtype=torch.float32)
+    model = VJEPA2ForVideoClassification.from_pretrained(folder, local_files_only=True, dtype=torch.float32).eval()
+    batches = pixel_batches(backbone, work)
+    num_windows = sum(len(batch) for batch in batches)
+    some = work.sources[:num_prototype_videos]
+    some_windows = {source: range(sum(1 for _ in work.reading.clips(source))) for source in some}
+    num_some = sum(len(windows) for windows in some_windows.values())
+    start_s = first_start_s(backbone, work)
+    taken = interleaved(
+        {
+            "end_to_end": lambda: embed_all(backbone, work),
+            "decoding": in_one_thread(lambda: decode_all(work.sources, work.reading)),
+            "forward": in_one_thread(lambda: forward_all(backbone, batches)),
+            "prototype": lambda: [
+                embed_as_the_prototype(model, source.path, work.reading, windows)
+                for source, windows in some_windows.items()
+            ],
+        },
+        rounds=rounds,
+    )
+    end_to_end = taken["end_to_end"].wall
+    prototype = taken["prototype"].wall
+    work_cpu = taken["decoding"].cpu + taken["forward"].cpu
+    details = {
+        "windows": num_windows, "videos": len(work.sources), "batch_size": work.batch_size,
+        "num_workers": work.num_workers, "cores": num_cores(), "rounds": rounds, "first_start_s": start_s,
+        "with_first_start": (end_to_end.median_s + start_s) / (work_cpu.median_s / num_cores()),
+        "prototype_windows": num_some,
+        **end_to_end.details("end_to_end"), **taken["decoding"].cpu.details("decoding_cpu"),
+        **taken["forward"].cpu.details("forward_cpu"), **prototype.details("prototype"),
+    }  # fmt: skip
+    return [
+        Row(
+            "Tiny backbone: extraction beside the work there is",
+            "wall time / (CPU time of decoding + of the forward pass) x cores",
+            end_to_end.over(work_cpu / num_cores()), goal=1.15, better="lower", details=details,
+        ),
+        Row(
+            "Tiny backbone: extraction beside the prototype's way", "prototype's time a window / extraction's",
+            (prototype / num_some).over(end_to_end / num_windows), goal=5.0, details=details,
+        ),
+    ]  # fmt: skip
+
+
+def measure_decoding(what: str, paths: Sequence[Path], reading: Reading, *, rounds: int) -> Row:
+    """Decoding, choosing, resizing and cropping beside a decode of every frame that converts none of them."""
+    sources = [Source(path.stem, path) for path in paths]
+    taken = interleaved(
+        {
+            "clips": in_one_thread(lambda: decode_all(sources, reading)),
+            "plain": lambda: decode_plainly(paths),
+        },
+        rounds=rounds,
+    )
+    clips, plain = taken["clips"].cpu, taken["plain"].cpu
+    return Row(
+        f"Decoding and preprocessing, {what}", "CPU time of a plain sequential decode / of ours",
+        plain.over(clips), goal=0.8,
+        details={"videos": len(paths), "rounds": rounds, **clips.details("ours_cpu"), **plain.details("plain_cpu")},
+    )  # fmt: skip
+
+
+def embed_all(backbone: Backbone, work: Work) -> None:
+    """Extraction as the stage does it, without writing."""
+    device = next(backbone.parameters()).device
+    for video in embed_videos(
+        backbone, work.sources, work.reading, token_windows={source.video_id: frozenset() for source in work.sources},
+        batch_size=work.batch_size, num_workers=work.num_workers, device=device,
+    ):  # fmt: skip
+        if isinstance(video, FailedVideo):
+            raise video.failure
+
+
+def pixel_batches(backbone: Backbone, work: Work) -> list[torch.Tensor]:
+    """The very batches that `embed_all` puts through the backbone, ready for it: (B, T, 3, H, W) on its device."""
+    device = next(backbone.parameters()).device
+    batches = []
+    for source in work.sources:
+        frames = torch.from_numpy(np.stack([clip.frames for clip in work.reading.clips(source)]))
+        for some in frames.split(work.batch_size):
+            batches.append(work.reading.preprocessing.normalise(some.to(device), backbone.dtype))
+    return batches
+
+
+@torch.inference_mode()
+def forward_all(backbone: Backbone, batches: Sequence[torch.Tensor]) -> None:
+    """The forward pass alone, to its end on whatever device."""
+    for pixels in batches:
+        pooled = backbone.pool_each(backbone.tokens(pixels), POOLINGS)
+    if pixels.device.type == "cuda":
+        torch.cuda.synchronize(pixels.device)
+    del pooled
+
+
+@torch.inference_mode()
+def embed_as_the_prototype(
+    model: VJEPA2ForVideoClassification, path: Path, reading: Reading, windows: Sequence[int]
+) -> None:
+    """One window at a time: a decoder is opened, seeks, and decodes to the window's end; then the whole model runs.
+
+    With PyAV: opening decord's reader for each window took a third longer, and would flatter us.
+    """
+    for number in windows:
+        with av.open(str(path)) as container:
+            stream = container.streams.video[0]
+            stream.thread_type = "AUTO"
+            start_s = number * reading.plan.stride_s
+            container.seek(round(start_s / stream.time_base), stream=stream)
+            wanted_s = [start_s + k / reading.plan.sample_fps for k in range(reading.plan.num_frames)]
+            images = [reading.preprocessing.resize_crop(each) for each in shown_at(container.decode(stream), wanted_s)]
+        images += images[-1:] * (reading.plan.num_frames - len(images))
+        pixels = reading.preprocessing.normalise(torch.from_numpy(np.stack(images))[None], torch.float32)
+        model(pixel_values_videos=pixels)
+
+
+def shown_at(frames: Iterator[av.VideoFrame], wanted_s: Sequence[float]) -> Iterator[np.ndarray]:
+    """The first frame at or after each time, as RGB; fewer where the video ends before."""
+    due = iter(wanted_s)
+    next_s = next(due)
+    for frame in frames:
+        if frame.time is None or frame.time < next_s - 1e-3:
+            continue
+        yield frame.to_ndarray(format="rgb24")
+        following = next(due, None)
+        if following is None:
+            return
+        next_s = following
+
+
+def decode_all(sources: Sequence[Source], reading: Reading) -> None:
+    """All clips, as a worker makes them."""
+    for source in sources:
+        for _ in reading.clips(source):
+            pass
+
+
+def decode_plainly(paths: Sequence[Path]) -> None:
+    """Every frame, in one thread, converted to nothing."""
+    for path in paths:
+        with av.open(str(path)) as container:
+            stream = container.streams.video[0]
+            stream.thread_count = 1
+            for _ in container.decode(stream):
+                pass
+
+
+def first_start_s(backbone: Backbone, work: Work) -> float:
+    """How much longer extraction takes where this process starts decoding workers for the first time.
+
+    Measured on one window; afterwards everything is warm.
+    """
+    one = Work([Source("first", work.sources[0].path, frozenset({0}))], work.reading, 1, work.num_workers)
+    first_s, second_s = (_wall_s(lambda: embed_all(backbone, one)) for _ in range(2))
+    return max(0.0, first_s - second_s)
+
+
+def _wall_s(run: Callable[[], object]) -> float:
+    start_s = time.perf_counter()
+    run()
+    return time.perf_counter() - start_s
+
+
+def in_one_thread(run: Callable[[], object]) -> Callable[[], None]:
+    """The same work with torch in a single thread, so that CPU time holds no waiting of threads for each other."""
+
+    def once() -> None:
+        with _one_thread():
+            run()
+
+    return once
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def num_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,168 @@
+"""How much faster stage 2 trains from stored tokens than from video: the same steps, by the same loop. On a CPU."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import nn
+
+from bench import Row, Seconds
+from bench.worlds import (
+    CHARADES_WINDOWS,
+    DEMO_WINDOWS,
+    TINY_BACKBONE,
+    VIT_L,
+    demo_videos,
+    write_footage,
+)
+from features import tokens as stored_tokens
+from features.clips import Reading, Source
+from features.embedding import FailedVideo, embed_videos
+from features.encoder import DTYPES, Backbone
+from features.preprocess import Preprocessing
+from features.tokens import Tokens, open_tokens
+from heads.finetuning import frame_batches, plan_batches, token_batches
+from heads.head import Head
+from heads.losses import bce
+from heads.model import ActionModel, Tail
+from heads.training import Candidate, ParameterGroup, TrainBatches, TrainingSchedule, fit
+
+NUM_LABELS = 80
+GOALS = {"mean": 5.0, "pooler": 2.5}
+"""By what the head sees: the tokens' mean, which costs nothing, or the frozen pooler, through which gradients go."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """Videos to train on, by id the numbers of their `windows`, and how: `steps` batches make one update."""
+
+    sources: Sequence[Source]
+    windows: Mapping[str, Sequence[int]]
+    reading: Reading
+    steps: int
+    batch_size: int
+    windows_per_pass: int
+    precision: Literal["fp32", "bf16", "fp16"]
+    num_workers: int
+
+
+def measure() -> list[Row]:
+    """Both sizes, each with a head on mean tokens and through the pooler."""
+    demo = demo_videos(24)
+    sources = [Source(path.stem, path) for path in demo]
+    small = Reading(DEMO_WINDOWS, Preprocessing.from_checkpoint(TINY_BACKBONE), "auto")
+    with tempfile.TemporaryDirectory() as folder:
+        footage = [write_footage(Path(folder) / f"{k}.mp4", duration_s=5, seed=k) for k in range(2)]
+        return [
+            *measure_sources(
+                "the demo's backbone and videos",
+                Backbone.load(TINY_BACKBONE, dtype=torch.float32),
+                Training(
+                    sources, {each.video_id: range(sum(1 for _ in small.clips(each))) for each in sources}, small,
+                    steps=20, batch_size=16, windows_per_pass=16, precision="fp32", num_workers=0,
+                ),
+                rounds=5,
+            ),
+            *measure_sources(
+                "ViT-L, 16 frames of 256 pixels",
+                VIT_L.backbone(torch.float32),
+                Training(
+                    [Source(path.stem, path) for path in footage], {path.stem: range(2) for path in footage},
+                    Reading(CHARADES_WINDOWS, VIT_L.preprocessing, "auto"),
+                    steps=2, batch_size=1, windows_per_pass=2, precision="bf16", num_workers=0,
+                ),
+                rounds=3,
+            ),
+        ]  # fmt: skip
+
+
+def measure_sources(what: str, backbone: Backbone, training: Training, *, rounds: int) -> list[Row]:
+    """Steps a second from fp16 tokens over steps a second from video, for each of `GOALS`."""
+    with tempfile.TemporaryDirectory() as folder:
+        tokens = stored(backbone, training, Path(folder) / "tokens.zarr")
+        return [measure_feature(what, feature, backbone, training, tokens, rounds=rounds) for feature in GOALS]
+
+
+def measure_feature(
+    what: str, feature: str, backbone: Backbone, training: Training, tokens: Tokens, *, rounds: int
+) -> Row:
+    """One row: the head sees `feature`."""
+    backbone.last.requires_grad_(True)
+    tail = Tail(backbone, Head(backbone.hidden_size, NUM_LABELS), features=[feature])
+    model = ActionModel(backbone, tail, preprocessing=training.reading.preprocessing)
+    plan = plan_batches(
+        training.sources, training.windows, steps=training.steps, batch_size=training.batch_size,
+        windows_per_pass=training.windows_per_pass, buffer_size=4 * training.batch_size, start_frames=1,
+        mirrored_share=0.0, generator=torch.Generator().manual_seed(0),
+    )  # fmt: skip
+    nothing = np.zeros(NUM_LABELS, dtype=np.bool_)
+    frames = frame_batches(plan, training.reading, lambda *_: nothing, num_workers=training.num_workers)
+    stored_windows = token_batches(plan, tokens, lambda *_: nothing)
+    train_s(tail, tail, stored_windows, training)  # the first one pays for what torch sets up
+    taken = [
+        (train_s(model, tail, frames, training), train_s(tail, tail, stored_windows, training)) for _ in range(rounds)
+    ]
+    video, from_tokens = (Seconds(each) for each in zip(*taken, strict=True))
+    return Row(
+        f"Stage 2, {what}, head on {'mean tokens' if feature == 'mean' else 'the pooler'}",
+        "steps a second from stored tokens / from video",
+        video.over(from_tokens),
+        goal=GOALS[feature],
+        note="" if training.num_workers else "video is decoded in the training's own process",
+        details={
+            "steps": training.steps, "batch_size": training.batch_size, "precision": training.precision,
+            "tokens": str(tokens.dtype).removeprefix("torch."), "num_workers": training.num_workers, "rounds": rounds,
+            **(video / training.steps).details("video_step"), **(from_tokens / training.steps).details("tokens_step"),
+        },
+    )  # fmt: skip
+
+
+def train_s(model: nn.Module, tail: Tail, batches: TrainBatches, training: Training) -> float:
+    """Seconds that the steps of one update take, between the evaluations before and after, which cost nothing."""
+    at_s: list[float] = []
+
+    def evaluate(_: nn.Module) -> dict[str, float]:
+        at_s.append(time.perf_counter())
+        return {"loss": 0.0, "map": 0.0}
+
+    groups: list[ParameterGroup] = [
+        {"params": list(part.parameters()), "lr": 1e-5, "weight_decay": 0.0, "name": name}
+        for name, part in (("head", tail.head), ("last_block", tail.last_block))
+    ]
+    fit(
+        model,
+        train_batches=batches,
+        evaluate=evaluate,
+        candidates=[Candidate("finetune", groups, bce)],
+        schedule=TrainingSchedule(
+            steps=training.steps, accumulation=training.steps, evaluate_every=training.steps, patience=1,
+            warmup_share=0.0, decay="constant", max_grad_norm=None, precision=training.precision,
+        ),
+        generator=torch.Generator().manual_seed(0),
+        checkpoint=None,
+        cpu=True,
+    )  # fmt: skip
+    before_s, after_s = at_s
+    return after_s - before_s
+
+
+def stored(backbone: Backbone, training: Training, path: Path) -> Tokens:
+    """What enters the last block of all windows, as `extract` stores it."""
+    found = {}
+    for video in embed_videos(
+        backbone, training.sources, training.reading,
+        token_windows={video_id: frozenset(numbers) for video_id, numbers in training.windows.items()},
+        batch_size=training.batch_size, num_workers=0, device=torch.device("cpu"),
+    ):  # fmt: skip
+        if isinstance(video, FailedVideo):
+            raise video.failure
+        found[video.source.video_id] = video.tokens.to(DTYPES["fp16"])
+    stored_tokens.write(path, training.windows, found.__getitem__, precision="fp16", attributes={})
+    return open_tokens(path)[0]

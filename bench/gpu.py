@@ -1,0 +1,168 @@
+"""How much of an accelerator the forward pass uses, and extraction of the forward pass. Knows any torch device."""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bench import Row, Taken, interleaved
+from bench.extraction import Work, embed_all, forward_all, num_cores, pixel_batches
+from bench.worlds import CHARADES_WINDOWS, VIT_L, ModelSize, write_footage
+from features.clips import Reading, Source
+from features.encoder import Backbone
+
+_BATCH_SIZES = (1, 4, 16, 64)
+_USUAL_BATCH_SIZE = 16
+"""What params.yaml has for Charades: the goals are for this one."""
+
+_SHARE = "windows a second x FLOPs of one / measured peak of a bf16 matrix product"
+_END_TO_END = "ViT-L in bf16 on CUDA: extraction beside the forward pass"
+
+
+def measure() -> list[Row]:
+    """All rows on the first CUDA device; rows that say so where there is none."""
+    if not torch.cuda.is_available():
+        nothing = "no CUDA device"
+        return [
+            *(Row(_name(size), _SHARE, None, goal=_goal(size), note=nothing) for size in _BATCH_SIZES),
+            Row(_END_TO_END, "forward pass alone / end to end", None, goal=0.9, note=nothing),
+        ]
+    with tempfile.TemporaryDirectory() as folder:
+        footage = [write_footage(Path(folder) / f"{k}.mp4", duration_s=30, seed=k) for k in range(4)]
+        work = Work(
+            [Source(str(k), footage[k % len(footage)]) for k in range(32)],
+            Reading(CHARADES_WINDOWS, VIT_L.preprocessing, "auto"),
+            batch_size=_USUAL_BATCH_SIZE,
+            num_workers=num_cores(),
+        )
+        return measure_on(torch.device("cuda"), VIT_L, work, _BATCH_SIZES, matrix_side=8192, rounds=5, num_windows=128)
+
+
+def measure_on(
+    device: torch.device, size: ModelSize, work: Work, batch_sizes: Sequence[int], *, matrix_side: int, rounds: int,
+    num_windows: int, compiler: str = "inductor",
+) -> list[Row]:  # fmt: skip
+    """A row for each batch size, of at least `num_windows` windows a round, and one of extraction end to end."""
+    peak = matmul_flops(device, matrix_side, rounds)
+    plain = size.backbone(torch.bfloat16).to(device)
+    with_tables = with_rope_tables(plain, size)
+    backbones = {"plain": plain, "tables": with_tables, "compiled": compiled(plain, compiler)}
+    pixels = torch.randn(max(batch_sizes), size.num_frames, 3, size.crop_size, size.crop_size, device=device)
+    pixels = pixels.bfloat16()
+    with torch.inference_mode():
+        if torch.equal(plain.tokens(pixels[:1]), with_tables.tokens(pixels[:1])):
+            backbones["tables, compiled"] = compiled(with_tables, compiler)
+        else:
+            del backbones["tables"]
+    rows = []
+    for batch_size in batch_sizes:
+        torch.compiler.reset()  # it gives up on code that it has compiled for eight shapes
+        batches = [pixels[:batch_size]] * max(1, num_windows // batch_size)
+        taken = _warm({name: _forward(backbone, batches) for name, backbone in backbones.items()}, rounds)
+        flops = size.clip_flops * batch_size * len(batches)
+        shares = {name: flops / each.wall.median_s / peak for name, each in taken.items()}
+        per_s = {name: batch_size * len(batches) / each.wall.median_s for name, each in taken.items()}
+        others = [f"{name} {shares[name]:.2f}" for name in shares if name != "plain"]
+        if "tables" not in shares:
+            others.append("RoPE tables are not bit-identical here")
+        rows.append(
+            Row(
+                _name(batch_size), _SHARE, shares["plain"], goal=_goal(batch_size),
+                note=f"{per_s['plain']:.3g} windows/s; " + ", ".join(others),
+                details={"shares": shares, "windows_per_s": per_s, "peak_flops_per_s": peak, "rounds": rounds},
+            )
+        )  # fmt: skip
+    batches = pixel_batches(plain, work)
+    taken = _warm({"end_to_end": lambda: embed_all(plain, work), "forward": _forward(plain, batches)}, rounds)
+    end_to_end, forward = taken["end_to_end"].wall, taken["forward"].wall
+    details = {**end_to_end.details("end_to_end"), **forward.details("forward"), "windows": sum(map(len, batches))}
+    rows.append(
+        Row(
+            _END_TO_END, "forward pass alone / end to end", forward.over(end_to_end), goal=0.9,
+            note=f"{work.num_workers} decoding workers", details={**details, "rounds": rounds},
+        )
+    )  # fmt: skip
+    return rows
+
+
+def matmul_flops(device: torch.device, side: int, rounds: int) -> float:
+    """Multiplications and additions a second in a product of two square bf16 matrices: the best of several rounds."""
+    a, b = (torch.randn(side, side, device=device).bfloat16() for _ in range(2))
+    repeats = 10
+
+    def multiply() -> None:
+        for _ in range(repeats):
+            torch.mm(a, b)
+        _synchronize(device)
+
+    taken = _warm({"multiply": multiply}, rounds)
+    return 2 * side**3 * repeats / min(taken["multiply"].wall.rounds)
+
+
+def with_rope_tables(backbone: Backbone, size: ModelSize) -> Backbone:
+    """A copy whose attention multiplies by tables of sines and cosines, in place of computing them in every block.
+
+    The tables are read off the attention's own code: rotating vectors that are 1 at even places gives the cosines
+    there and the sines at odd ones; vectors that are 1 at odd places give the rest.
+    """
+    changed = copy.deepcopy(backbone)
+    num_tokens, _ = backbone.tokens_shape(size.num_frames)
+    attention: Any = changed.last.attention
+    ones = torch.ones(1, 1, num_tokens, attention.attention_head_size, dtype=backbone.dtype, device=_device(backbone))
+    even, odd = ones.clone(), ones.clone()
+    even[..., 1::2], odd[..., 0::2] = 0, 0
+    places = attention.get_position_ids(ones[:, 0])
+    of_even, of_odd = (attention.apply_rotary_embeddings(each, places) for each in (even, odd))
+    cos, sin = of_even * even + of_odd * odd, of_even * odd - of_odd * even
+
+    def rotate(queries_or_keys: torch.Tensor, places: object) -> torch.Tensor:
+        pairs = queries_or_keys.unflatten(-1, (-1, 2))
+        turned = torch.stack((-pairs[..., 1], pairs[..., 0]), dim=-1).flatten(-2)
+        return queries_or_keys * cos + turned * sin
+
+    block: Any
+    for block in (*changed.blocks, changed.last):
+        block.attention.get_position_ids = lambda hidden_states, masks=None: None
+        block.attention.apply_rotary_embeddings = rotate
+    return changed
+
+
+def compiled(backbone: Backbone, compiler: str) -> Backbone:
+    """A copy whose blocks are compiled: one compilation serves them all, since they are alike."""
+    changed = copy.deepcopy(backbone)
+    for block in (*changed.blocks, changed.last):
+        block.compile(backend=compiler, dynamic=False)
+    return changed
+
+
+def _forward(backbone: Backbone, batches: Sequence[torch.Tensor]) -> Callable[[], None]:
+    return lambda: forward_all(backbone, batches)
+
+
+def _warm(ways: dict[str, Callable[[], None]], rounds: int) -> dict[str, Taken]:
+    """Each way once before it counts: kernels are chosen and compiled, and workers started, the first time."""
+    for run in ways.values():
+        run()
+    return interleaved(ways, rounds=rounds)
+
+
+def _name(batch_size: int) -> str:
+    return f"ViT-L in bf16 on CUDA: forward pass of {batch_size} windows"
+
+
+def _goal(batch_size: int) -> float | None:
+    return 0.55 if batch_size == _USUAL_BATCH_SIZE else None
+
+
+def _device(backbone: Backbone) -> torch.device:
+    return next(backbone.parameters()).device
+
+
+def _synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -1,0 +1,135 @@
+"""What many heads at once cost beside one, and a large stage 1 beside scikit-learn's way. On a CPU."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.multiclass import OneVsRestClassifier
+from torch import Tensor
+
+from bench import Row, interleaved
+from bench.worlds import ROOT, NothingToMeasure
+from features import store
+from heads.evaluation import average_precisions
+from heads.grid import Setting, Trial, settings_of, train_heads
+from heads.training import TrainingSchedule
+from pipeline import labels, manifest
+from pipeline.targets import split_targets
+
+Rows = tuple[Tensor, Tensor]
+"""Features (n, D) and targets (n, L)."""
+
+ONE = Setting("bce", 0.003, 0.1)
+TWENTY = settings_of(["bce", "asymmetric"], [0.0003, 0.001, 0.003, 0.01, 0.03], [0.0, 0.1])
+
+
+def measure() -> list[Row]:
+    """The grid on the demo's embeddings, with the label set `diary`; the large one on made-up embeddings."""
+    train, val = demo_rows(ROOT / "data" / "demo", ROOT / "labels" / "demo" / "diary.txt")
+    made_up = made_up_rows(72_000, num_features=1024, num_labels=80)
+    return [
+        measure_grid(train, val, steps=600, rounds=3),
+        *measure_large(*made_up, num_val=8_000, steps=1_000, sklearn_labels=8),
+    ]
+
+
+def measure_grid(train: Rows, val: Rows, *, steps: int, rounds: int) -> Row:
+    """One row: 20 heads and one, the same number of steps, since patience would let one stop before the other."""
+    schedule = schedule_of(steps, patience=steps)
+    ways = {
+        "one": lambda: train_on(train, val, [ONE], schedule, batch_size=256),
+        "twenty": lambda: train_on(train, val, TWENTY, schedule, batch_size=256),
+    }
+    ways["one"]()  # the first one pays for what torch sets up
+    taken = interleaved(ways, rounds=rounds)
+    one, twenty = taken["one"].wall, taken["twenty"].wall
+    features, targets = train
+    return Row(
+        "Stage 1 on the demo, 20 heads at once", "wall time of 20 heads / of one",
+        twenty.over(one), goal=3.0, better="lower",
+        details={
+            "windows": len(features), "features": features.shape[1], "labels": targets.shape[1], "steps": steps,
+            "batch_size": 256, "rounds": rounds, **one.details("one"), **twenty.details("twenty"),
+        },
+    )  # fmt: skip
+
+
+def measure_large(features: Tensor, targets: Tensor, *, num_val: int, steps: int, sklearn_labels: int) -> list[Row]:
+    """Two rows: our seconds, evaluations included, and those of scikit-learn's one-vs-rest logistic regression.
+
+    The latter fits its labels one by one: `sklearn_labels` of them are timed, and taken for all. mAP is that of those.
+    """
+    train, val = (features[num_val:], targets[num_val:]), (features[:num_val], targets[:num_val])
+    start_s = time.perf_counter()
+    (trial,) = train_on(train, val, [ONE], schedule_of(steps, patience=3), batch_size=256)
+    ours_s = time.perf_counter() - start_s
+    with torch.no_grad():
+        ours = trial.head(val[0])[:, :sklearn_labels].numpy()
+
+    few = targets[:, :sklearn_labels].numpy()
+    single = features.float().numpy()
+    start_s = time.perf_counter()
+    fitted = OneVsRestClassifier(LogisticRegression(max_iter=100)).fit(single[num_val:], few[num_val:])
+    theirs_s = (time.perf_counter() - start_s) * targets.shape[1] / sklearn_labels
+    theirs = fitted.decision_function(single[:num_val]).astype(np.float32)
+    found = np.nanmean(average_precisions(np.stack([ours, theirs]), few[:num_val]), axis=1)
+    size = f"{len(train[0]):,} windows of {features.shape[1]:,} features, {targets.shape[1]} labels"
+    details = {
+        "steps": trial.history.rows[-1].step, "batch_size": 256, "val_windows": num_val, "ours_s": ours_s,
+        "sklearn_s": theirs_s, "sklearn_labels_timed": sklearn_labels, "map": float(found[0]),
+        "sklearn_map": float(found[1]),
+    }  # fmt: skip
+    return [
+        Row(f"Stage 1, {size}", "wall seconds", ours_s, goal=20.0, better="lower", details=details),
+        Row(
+            f"One-vs-rest logistic regression, {size}", "scikit-learn's wall time / ours", theirs_s / ours_s,
+            note=f"val mAP {found[1]:.3f}, ours {found[0]:.3f}; {sklearn_labels} labels timed, taken for all",
+            details=details,
+        ),
+    ]  # fmt: skip
+
+
+def demo_rows(data: Path, label_file: Path) -> tuple[Rows, Rows]:
+    """Train's and val's rows, as the stage `train` has them."""
+    if not (data / "embeddings.zarr").exists():
+        raise NothingToMeasure(f"there is no {data / 'embeddings.zarr'}: run `make repro` first")
+    videos = manifest.read(data / "manifest")
+    stored, _ = store.read(data / "embeddings.zarr")
+    ids = labels.read_label_set(label_file).ids
+    train, val = (split_targets(stored, videos, split, ids, min_overlap_s=0.5) for split in ("train", "val"))
+    return as_rows(train.embeddings, train.windows), as_rows(val.embeddings, val.windows)
+
+
+def as_rows(embeddings: store.Embeddings, targets: np.ndarray) -> Rows:
+    return torch.from_numpy(embeddings.features(("mean", "max"))), torch.from_numpy(targets)
+
+
+def made_up_rows(num_rows: int, *, num_features: int, num_labels: int) -> Rows:
+    """fp16 features, as they are stored, and labels that a hyperplane each separates, but for noise; 2–20% true."""
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(num_rows, num_features, generator=generator)
+    directions = torch.randn(num_features, num_labels, generator=generator) / num_features**0.5
+    pull = features @ directions + 0.3 * torch.randn(num_rows, num_labels, generator=generator)
+    shares = torch.linspace(0.02, 0.2, num_labels)[torch.randperm(num_labels, generator=generator)]
+    thresholds = torch.stack([column.quantile(1 - share) for column, share in zip(pull.T, shares, strict=True)])
+    return features.half(), pull > thresholds
+
+
+def train_on(
+    train: Rows, val: Rows, settings: list[Setting], schedule: TrainingSchedule, *, batch_size: int
+) -> list[Trial]:
+    generator = torch.Generator().manual_seed(0)
+    return train_heads(
+        train, val, settings=settings, schedule=schedule, batch_size=batch_size, generator=generator, cpu=True
+    )
+
+
+def schedule_of(steps: int, *, patience: int) -> TrainingSchedule:
+    return TrainingSchedule(
+        steps=steps, accumulation=1, evaluate_every=max(1, steps // 10), patience=patience, warmup_share=0.05,
+        decay="cosine", max_grad_norm=1.0, precision="fp32",
+    )  # fmt: skip

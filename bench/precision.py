@@ -1,0 +1,53 @@
+"""What half precision and plain attention change in embeddings: cosines on the demo's backbone and videos."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+
+from bench import Row
+from bench.extraction import Work, pixel_batches
+from bench.worlds import DEMO_WINDOWS, TINY_BACKBONE, demo_videos
+from features.clips import Reading, Source
+from features.encoder import DTYPES, POOLINGS, Attention, Backbone
+from features.preprocess import Preprocessing
+from features.video import WindowPlan
+
+_VARIANTS: tuple[tuple[str, Attention], ...] = (("bf16", "sdpa"), ("fp16", "sdpa"), ("fp32", "eager"))
+
+
+def measure(
+    *, folder: Path = TINY_BACKBONE, videos: Sequence[Path] | None = None, plan: WindowPlan = DEMO_WINDOWS
+) -> list[Row]:
+    """A row for each precision and attention other than fp32 with sdpa, on whatever device computes here: the CPU."""
+    reading = Reading(plan, Preprocessing.from_checkpoint(folder), "auto")
+    sources = [Source(path.stem, path) for path in (demo_videos(8) if videos is None else videos)]
+    work = Work(sources, reading, batch_size=16, num_workers=0)
+    exact = embed(Backbone.load(folder, dtype=torch.float32), work)
+    rows = []
+    for precision, attention in _VARIANTS:
+        found = embed(Backbone.load(folder, dtype=DTYPES[precision], attention=attention), work)
+        off = {name: 1 - F.cosine_similarity(found[name], exact[name], dim=1) for name in POOLINGS}
+        mean = {name: each.mean().item() for name, each in off.items()}
+        worst = {name: each.max().item() for name, each in off.items()}
+        rows.append(
+            Row(
+                f"Embeddings in {precision} with {attention} attention, beside fp32 with sdpa",
+                "1 - cosine, the worst window and pooling",
+                max(worst.values()),
+                better="lower",
+                note="mean over windows: " + ", ".join(f"{name} {each:.1e}" for name, each in mean.items()),
+                details={"windows": len(exact["mean"]), "mean": mean, "worst": worst},
+            )
+        )
+    return rows
+
+
+@torch.inference_mode()
+def embed(backbone: Backbone, work: Work) -> dict[str, torch.Tensor]:
+    """All windows' vectors by pooling, (n, D) float64: a cosine near 1 needs the digits."""
+    pooled = [backbone.pool(backbone.tokens(pixels), POOLINGS) for pixels in pixel_batches(backbone, work)]
+    return {name: torch.cat([each[name] for each in pooled]).double() for name in POOLINGS}

@@ -1,0 +1,81 @@
+"""Rows as JSON, a file a topic, and all of them as the README's table. Knows files; measures nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bench import Row
+
+BEGIN, END = "<!-- bench -->", "<!-- /bench -->"
+
+
+def write(folder: Path, topic: str, rows: Sequence[Row]) -> None:
+    """Write a topic's rows, and what machine they are of, to `folder`/`topic`.json; numbers to four digits."""
+    content = {"machine": machine(), "rows": [_rounded(asdict(row)) for row in rows]}
+    folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n"
+    (folder / f"{topic}.json").write_text(text, encoding="utf-8")
+
+
+def machine() -> dict[str, Any]:
+    """What ratios may depend on; nothing that tells one machine from another of its kind."""
+    cpu_info = Path("/proc/cpuinfo")
+    named = [
+        line.partition(":")[2].strip()
+        for line in (cpu_info.read_text(encoding="utf-8").splitlines() if cpu_info.is_file() else [])
+        if line.startswith("model name")
+    ]
+    return {
+        "cpu": named[0] if named else platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "no accelerator",
+        "torch": torch.__version__,
+    }
+
+
+def table(folder: Path, topics: Sequence[str]) -> str:
+    """The rows of all topics that have been measured, as Markdown; the machines above it."""
+    machines: dict[str, None] = {}
+    lines = []
+    for topic in topics:
+        path = folder / f"{topic}.json"
+        if not path.is_file():
+            continue
+        content = json.loads(path.read_text(encoding="utf-8"))
+        machines.setdefault("{cpu}, {cores} cores, {device}, torch {torch}".format_map(content["machine"]))
+        lines += [_line(Row(**row)) for row in content["rows"]]
+    head = ["| what | ratio | measured | goal | |", "|---|---|--:|--:|---|"]
+    return "\n".join(["; ".join(machines) + ":", "", *head, *lines])
+
+
+def put_into(readme: str, table: str) -> str:
+    """The text with what stands between its two markers replaced by the table; raises where there are none."""
+    before, begin, rest = readme.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"the README has no place for the table, between {BEGIN} and {END}")
+    return f"{before}{BEGIN}\n{table}\n{END}{after}"
+
+
+def _line(row: Row) -> str:
+    sign = "≥" if row.better == "higher" else "≤"
+    goal = "" if row.goal is None else f"{sign} {row.goal:g}"
+    measured = "not measured" if row.measured is None else f"{row.measured:.3g}"
+    notes = [text for text in ("missed" if row.met is False else "", row.note) if text]
+    return f"| {row.name} | {row.ratio} | {measured} | {goal} | {'; '.join(notes)} |"
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, float):
+        return float(f"{value:.4g}")
+    if isinstance(value, Mapping):
+        return {key: _rounded(each) for key, each in value.items()}
+    return value

@@ -1,0 +1,59 @@
+"""How a stored picture is turned and stretched until it stands upright. Knows pixels and matrices; knows no file."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from features.video import Image
+
+
+@dataclass(frozen=True)
+class Orientation:
+    """From the stored picture to the upright one: mirrored left to right where `mirrored`, then turned.
+
+    `quarter_turns` (0 … 3) go counterclockwise. Together the two express all eight ways in which a camera can be held.
+    """
+
+    quarter_turns: int = 0
+    mirrored: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.quarter_turns <= 3:
+            raise ValueError(f"quarter_turns lie in 0 … 3, got {self.quarter_turns}")
+
+    @classmethod
+    def from_matrix(cls, matrix: Sequence[int]) -> Orientation:
+        """From a container's display matrix: nine numbers, row by row, for row vectors; y points down.
+
+        Turns that are no whole quarters are rounded to the nearest one. A matrix of zeros turns nothing.
+        """
+        a, b, _, c, d = (float(value) for value in matrix[:5])
+        mirrored = a * d < b * c
+        if mirrored:  # what is left behind the flip of x is a turn
+            a, b = -a, -b
+        return cls(round(-math.atan2(b, a) / (math.pi / 2)) % 4, mirrored)
+
+    def upright(self, image: Image) -> Image:
+        """The stored `image` (H, W, 3) set upright: (H, W, 3), or (W, H, 3) after an odd number of quarter turns."""
+        return np.ascontiguousarray(np.rot90(image[:, ::-1] if self.mirrored else image, self.quarter_turns))
+
+    def shown_size(self, height: int, width: int, pixel_aspect: float) -> tuple[int, int]:
+        """(height, width) upright with square pixels: the stored height is kept, the stored width stretched."""
+        width = max(1, round(width * pixel_aspect))
+        return (width, height) if self.quarter_turns % 2 else (height, width)
+
+
+def resized(image: Image, size: tuple[int, int]) -> Image:
+    """`image` (H, W, 3) at `size` (height, width), bilinear with antialiasing; the very same array where it fits."""
+    if image.shape[:2] == size:
+        return image
+    import torch
+    import torch.nn.functional as F
+
+    pixels = torch.from_numpy(image).permute(2, 0, 1)[None]
+    stretched = F.interpolate(pixels, size=size, mode="bilinear", antialias=True)
+    return np.ascontiguousarray(stretched[0].permute(1, 2, 0).numpy())

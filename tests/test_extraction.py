@@ -1,0 +1,434 @@
+"""The cache of finished videos: what is computed when, that the same bytes come of it, and what a kill costs.
+
+The worlds are short videos of numbered frames and a tiny backbone with random weights.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import logging
+import multiprocessing
+import os
+import random
+import resource
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+import torch
+
+from features import cache as cache_module
+from features import embedding, store, tokens
+from features.cache import EmbeddingCache
+from features.clips import Reading, Source
+from features.encoder import Backbone, create, save
+from features.extraction import Extraction, TokenChoice, extract, recipe
+from features.preprocess import Preprocessing
+from features.video import WindowPlan
+from tests.videos import OPEN_GOP, evenly, write_video
+
+PREPROCESSING = Preprocessing(32, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+PLAN = WindowPlan(num_frames=4, sample_fps=4, stride_s=0.5)
+LENGTHS = {"v0": 30, "v1": 12, "v2": 47, "v3": 5, "v4": 60}  # frames, at 12 a second
+CHOSEN = {"v0": frozenset({0, 2}), "v2": frozenset({1}), "v4": frozenset({0, 3, 500})}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Five videos and two backbones."""
+    folder = tmp_path_factory.mktemp("world")
+    for name, num_frames in LENGTHS.items():
+        write_video(folder / f"{name}.mp4", evenly(num_frames, 12), options=OPEN_GOP if name == "v2" else {"g": "12"})
+    for seed in (0, 1):
+        model = create(
+            seed=seed, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, crop_size=32, num_frames=4,
+            num_pooler_layers=1, num_labels=2,
+        )  # fmt: skip
+        save(model, folder / f"backbone{seed}", name="tiny", preprocessing=PREPROCESSING, dtype=torch.float32)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Any:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def run(
+    world: Path, root: Path, names: Sequence[str] = tuple(LENGTHS), *, ids: dict[str, str] | None = None,
+    plan: WindowPlan = PLAN, seed: int = 0, batch_size: int = 3, num_workers: int = 0,
+    chosen: dict[str, frozenset[int]] | None = None,
+) -> Extraction:  # fmt: skip
+    """Extract into `root / cache`, and write the outputs `root / embeddings` and `root / tokens` from there."""
+    backbone = Backbone.load(world / f"backbone{seed}", dtype=torch.float32)
+    reading = Reading(plan, PREPROCESSING, "auto")
+    made_by = recipe(backbone, reading)
+    cache = EmbeddingCache(root / "cache", made_by)
+    sources = [Source((ids or {}).get(name, name), world / f"{name}.mp4") for name in names]
+    with cache.locked():
+        found = extract(
+            backbone, sources, reading, cache=cache, choice=TokenChoice(CHOSEN if chosen is None else chosen, "fp16"),
+            batch_size=batch_size, num_workers=num_workers, device=torch.device("cpu"),
+        )  # fmt: skip
+        store.write(
+            root / "embeddings", found.num_windows, lambda each: cache.load(found.sha256s[each]), attributes=made_by
+        )
+        tokens.write(
+            root / "tokens", found.token_windows,
+            lambda each: cache.load_tokens(found.sha256s[each], "fp16", found.token_windows[each]),
+            precision="fp16", attributes=made_by,
+        )  # fmt: skip
+    return found
+
+
+def tree(*folders: Path) -> dict[str, str]:
+    """The hash of every file, by its path."""
+    return {
+        f"{folder.name}/{path.relative_to(folder)}": hashlib.sha256(path.read_bytes()).hexdigest()
+        for folder in folders
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != "lock"
+    }
+
+
+def outputs(root: Path) -> dict[str, str]:
+    return tree(root / "embeddings", root / "tokens")
+
+
+@pytest.fixture(scope="module")
+def whole(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Everything at once, into an empty cache."""
+    root = tmp_path_factory.mktemp("whole")
+    found = run(world, root)
+    assert (found.num_embedded, found.num_reused, dict(found.failures)) == (5, 0, {})
+    assert found.num_windows == {name: PLAN.num_windows(frames / 12) for name, frames in LENGTHS.items()}
+    assert found.token_windows == {"v0": (0, 2), "v2": (1,), "v4": (0, 3)}  # no video has 500 windows
+    return root
+
+
+def test_the_rows_are_the_windows_own(world: Path, whole: Path) -> None:
+    """Each stored vector is the backbone's, of that window's frames alone; tokens are what enters its last block."""
+    backbone = Backbone.load(world / "backbone0", dtype=torch.float32)
+    embeddings, _ = store.read(whole / "embeddings")
+    kept, _ = tokens.open_tokens(whole / "tokens")
+    for name in LENGTHS:
+        rows = np.flatnonzero(embeddings.video_ids == name)
+        clips = list(Reading(PLAN, PREPROCESSING, "auto").clips(Source(name, world / f"{name}.mp4")))
+        assert [clip.segment.start_s for clip in clips] == embeddings.start_s[rows].tolist()
+        assert [clip.num_padded for clip in clips] == embeddings.num_padded[rows].tolist()
+        for number, (row, clip) in enumerate(zip(rows, clips, strict=True)):
+            with torch.no_grad():
+                pixels = PREPROCESSING.normalise(torch.from_numpy(clip.frames)[None], torch.float32)
+                prefix = backbone.prefix(pixels)
+                wanted = backbone.pool(backbone.last_block(prefix), ["pooler", "mean", "max"])
+            for pooling, vector in wanted.items():
+                assert np.array_equal(embeddings.vectors[pooling][row], vector[0].half().numpy()), (name, number)
+            if number in kept.windows.get(name, ()):
+                assert torch.equal(kept.read([kept.row(name, number)]), prefix.half())
+
+
+@pytest.mark.parametrize("settings", [{"num_workers": 1}, {"num_workers": 2}, {"batch_size": 16}, {"batch_size": 1}])
+def test_the_same_bytes_however_it_came_about(
+    settings: dict[str, int], world: Path, whole: Path, tmp_path: Path
+) -> None:
+    """One or two workers, any batch size, another order: byte for byte the same outputs and pieces."""
+    run(world, tmp_path, tuple(reversed(LENGTHS)), **settings)  # type: ignore[arg-type]
+    assert outputs(tmp_path) == outputs(whole)
+    assert tree(tmp_path / "cache") == tree(whole / "cache")
+
+
+def test_in_pieces_it_is_the_same_bytes(world: Path, whole: Path, tmp_path: Path) -> None:
+    """One video more costs one video's work, and in the end the outputs are as if all had been there at once."""
+    names = list(LENGTHS)
+    for count in range(1, 6):
+        found = run(world, tmp_path, names[:count])
+        assert (found.num_embedded, found.num_reused) == (1, count - 1)
+    assert outputs(tmp_path) == outputs(whole)
+
+
+def test_what_is_not_in_the_key_costs_nothing(world: Path, whole: Path, tmp_path: Path) -> None:
+    """Removed, renamed, reordered, touched, copied: no video is computed, and rows follow their videos' ids."""
+    shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
+    videos = tmp_path / "videos"
+    shutil.copytree(world, videos)
+    assert run(videos, tmp_path, ["v4", "v0"]).num_embedded == 0
+    assert set(store.read(tmp_path / "embeddings")[0].video_ids) == {"v0", "v4"}
+    (videos / "v1.mp4").touch()
+    shutil.copy(videos / "v1.mp4", videos / "copy.mp4")
+    found = run(videos, tmp_path, [*LENGTHS, "copy"], ids={"v3": "other"})
+    assert (found.num_embedded, found.num_reused) == (0, 6)
+    embeddings, before = store.read(tmp_path / "embeddings")[0], store.read(whole / "embeddings")[0]
+    for name, was in (("other", "v3"), ("copy", "v1"), ("v1", "v1")):
+        now, then = embeddings.select([name]), before.select([was])
+        assert np.array_equal(now.start_s, then.start_s)
+        assert np.array_equal(now.vectors["pooler"], then.vectors["pooler"])
+
+
+def test_what_is_in_the_key_costs_all_and_coming_back_nothing(world: Path, whole: Path, tmp_path: Path) -> None:
+    """Other windows, another backbone: everything; then the first ones again: nothing. Other bytes: that video."""
+    shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
+    assert run(world, tmp_path, plan=WindowPlan(4, 4, 1.0)).num_embedded == 5
+    assert run(world, tmp_path, seed=1).num_embedded == 5
+    assert outputs(tmp_path) != outputs(whole)
+    assert run(world, tmp_path).num_embedded == 0
+    assert outputs(tmp_path) == outputs(whole)
+    videos = tmp_path / "videos"
+    shutil.copytree(world, videos)
+    shutil.copy(videos / "v1.mp4", videos / "v3.mp4")
+    write_video(videos / "v1.mp4", evenly(13, 12))
+    found = run(videos, tmp_path)
+    assert (found.num_embedded, found.num_reused) == (1, 4)  # v3 now has bytes that are known
+
+
+def test_tokens_asked_for_later_are_made_alone(world: Path, whole: Path, tmp_path: Path) -> None:
+    """Where embeddings are there already only the windows that tokens are asked of are run, to the same bytes."""
+    assert run(world, tmp_path, chosen={}).num_embedded == 5
+    assert tokens.open_tokens(tmp_path / "tokens")[0].shape == (0, 0, 0)
+    assert run(world, tmp_path).num_embedded == 3
+    assert outputs(tmp_path) == outputs(whole)
+    assert tree(tmp_path / "cache") == tree(whole / "cache")
+    assert run(world, tmp_path, chosen={"v0": frozenset({2})}).num_embedded == 0  # fewer is no work
+    assert tokens.open_tokens(tmp_path / "tokens")[0].windows == {"v0": (2,)}
+
+
+def test_the_quota_lets_the_longest_unused_go_first(world: Path, tmp_path: Path) -> None:
+    """Beyond the quota old recipes' pieces go before the ones just used, and of these tokens first."""
+    run(world, tmp_path, seed=1)
+    found = run(world, tmp_path)
+    cache = EmbeddingCache(tmp_path / "cache", recipe(Backbone.load(world / "backbone0", dtype=torch.float32),
+                                                     Reading(PLAN, PREPROCESSING, "auto")))  # fmt: skip
+    pieces = list((tmp_path / "cache").glob("*/*.safetensors"))
+    mine = [path for path in pieces if path.parent == cache.folder]
+    assert (len(pieces), len(mine)) == (16, 8)
+    assert cache.shrink(sum(path.stat().st_size for path in pieces)) == 0
+    assert cache.shrink(sum(path.stat().st_size for path in mine)) == 8
+    assert all(path.exists() for path in mine)
+    without = sum(path.stat().st_size for path in mine if ".tokens-" not in path.name)
+    assert cache.shrink(without) == 3
+    assert all(cache.has(digest) for digest in found.sha256s.values())
+    assert cache.shrink(0) == 5
+
+
+def test_bad_input_costs_a_row_each(world: Path, whole: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """What cannot be read is named with its reason and leaves the others' bytes as they are."""
+    videos = tmp_path / "videos"
+    shutil.copytree(world, videos)
+    (videos / "empty.mp4").write_bytes(b"")
+    (videos / "text.mp4").write_text("Dear diary")
+    (videos / "folder.mp4").mkdir()
+    cut = (videos / "v4.mp4").read_bytes()
+    (videos / "cut.mp4").write_bytes(cut[: len(cut) // 2])
+    for num_workers in (0, 2):
+        found = run(videos, tmp_path, [*LENGTHS, "empty", "text", "folder", "gone", "cut"], num_workers=num_workers)
+        told = {name: (each.reason, each.found) for name, each in found.failures.items()}
+        assert told["empty"] == ("the file is empty", "0 bytes")
+        assert told["text"][1] == "text"
+        assert (told["folder"], told["gone"]) == (("not a file", "a folder"), ("not a file", "nothing"))
+        assert "cut off" in told["cut"][1]
+        assert len(told) == 5
+        assert outputs(tmp_path) == outputs(whole)
+
+
+def test_an_embedding_that_is_not_finite_costs_its_video(world: Path, tmp_path: Path) -> None:
+    """A value beyond float16 is that video's failure, with the window, and never a stored infinity."""
+    backbone = Backbone.load(world / "backbone0", dtype=torch.float32)
+    with torch.no_grad():
+        backbone.layernorm.weight.fill_(1e6)  # type: ignore[operator]
+    (video,) = embedding.embed_videos(
+        backbone, [Source("v1", world / "v1.mp4")], Reading(PLAN, PREPROCESSING, "auto"), token_windows={},
+        batch_size=4, num_workers=0, device=torch.device("cpu"),
+    )  # fmt: skip
+    assert isinstance(video, embedding.FailedVideo)
+    assert video.failure.reason == "its embedding is not finite"
+    assert "window at 0 s" in video.failure.found
+
+
+def test_inference_mode_does_not_leak(world: Path) -> None:
+    """Whoever takes a video's embeddings can train."""
+    backbone = Backbone.load(world / "backbone0", dtype=torch.float32)
+    done = embedding.embed_videos(
+        backbone, [Source("v1", world / "v1.mp4")], Reading(PLAN, PREPROCESSING, "auto"), token_windows={},
+        batch_size=1, num_workers=0, device=torch.device("cpu"),
+    )  # fmt: skip
+    next(done)
+    assert not torch.is_inference_mode_enabled()
+
+
+class Kennel:
+    """A process with everything imported and one thread, from which those that are to be killed are forked."""
+
+    def __init__(self) -> None:
+        spawn = multiprocessing.get_context("spawn")
+        self._connection, theirs = spawn.Pipe()
+        self._process = spawn.Process(target=_kennel, args=(theirs,))
+        self._process.start()
+
+    def start(self, target: Callable[..., object], *args: Any) -> int:
+        """Call `target` in a process of its own, whose number this gives."""
+        self._connection.send((target, args))
+        return int(self._connection.recv())
+
+    def wait(self) -> int:
+        """The exit status of the one that was started."""
+        return int(self._connection.recv())
+
+    def close(self) -> None:
+        self._connection.close()
+        self._process.join()
+
+
+def _kennel(connection: Any) -> None:
+    torch.set_num_threads(1)
+    with contextlib.suppress(EOFError):
+        while True:
+            target, args = connection.recv()
+            process = multiprocessing.get_context("fork").Process(target=target, args=args)
+            process.start()
+            connection.send(process.pid)
+            process.join()
+            connection.send(process.exitcode)
+
+
+@pytest.fixture(scope="module")
+def kennel() -> Iterator[Kennel]:
+    made = Kennel()
+    yield made
+    made.close()
+
+
+PHASES: dict[str, list[tuple[Any, str]]] = {
+    "decode": [(Reading, "__call__")],
+    "forward": [(embedding, "_forward")],
+    "write": [(cache_module, "_write"), (cache_module, "save"), (os, "fsync")],
+    "commit": [
+        (store, "write"),
+        (store, "put_in_place"),
+        (tokens, "write"),
+        (shutil, "rmtree"),
+        (EmbeddingCache, "load"),
+    ],
+}
+
+
+def killed(world: Path, root: Path, phase: str, seed: int) -> None:
+    """Run until some call of the phase, the third one say, has begun; then die a random moment later."""
+    rng = random.Random(seed)
+    place, name = rng.choice(PHASES[phase])
+    calls_left = rng.randint(0, {"write": 0, "put_in_place": 0, "rmtree": 1}.get(name, 4))
+    delay_s = rng.choice([0.0, rng.uniform(0, 0.02)])
+    original = getattr(place, name)
+
+    def armed(*args: Any, **kwargs: Any) -> Any:
+        nonlocal calls_left
+        calls_left -= 1
+        if calls_left < 0:
+            if delay_s == 0.0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            threading.Timer(delay_s, os.kill, (os.getpid(), signal.SIGKILL)).start()
+        return original(*args, **kwargs)
+
+    setattr(place, name, armed)
+    run(world, root)
+    time.sleep(1)  # a kill that comes after the last line is one more moment
+
+
+def limited(world: Path, root: Path) -> None:
+    """Run where no file may grow beyond 1.9 kB, as on a disk that fills up."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1900, 1900))
+    try:
+        run(world, root)
+    except OSError as error:
+        os._exit(error.errno or 1)
+
+
+def slow(world: Path, root: Path) -> None:
+    """Run, and stop within the lock: says so by a file, and goes on when that is gone."""
+    original = embedding._forward
+
+    def waits(*args: Any, **kwargs: Any) -> Any:
+        while (root / "entered").exists():
+            time.sleep(0.01)
+        return original(*args, **kwargs)
+
+    (root / "entered").touch()
+    embedding._forward = waits  # type: ignore[assignment]
+    run(world, root)
+
+
+def with_workers(world: Path, root: Path) -> None:
+    run(world, root, num_workers=2)
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_a_kill_at_any_moment_loses_nothing(
+    phase: str, world: Path, whole: Path, kennel: Kennel, tmp_path: Path
+) -> None:
+    """After SIGKILL while it decodes, computes, writes or commits, what was finished is not computed again.
+
+    Six random moments a phase, and one more in the next test: 25. The outputs and the cache are then byte for byte
+    those of an unbroken run, and nothing half written lies about.
+    """
+    for seed in range(6):
+        root = tmp_path / str(seed)
+        kennel.start(killed, world, root, phase, seed)
+        assert kennel.wait() == -signal.SIGKILL
+        finished = len([path for path in root.glob("cache/*/*.safetensors") if ".tokens-" not in path.name])
+        tokens_finished = {path.name[:64] for path in root.glob("cache/*/*.tokens-*.safetensors")}
+        found = run(world, root)
+        redone = {found.sha256s[name] for name in CHOSEN} - tokens_finished
+        assert found.num_embedded <= 5 - finished + len(redone)
+        assert outputs(root) == outputs(whole), seed
+        assert tree(root / "cache") == tree(whole / "cache"), seed
+        assert {path.name for path in root.iterdir()} == {"cache", "embeddings", "tokens"}
+
+
+def test_a_killed_run_leaves_no_worker_behind(world: Path, whole: Path, kennel: Kennel, tmp_path: Path) -> None:
+    """When a run with workers dies they end, too; the next run is not held up by anything."""
+    process = psutil.Process(kennel.start(with_workers, world, tmp_path))
+    while len(offspring := process.children(recursive=True)) < 3:
+        time.sleep(0.02)
+    process.kill()
+    assert kennel.wait() == -signal.SIGKILL
+    _, alive = psutil.wait_procs(offspring, timeout=30)
+    assert alive == []
+    run(world, tmp_path)
+    assert outputs(tmp_path) == outputs(whole)
+
+
+def test_a_full_disk_loses_nothing(world: Path, whole: Path, kennel: Kennel, tmp_path: Path) -> None:
+    """The run ends with the system's error; what was finished stays, and with room again it goes on from there."""
+    kennel.start(limited, world, tmp_path)
+    assert kennel.wait() == errno.EFBIG
+    kept = [path for path in tmp_path.glob("cache/*/*") if path.suffix == ".safetensors"]
+    assert 0 < len(kept) < 8
+    assert not list(tmp_path.glob("cache/*/*.partial"))
+    found = run(world, tmp_path)
+    assert 0 < found.num_embedded < 5
+    assert outputs(tmp_path) == outputs(whole)
+
+
+def test_the_second_of_two_runs_waits(
+    world: Path, whole: Path, kennel: Kennel, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It says which process it waits for, and then finds everything done."""
+    first = kennel.start(slow, world, tmp_path)
+    while not (tmp_path / "cache" / "holder").exists():
+        time.sleep(0.01)
+    threading.Timer(0.5, (tmp_path / "entered").unlink).start()
+    with caplog.at_level(logging.WARNING):
+        found = run(world, tmp_path)
+    assert kennel.wait() == 0
+    assert f"is in use by process {first}; waiting" in caplog.text
+    assert (found.num_embedded, found.num_reused) == (0, 5)
+    assert outputs(tmp_path) == outputs(whole)

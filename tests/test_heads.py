@@ -1,0 +1,310 @@
+"""Stage 1: losses, many heads trained as one, and val's average precision beside them."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+import yaml
+from click.testing import CliRunner
+from torch import Tensor
+
+import bench.heads
+from features import store
+from heads import losses, metrics
+from heads.evaluation import average_precisions, scores
+from heads.grid import Setting, best_of, save_table, settings_of, train_heads
+from heads.head import Head, HeadGrid
+from heads.training import TrainingSchedule
+from pipeline import manifest
+from pipeline.manifest import Interval, Manifest, VideoEntry
+from pipeline.train import main as train_stage
+
+REPOSITORY = Path(__file__).parents[1]
+
+SCHEDULE = TrainingSchedule(
+    steps=160, accumulation=2, evaluate_every=10, patience=2, warmup_share=0.1, decay="constant", max_grad_norm=0.5,
+    precision="fp32",
+)  # fmt: skip
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def world(seed: int, num_rows: int = 400) -> tuple[Tensor, Tensor]:
+    """Rows of 24 features and 7 labels, rare to frequent, of which a quarter of the features' pull is noise."""
+    generator = torch.Generator().manual_seed(seed)
+    features = torch.randn(num_rows, 24, generator=generator)
+    directions = torch.randn(24, 7, generator=torch.Generator().manual_seed(99)) / 24**0.5
+    pull = features @ directions + torch.randn(num_rows, 7, generator=generator) * 0.5
+    return features * 3 + 1, pull > torch.linspace(0.3, 1.8, 7)
+
+
+TRAIN, VAL = world(1), world(2, 150)
+GRID = settings_of(["bce", "asymmetric", "class_balanced"], [0.001, 0.01, 0.1], [0.0, 0.3])
+
+
+def train_on(settings: list[Setting], schedule: TrainingSchedule = SCHEDULE):
+    generator = torch.Generator().manual_seed(5)
+    return train_heads(TRAIN, VAL, settings=settings, schedule=schedule, batch_size=64, generator=generator, cpu=True)
+
+
+@pytest.fixture(scope="module")
+def trials():
+    return train_on(GRID)
+
+
+def test_each_head_is_what_it_would_be_alone(trials):
+    """Every head of the grid, not the chosen one only, and its history: early stops, best steps, rates, to 1e-5."""
+    assert len(trials) == 18
+    for together in trials:
+        (alone,) = train_on([together.setting])
+        assert alone.setting == together.setting
+        assert [row.step for row in alone.history.rows] == [row.step for row in together.history.rows]
+        assert alone.history.best.step == together.history.best.step
+        assert together.history.best.val_map == pytest.approx(alone.history.best.val_map, abs=1e-9)
+        for own, other in zip(together.history.rows, alone.history.rows, strict=True):
+            assert own.val_loss == pytest.approx(other.val_loss, abs=1e-5)
+            assert own.learning_rates == other.learning_rates
+        for name, value in alone.head.state_dict().items():
+            torch.testing.assert_close(together.head.state_dict()[name], value, rtol=0, atol=1e-5)
+    assert len({len(trial.history.rows) for trial in trials}) > 2  # they stop at times of their own
+    assert len({trial.history.best.step for trial in trials}) > 2
+
+
+def test_the_chosen_one_is_best_on_val_and_learned(trials):
+    """The highest val mAP, far above the start's, and the first of equals; the same scores come from its weights."""
+    best = best_of(trials)
+    assert best.history.best.val_map == max(trial.history.best.val_map for trial in trials)
+    assert best.history.best.val_map > best.history.rows[0].val_map + 0.2
+    assert best_of([best, dataclasses.replace(best)]) is best
+    features, targets = VAL
+    with torch.no_grad():
+        found = scores(best.head(features), targets)
+    assert found["map"] == pytest.approx(best.history.best.val_map, abs=1e-9)
+
+
+def test_the_table_names_every_head_and_one_choice(trials, tmp_path: Path):
+    """A row a setting with its own best evaluation, one of them marked."""
+    save_table(tmp_path / "grid.csv", trials)
+    with (tmp_path / "grid.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == len({(row["loss"], row["learning_rate"], row["weight_decay"]) for row in rows}) == 18
+    for row, trial in zip(rows, trials, strict=True):
+        best = trial.history.best
+        assert (row["loss"], float(row["learning_rate"])) == (trial.setting.loss, trial.setting.learning_rate)
+        assert (int(row["best_step"]), float(row["val_loss"]), float(row["val_map"])) == (
+            best.step, best.val_loss, best.val_map,
+        )  # fmt: skip
+    (chosen,) = [row for row in rows if row["chosen"] == "1"]
+    assert float(chosen["val_map"]) == max(float(row["val_map"]) for row in rows)
+
+
+def test_a_grid_of_heads_answers_as_each_of_them():
+    """One matrix product gives (C, B, L): what each head says alone, biases and standardisation included."""
+    head = Head(24, 7)
+    head.start_from(*TRAIN)
+    grid = HeadGrid(head, 3)
+    with torch.no_grad():
+        for parameter in grid.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(parameter.numel())))
+        grid.heads[1].linear.weight.mul_(2)
+        together = grid(VAL[0].half())
+        assert together.shape == (3, 150, 7)
+        for k, own in enumerate(grid.heads):
+            torch.testing.assert_close(together[k], own(VAL[0].half()), rtol=0, atol=1e-5)
+    assert torch.equal(head.linear.weight, torch.zeros(7, 24))  # the copies are none of its business
+
+
+@pytest.mark.parametrize("decimals", [1, 2, 7])
+def test_average_precision_is_scikit_learns(decimals):
+    """To 1e-9 for each label, ties of many and of few included; nan without positives, and 1 where all are."""
+    random = np.random.default_rng(decimals)
+    probabilities = random.random((500, 12)).round(decimals).astype(np.float32)
+    targets = random.random((500, 12)) < np.linspace(0, 0.5, 12)
+    targets[:, 1] = np.arange(500) == 77
+    targets[:, 2] = True
+    found = average_precisions(np.stack([probabilities, probabilities[::-1]]), targets)
+    assert found.shape == (2, 12)
+    for own, candidate in zip(found, (probabilities, probabilities[::-1]), strict=True):
+        np.testing.assert_allclose(own, metrics.average_precisions(candidate, targets), rtol=0, atol=1e-9)
+    assert math.isnan(found[0, 0])
+    assert found[0, 2] == 1.0
+
+
+def test_scores_leave_out_labels_without_positives():
+    """mAP is the report's, a mean over labels that val shows; nan if it shows none; the loss is over all cells."""
+    logits = torch.randn(60, 5, generator=torch.Generator().manual_seed(0))
+    targets = torch.rand(60, 5, generator=torch.Generator().manual_seed(1)) < 0.3
+    targets[:, 2] = False
+    found = scores(logits, targets)
+    expected = metrics.mean_average_precision(logits.sigmoid().numpy(), targets.numpy())
+    assert found["map"] == pytest.approx(expected, abs=1e-9)
+    assert found["loss"] == pytest.approx(float(F.binary_cross_entropy_with_logits(logits, targets.float())), abs=1e-6)
+    assert math.isnan(scores(logits, torch.zeros(60, 5))["map"])
+
+
+def cells() -> tuple[Tensor, Tensor]:
+    logits = torch.linspace(-12, 12, 49, dtype=torch.float64)[:, None].repeat(1, 2).requires_grad_()
+    return logits, torch.tensor([0.0, 1.0]).expand(49, 2)
+
+
+def test_the_asymmetric_loss_is_the_papers():
+    """Cell by cell the formula of the paper in float64, its gradient included; easy negatives cost exactly nothing."""
+    logits, targets = cells()
+    p = logits.sigmoid()
+    shifted = (p - 0.05).clamp(min=0)
+    by_hand = torch.where(targets > 0, -p.log(), -(shifted**4) * (1 - shifted).log())
+    (expected,) = torch.autograd.grad(by_hand.mean(), logits)
+    single = logits.detach().float().requires_grad_()
+    loss = losses.asymmetric(single, targets)
+    (gradient,) = torch.autograd.grad(loss, single)
+    assert loss.item() == pytest.approx(by_hand.mean().item(), rel=1e-5)
+    torch.testing.assert_close(gradient.double(), expected, rtol=1e-4, atol=1e-7)
+    assert (gradient[single[:, 0] < -3, 0] == 0).all()
+
+
+def test_no_loss_breaks_at_the_ends():
+    """Logits of ±1,000 give finite losses and gradients, in bf16 too, computed in fp32."""
+    targets = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    for name in ("bce", "asymmetric", "class_balanced"):
+        loss = losses.named(name, TRAIN[1][:, :2])
+        for dtype in (torch.float32, torch.bfloat16):
+            logits = torch.tensor([[1000.0, -1000.0], [1000.0, -1000.0]], dtype=dtype, requires_grad=True)
+            value = loss(logits, targets)
+            value.backward()
+            assert value.dtype == torch.float32
+            assert math.isfinite(value.item())
+            assert logits.grad is not None
+            assert logits.grad.isfinite().all()
+
+
+def test_class_balance_weighs_by_effective_numbers():
+    """Weights are in the ratio of the effective numbers, (1 - 0.9999^n) / 0.0001, and add up to 2 for each label."""
+    targets = torch.zeros(20000, 3)
+    targets[:5, 0] = 1
+    targets[:10000, 1] = 1
+    loss = losses.class_balanced(targets)
+
+    def cost_of(label: int, truth: float) -> float:
+        """The weight, from a cell that costs ln 2 in plain BCE, the only one of its batch."""
+        logits, truths = torch.full((1, 3), 1000.0), torch.ones(1, 3)
+        logits[0, label], truths[0, label] = 0.0, truth
+        return float(loss(logits, truths)) * 3 / math.log(2)
+
+    def effective(n: int) -> float:
+        return (1 - 0.9999**n) / 0.0001
+
+    assert cost_of(0, 1.0) / cost_of(0, 0.0) == pytest.approx(effective(19995) / effective(5), rel=1e-4)
+    assert cost_of(1, 1.0) == pytest.approx(cost_of(1, 0.0), rel=1e-4)
+    assert cost_of(2, 1.0) / cost_of(2, 0.0) == pytest.approx(effective(20000) / 1, rel=1e-4)  # never shown: as once
+    for label in range(3):
+        assert cost_of(label, 1.0) + cost_of(label, 0.0) == pytest.approx(2, rel=1e-4)
+
+
+def test_losses_of_several_candidates_are_each_ones():
+    """Logits (C, B, L) give (C,), what (B, L) gives one by one; plain BCE is PyTorch's."""
+    logits = torch.randn(4, 30, 7, generator=torch.Generator().manual_seed(3))
+    targets = TRAIN[1][:30]
+    for name in ("bce", "asymmetric", "class_balanced"):
+        loss = losses.named(name, TRAIN[1])
+        together = loss(logits, targets)
+        assert together.shape == (4,)
+        for own, value in zip(logits, together, strict=True):
+            torch.testing.assert_close(loss(own, targets), value, rtol=1e-5, atol=0)
+    plain = F.binary_cross_entropy_with_logits(logits[0], targets.float())
+    torch.testing.assert_close(losses.bce(logits[0], targets), plain)
+
+
+def test_a_grid_is_all_combinations_with_losses_in_runs():
+    """Loss by loss, so that `fit` gives neighbours to their loss together."""
+    settings = settings_of(["bce", "asymmetric"], [0.1, 0.2, 0.3], [0.0])
+    assert [setting.loss for setting in settings] == ["bce"] * 3 + ["asymmetric"] * 3
+    assert [setting.learning_rate for setting in settings] == [0.1, 0.2, 0.3] * 2
+
+
+def run_stage(folder: Path, *, seed_of_test: int) -> dict[str, bytes]:
+    """Stage `train` on 12 videos of 8 windows; what it wrote, by name. Test's rows and actions come from a seed."""
+    folder.mkdir()
+    splits = dict(zip((f"v{k:02}" for k in range(12)), ["train"] * 7 + ["val"] * 3 + ["test"] * 2, strict=True))
+    entries, embedded = [], {}
+    for k, (video_id, split) in enumerate(splits.items()):
+        random = np.random.default_rng([seed_of_test if split == "test" else 0, k])
+        starts = np.arange(8) * 2.0
+        acts = [label for label in ("c015", "c059", "c097") if split != "test" or random.random() < 0.5]
+        times = {label: float(random.integers(0, 6)) * 2 for label in acts}
+        entries.append(
+            VideoEntry(
+                video_id, f"{video_id}.mp4", f"s{k}", "Kitchen", split, 16.0,
+                tuple(Interval(label, start_s, start_s + 4) for label, start_s in times.items()),
+            )
+        )  # fmt: skip
+        seen = np.array([[times.get(label, -9) <= t < times.get(label, -9) + 4 for label in acts[:3]] for t in starts])
+        noise = random.normal(size=(8, 6))
+        noise[:, : seen.shape[1]] += 2 * seen
+        embedded[video_id] = store.VideoEmbeddings(
+            starts, starts + 2, np.zeros(8, np.int32), {"mean": noise.astype(np.float16)}
+        )
+    manifest.write(folder / "manifest", Manifest(tuple(entries)))
+    store.write(
+        folder / "embeddings.zarr", dict.fromkeys(splits, 8), embedded.__getitem__, attributes={"precision": "fp32"}
+    )
+    (folder / "set.txt").write_text("c015 Holding a phone\nc059 Sitting down\nc097 Walking\n")
+    values = yaml.safe_load((REPOSITORY / "params.yaml").read_text(encoding="utf-8"))
+    values["demo"]["train"] |= {
+        "features": ["mean"], "learning_rate": [0.001, 0.03], "weight_decay": 0.1, "loss": ["bce", "class_balanced"],
+        "batch_size": 16, "steps": 40, "evaluate_every_steps": 10,
+    }  # fmt: skip
+    (folder / "params.yaml").write_text(yaml.safe_dump(values | {"profile": "demo"}), encoding="utf-8")
+    outs = {"out": "head", "history": "history/head.csv", "grid": "history/grid.csv"}
+    ins = {"embeddings": "embeddings.zarr", "manifest": "manifest", "labels": "set.txt", "params": "params.yaml"}
+    arguments = [word for name, path in (ins | outs).items() for word in (f"--{name}", str(folder / path))]
+    result = CliRunner().invoke(train_stage, arguments, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for part in ("head", "history")
+        for path in (folder / part).iterdir()
+    }
+
+
+def test_the_stage_keeps_the_best_and_never_sees_test(tmp_path: Path):
+    """Other test videos with other actions change no byte; the head says which setting it is, and the table agrees."""
+    files = run_stage(tmp_path / "one", seed_of_test=1)
+    assert files == run_stage(tmp_path / "other", seed_of_test=2)
+    assert set(files) == {"head/config.json", "head/model.safetensors", "history/head.csv", "history/grid.csv"}
+    rows = list(csv.DictReader(files["history/grid.csv"].decode().splitlines()))
+    (chosen,) = [row for row in rows if row["chosen"] == "1"]
+    assert len(rows) == 4
+    described = json.loads(files["head/config.json"])["train"]
+    assert described["num_videos"] == 7
+    assert described["loss"] == chosen["loss"]
+    assert (described["learning_rate"], described["weight_decay"]) == (
+        float(chosen["learning_rate"]), float(chosen["weight_decay"]),
+    )  # fmt: skip
+    history = list(csv.DictReader(files["history/head.csv"].decode().splitlines()))
+    assert max(float(row["val_map"]) for row in history) == float(chosen["val_map"])
+
+
+def test_heads_are_measured():
+    """The benchmark's code runs small: a row for the grid, one for our seconds, one for scikit-learn's beside them."""
+    row = bench.heads.measure_grid(TRAIN, VAL, steps=4, rounds=1)
+    assert row.measured is not None
+    assert row.measured > 0
+    made_up = bench.heads.made_up_rows(600, num_features=32, num_labels=4)
+    ours, theirs = bench.heads.measure_large(*made_up, num_val=200, steps=50, sklearn_labels=2)
+    assert ours.details["map"] > 0.5
+    assert ours.details["sklearn_map"] > 0.5
+    assert theirs.measured == pytest.approx(ours.details["sklearn_s"] / ours.details["ours_s"])

@@ -1,0 +1,48 @@
+"""What stages' commands share: which errors are a line, and which keep their traceback."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from pipeline.stage import stage
+
+
+def told(error: Exception) -> Result:
+    @stage(KeyError)
+    def main() -> None:
+        """Fails."""
+        raise error
+
+    return CliRunner().invoke(main)
+
+
+def test_a_full_disk_is_a_sentence() -> None:
+    """No room, with or without the file's name, says what is kept and what to do; the exit status is not 0."""
+    for error in (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), OSError(errno.EDQUOT, "Quota exceeded", "/x/y")):
+        result = told(error)
+        assert result.exit_code == 1
+        assert "what was finished is kept: make room, run again" in result.output
+        assert "Traceback" not in result.output
+    assert "no room to write /x/y: Quota exceeded" in result.output
+
+
+def test_a_file_that_fills_a_real_device_is_one_too() -> None:
+    """The system's own error comes out the same way."""
+    full = Path("/dev/full")
+    if not full.exists():
+        pytest.skip("this system has no /dev/full")
+    with pytest.raises(OSError, match="No space left") as caught:
+        full.write_text("x")
+    assert "no room to write" in told(caught.value).output
+
+
+def test_foreseen_errors_and_missing_files_are_a_line_and_others_are_not() -> None:
+    """A foreseen error is its message, a missing file its name, and a bug keeps its traceback."""
+    assert told(KeyError("the key")).output == "Error: 'the key'\n"
+    assert told(FileNotFoundError(2, "No such file", "params.yaml")).output == "Error: params.yaml: No such file\n"
+    assert isinstance(told(ValueError("a bug")).exception, ValueError)
