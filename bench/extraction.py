@@ -44,18 +44,18 @@ class Work:
 def measure() -> list[Row]:
     """All rows: the tiny backbone on the demo's videos, ViT-L on footage, and decoding alone on both."""
     tiny_preprocessing = Preprocessing.from_checkpoint(TINY_BACKBONE)
-    demo = demo_videos(24)
+    demo = demo_videos(48)
     with tempfile.TemporaryDirectory() as folder:
         footage = [write_footage(Path(folder) / f"{k}.mp4", duration_s=10, seed=k) for k in range(2)]
         large = Work(
             [Source("two", footage[0], frozenset({1, 2})), Source("one", footage[1], frozenset({1}))],
-            Reading(CHARADES_WINDOWS, VIT_L.preprocessing, "auto"),
+            Reading(CHARADES_WINDOWS, VIT_L.preprocessing, "pyav"),
             batch_size=2,
             num_workers=1,
         )
         small = Work(
             [Source(path.stem, path) for path in demo],
-            Reading(DEMO_WINDOWS, tiny_preprocessing, "auto"),
+            Reading(DEMO_WINDOWS, tiny_preprocessing, "pyav"),
             batch_size=16,
             num_workers=num_cores(),
         )

@@ -12,6 +12,7 @@ import contextlib
 import functools
 import itertools
 import logging
+import math
 import string
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -40,6 +41,7 @@ CLOCK_S = 0.002
 _LONGEST_PAUSE_S = 3600.0  # behind a longer one it is the clock that is damaged
 _MAX_PIXELS = 2**26  # twice 8K: a larger picture is damage, and would take gigabytes
 _DEMUX_ATTEMPTS = 16
+_MOST_REORDERED = 32  # twice what H.264 and HEVC allow: so far apart may a frame and its successor lie in the file
 
 # What decord is known to be right on is short, and it holds all of it in memory.
 _DECORD_MAX_DURATION_S = 200.0
@@ -138,10 +140,11 @@ def frames_on_grid(path: Path, *, sample_fps: float, decoder: Decoder) -> Iterat
     resolution, all of the first one's size; neighbours may share one array, so do not write into them. At least one
     frame comes, or `UnreadableVideo` is raised. A damaged file gives what there is.
 
-    `pyav` decodes every frame once, in order, holds a few at a time, and logs a warning where something is damaged or
-    missing. `decord` holds all frames that are asked for in memory, decodes some twice where it seeks, and conceals
-    damage without a word; forced on a file that it is not known to be right on, it can give wrong frames, pixels that
-    are not square, or hang on MPEG-TS.
+    `pyav` decodes in one forward pass, holds a few frames at a time, and logs a warning where something is damaged or
+    missing. In H.264 and HEVC in MP4 it passes over frames that are not asked for and that no other frame leans on: of
+    a whole file the same pictures come, and damage in what is passed over goes unseen. `decord` holds all frames that
+    are asked for in memory, decodes some twice where it seeks, and conceals damage without a word; forced on a file
+    that it is not known to be right on, it can give wrong frames, pixels that are not square, or hang on MPEG-TS.
 
     `auto` takes decord where it is right, and PyAV for all else. To choose costs opening the file once more; nothing is
     decoded for it, except where decord is chosen: then all packets were read and one frame was decoded.
@@ -173,7 +176,7 @@ def frame_at(path: Path, times_s: Sequence[float]) -> list[Image]:
     images: list[Image] = []
     if not times_s:
         return images
-    with contextlib.closing(_shown_by_pyav(path)) as shown:
+    with contextlib.closing(_shown_by_pyav(path, _decoded)) as shown:
         for one in shown:
             num_due = bisect.bisect_left(times_s, one.until_s - CLOCK_S)
             if num_due > len(images):
@@ -205,30 +208,49 @@ def _end_s(pts_s: float, duration_s: float) -> float:
     return pts_s + max(duration_s, 2 * CLOCK_S)
 
 
+class _Doubt(Exception):  # noqa: N818 - it reaches nobody
+    """Decoding only what is needed may give something else here than decoding everything."""
+
+
+_Decode = Callable[[Any, Any, Damage], Iterator[tuple[int | None, Any]]]
+"""`_decoded`, or what gives the same frames where they are needed."""
+
+
 def _grid_by_pyav(path: Path, sample_fps: float) -> Iterator[Frame]:
+    num_given = 0
+    for decode in (functools.partial(_decoded_sparingly, sample_fps=sample_fps), _decoded):
+        with contextlib.suppress(_Doubt):
+            for frame in itertools.islice(_converted(_shown_by_pyav(path, decode), sample_fps), num_given, None):
+                yield frame
+                num_given += 1
+            return
+
+
+def _converted(shown: Iterable[_Shown[Callable[[], Image]]], sample_fps: float) -> Iterator[Frame]:
     converted: _Shown[Callable[[], Image]] | None = None
-    for time_s, one in _on_grid(_shown_by_pyav(path), sample_fps):
+    for time_s, one in _on_grid(shown, sample_fps):
         if one is not converted:
             image, converted = one.picture(), one
         yield Frame(time_s, one.pts_s, one.until_s, image)
 
 
-def _shown_by_pyav(path: Path) -> Generator[_Shown[Callable[[], Image]], None, None]:
+def _shown_by_pyav(path: Path, decode: _Decode) -> Generator[_Shown[Callable[[], Image]], None, None]:
     """Every frame in one forward pass. A picture is turned to RGB only when asked for."""
     with _opened(path) as (container, stream):
         damage = Damage()
         reformatter = av.video.reformatter.VideoReformatter()
-        in_order = _in_order(_timed(container, stream, damage), damage)
-        held_s, held = next(in_order, (0.0, None))
-        if held is None:
+        in_order = _in_order(_timed(decode(container, stream, damage), stream), damage)
+        first = next(in_order, None)
+        if first is None:
             raise _no_frames(path, stream, damage)
+        held_s, held = first[0], _seen(first[1])
         origin_s = held_s
         size = _orientation(held).shown_size(held.height, held.width, _pixel_aspect(stream))
         for pts_s, frame in in_order:
             damage.see_gap(held_s - origin_s, pts_s - origin_s)
             yield _Shown(held_s - origin_s, pts_s - origin_s, functools.partial(_picture, held, reformatter, size))
             held_s, held = pts_s, frame
-        lasts_s = (held.duration or 0) * float(stream.time_base) or _step_s(stream)
+        lasts_s = (_seen(held).duration or 0) * float(stream.time_base) or _step_s(stream)
         end_s = _end_s(held_s - origin_s, min(lasts_s, _LONGEST_PAUSE_S))
         for sentence in damage.sentences(end_s, _stated_duration_s(container, stream)):
             _log.warning("%s: %s", path, sentence)
@@ -257,11 +279,11 @@ def _in_order(timed: Iterable[tuple[float, Any]], damage: Damage) -> Iterator[tu
         yield held
 
 
-def _timed(container: Any, stream: Any, damage: Damage) -> Iterator[tuple[float, Any]]:
-    """Every frame that decodes, with its time on the stream's clock; one without a stamp follows the frame before."""
+def _timed(decoded: Iterable[tuple[int | None, Any]], stream: Any) -> Iterator[tuple[float, Any]]:
+    """Every frame with its time on the stream's clock; one without a stamp follows the frame before."""
     tick_s, step_s = float(stream.time_base), _step_s(stream)
     due_s = 0.0
-    for tick, frame in _decoded(container, stream, damage):
+    for tick, frame in decoded:
         pts_s = due_s if tick is None else tick * tick_s
         due_s = pts_s + step_s
         yield pts_s, frame
@@ -294,6 +316,82 @@ def _decoded(container: Any, stream: Any, damage: Damage) -> Iterator[tuple[int 
             yield places.take(frame) if places else frame.pts, frame
 
 
+def _decoded_sparingly(
+    container: Any, stream: Any, damage: Damage, *, sample_fps: float
+) -> Iterator[tuple[int | None, Any]]:
+    """As `_decoded`, with None for frames that the grid does not pick and no other frame leans on: they cost nothing.
+
+    Raises `_Doubt` at the first sign that the file is not whole.
+    """
+    if not _marks_the_needless(container, stream):
+        yield from _decoded(container, stream, damage)
+        return
+    due = _Due(float(stream.time_base), sample_fps)
+    ahead: deque[Any] = deque()
+    # Behind the packets, one None flushes the decoder; the others only make room.
+    for read in itertools.chain(_whole_packets(container, stream, damage), [None] * (_MOST_REORDERED + 1)):
+        if read is not None:
+            due.add(read.pts)
+        ahead.append(read)
+        if len(ahead) <= _MOST_REORDERED:
+            continue
+        packet = ahead.popleft()
+        if packet is not None:
+            stream.codec_context.skip_frame = "DEFAULT" if due.is_picked(packet.pts) else "NONREF"
+        try:
+            frames = stream.decode(packet)
+        except av.error.FFmpegError as error:
+            raise _Doubt from error
+        for frame in frames:
+            yield from due.take(frame)
+        if packet is None:
+            break
+    yield from due.rest()
+
+
+class _Due:
+    """Which frames are still to come of the packets read so far, known by their ticks, and which of them are picked."""
+
+    def __init__(self, tick_s: float, sample_fps: float) -> None:
+        self._tick_s, self._sample_fps = tick_s, sample_fps
+        self._ticks: list[int] = []  # ascending
+        self._origin: int | None = None
+        self._came = -math.inf  # the last tick that is no longer due
+
+    def add(self, tick: int) -> None:
+        if tick <= self._came or tick in self._ticks:
+            raise _Doubt
+        bisect.insort(self._ticks, tick)
+
+    def is_picked(self, tick: int) -> bool:
+        """Whether the grid picks this frame: the last always, and perhaps one that it misses by a hair.
+
+        Asked when the packets of the frames around it are added.
+        """
+        if tick <= self._came:
+            raise _Doubt
+        if self._origin is None:
+            self._origin = self._ticks[0]
+        at = bisect.bisect(self._ticks, tick)
+        if at == len(self._ticks):
+            return True
+        start_s, until_s = ((each - self._origin) * self._tick_s - CLOCK_S for each in (tick, self._ticks[at]))
+        return math.ceil(until_s * self._sample_fps + 1e-6) > max(0, math.ceil(start_s * self._sample_fps - 1e-6))
+
+    def take(self, frame: Any) -> Iterator[tuple[int, Any]]:
+        """The frame that came out, behind those that were passed over before it."""
+        while self._ticks and frame.pts is not None and self._ticks[0] < frame.pts:
+            yield self._ticks.pop(0), None
+        if frame.is_corrupt or not self._ticks or self._ticks.pop(0) != frame.pts:
+            raise _Doubt
+        self._came = frame.pts
+        yield frame.pts, frame
+
+    def rest(self) -> Iterator[tuple[int, Any]]:
+        for tick in self._ticks:
+            yield tick, None
+
+
 class _Places:
     """When the frames of an AVI are due: it stamps packets by their place in the file, in the order of decoding.
 
@@ -316,7 +414,7 @@ class _Places:
 
     def take(self, frame: Any) -> int | None:
         place, is_key = frame.opaque or (None, False)
-        if is_key and frame.key_frame:  # damage alone can make either say so
+        if place is not None and is_key and frame.key_frame:  # damage alone can make either say so
             self._inside = {inside for inside in self._inside if inside >= place}
             self._num_due = len(self._inside)
         self._inside.discard(place)
@@ -334,6 +432,33 @@ def _packets(container: Any, stream: Any, damage: Damage) -> Iterator[Any]:
             damage.num_packets += 1
             damage.num_damaged += 1
     yield None
+
+
+def _whole_packets(container: Any, stream: Any, damage: Damage) -> Iterator[Any]:
+    """The packets of a file that is whole and shown in full, without the one that flushes; `_Doubt` of any other."""
+    for packet in _packets(container, stream, damage):
+        if damage.num_damaged:
+            raise _Doubt
+        if packet is None or (packet.dts is None and not packet.size):
+            continue
+        if not packet.size or packet.pts is None or packet.is_corrupt or packet.is_discard:
+            raise _Doubt
+        yield packet
+
+
+def _marks_the_needless(container: Any, stream: Any) -> bool:
+    """Whether a frame that calls itself no reference can be left out without a trace.
+
+    In HEVC with temporal layers a higher layer may refer to it. And an MP4 with one index tells the decoder how far
+    frames are reordered; elsewhere a decoder may guess from the frames that it sees.
+    """
+    if "mp4" not in container.format.name.split(",") or not stream.frames:
+        return False
+    codec = stream.codec_context
+    if codec.name == "hevc":
+        head = bytes(codec.extradata or b"")
+        return len(head) > 21 and head[21] >> 3 & 7 == 1  # the number of temporal layers
+    return bool(codec.name == "h264")
 
 
 @contextlib.contextmanager
@@ -381,8 +506,14 @@ def _no_frames(path: Path, stream: Any, damage: Damage) -> UnreadableVideo:
     return UnreadableVideo(path, "not one frame can be decoded", found)
 
 
+def _seen(frame: Any) -> Any:
+    if frame is None:
+        raise _Doubt
+    return frame
+
+
 def _picture(frame: Any, reformatter: Any, size: tuple[int, int]) -> Image:
-    rgb = reformatter.reformat(frame, format="rgb24", interpolation="BILINEAR", threads=1).to_ndarray()
+    rgb = reformatter.reformat(_seen(frame), format="rgb24", interpolation="BILINEAR", threads=1).to_ndarray()
     return resized(_orientation(frame).upright(rgb), size)
 
 

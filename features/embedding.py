@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
@@ -62,82 +65,138 @@ def embed_videos(
                 windows = by_id[video_id].windows
                 numbers = range(first_number, first_number + len(batch.clips))
                 batch.numbers = list(numbers) if windows is None else [sorted(windows)[number] for number in numbers]
-                batch.keep = [k for k, number in enumerate(batch.numbers) if number in token_windows.get(video_id, ())]
+                batch.keep = [number in token_windows.get(video_id, ()) for number in batch.numbers]
                 first_number = 0 if batch.finished else numbers.stop
                 yield batch
                 batch = _Batch()
 
     parts: list[_Part] = []
-    for part in _one_ahead(_forward(backbone, reading, batch, device) for batch in batches()):
-        parts.append(part)
-        if part.finished:
-            yield _put_together(by_id[part.finished.video_id], parts)
-            parts = []
+    with _cores(device) as cores:
+        running = (_started(backbone, reading, batch, device, cores) for batch in batches())
+        for part in _one_ahead(running):
+            parts.append(part)
+            if part.finished:
+                yield _put_together(by_id[part.finished.video_id], parts)
+                parts = []
+
+
+Results = tuple[dict[str, torch.Tensor], torch.Tensor]
+"""Of a batch: its pooled vectors (B, D) float16 by pooling, and the tokens that are kept, (k, N, D)."""
 
 
 @dataclass
 class _Batch:
-    """Clips of one video; `numbers` are their windows', `keep` the places of those of which tokens are kept."""
+    """Clips of one video; `numbers` are their windows', `keep` says of which of them tokens are kept."""
 
     clips: list[Clip] = field(default_factory=list)
     numbers: list[int] = field(default_factory=list)
-    keep: list[int] = field(default_factory=list)
+    keep: list[bool] = field(default_factory=list)
     finished: Finished | None = None
 
 
 @dataclass(frozen=True)
 class _Part:
-    """What came of a batch, without its pixels; complete when `there` has happened, on a device that runs ahead."""
+    """A batch that is being computed, without its pixels; `results` waits for what comes of it."""
 
     segments: Sequence[tuple[float, float, int]]
-    pooled: Mapping[str, torch.Tensor]
     token_windows: Sequence[int]
-    tokens: torch.Tensor
     finished: Finished | None
-    there: torch.cuda.Event | None
+    results: Callable[[], Results]
 
 
-# Not a generator: there, inference mode would leak to whoever takes what it yields.
-@torch.inference_mode()
-def _forward(backbone: Backbone, reading: Reading, batch: _Batch, device: torch.device) -> _Part:
-    pooled: dict[str, torch.Tensor] = {}
-    tokens = torch.empty(0, dtype=backbone.dtype)
-    there = None
-    if batch.clips:
-        frames = torch.from_numpy(np.stack([clip.frames for clip in batch.clips]))
+@dataclass(frozen=True)
+class _Cores:
+    """Threads that each compute a share of a batch."""
+
+    threads: Executor
+    count: int
+
+
+@contextmanager
+def _cores(device: torch.device) -> Iterator[_Cores | None]:
+    """On a CPU as many threads as torch works with, and torch within each with one; None for other devices.
+
+    Torch's own threads share single operations and wait for each other after each one: where operations are small, or
+    a decoder is at one of the cores, the others idle. And so the sums are the same on any number of cores.
+    """
+    if device.type != "cpu":
+        yield None
+        return
+    count = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with ThreadPoolExecutor(count) as threads:
+            yield _Cores(threads, count)
+    finally:
+        torch.set_num_threads(count)
+
+
+def _started(backbone: Backbone, reading: Reading, batch: _Batch, device: torch.device, cores: _Cores | None) -> _Part:
+    """A batch on its way through the backbone; nothing is waited for."""
+
+    @torch.inference_mode()
+    def embedded(frames: torch.Tensor, keep: torch.Tensor) -> Results:
+        prefix = backbone.prefix(reading.preprocessing.normalise(frames, backbone.dtype))
+        pooled = backbone.pool_each(backbone.last_block(prefix), POOLINGS)
+        # Indexed, which copies: the few tokens that are kept must not keep all the others in memory.
+        return {name: vectors.to(torch.float16) for name, vectors in pooled.items()}, prefix[keep]
+
+    results: Callable[[], Results]
+    if not batch.clips:
+        results = _nothing
+    elif cores is not None:
+        shares = [each.chunk(cores.count) for each in _stacked(batch)]
+        results = partial(_joined, [cores.threads.submit(embedded, *share) for share in zip(*shares, strict=True)])
+    else:
+        frames, keep = _stacked(batch)
         on_cuda = device.type == "cuda"
         if on_cuda:
             frames = frames.pin_memory()
-        pixels = reading.preprocessing.normalise(frames.to(device, non_blocking=on_cuda), backbone.dtype)
-        prefix = backbone.prefix(pixels)
-        # Copied, so that the results of a batch do not keep all of it in memory.
-        pooled = {
-            name: vectors.to(torch.float16).to("cpu", non_blocking=on_cuda)
-            for name, vectors in backbone.pool_each(backbone.last_block(prefix), POOLINGS).items()
-        }
-        tokens = prefix[batch.keep].to("cpu", non_blocking=on_cuda)
-        if on_cuda:
-            there = torch.cuda.Event()
+        pooled, tokens = embedded(frames.to(device, non_blocking=on_cuda), keep.to(device))
+        # On CUDA these copies are under way, too, until the event has happened.
+        pooled = {name: vectors.to("cpu", non_blocking=on_cuda) for name, vectors in pooled.items()}
+        tokens = tokens.to("cpu", non_blocking=on_cuda)
+        there = torch.cuda.Event() if on_cuda else None
+        if there is not None:
             there.record()
+        results = partial(_there, pooled, tokens, there)
     return _Part(
         [(clip.segment.start_s, clip.segment.end_s, clip.num_padded) for clip in batch.clips],
-        pooled, [batch.numbers[k] for k in batch.keep], tokens, batch.finished, there,
-    )  # fmt: skip
+        [number for number, is_kept in zip(batch.numbers, batch.keep, strict=True) if is_kept],
+        batch.finished,
+        results,
+    )
 
 
-def _one_ahead(running: Iterable[_Part]) -> Iterator[_Part]:
-    """Each part when it is there: waited for only when the next batch is on the device, which so has no pause."""
+def _stacked(batch: _Batch) -> tuple[torch.Tensor, torch.Tensor]:
+    """Frames (B, T, H, W, 3) uint8, and of which clips tokens are kept, (B,) bool."""
+    return torch.from_numpy(np.stack([clip.frames for clip in batch.clips])), torch.tensor(batch.keep)
+
+
+def _nothing() -> Results:
+    return {}, torch.empty(0)
+
+
+def _joined(shares: Sequence[Future[Results]]) -> Results:
+    done = [share.result() for share in shares]
+    return {name: torch.cat([pooled[name] for pooled, _ in done]) for name in POOLINGS}, torch.cat(
+        [tokens for _, tokens in done]
+    )
+
+
+def _there(pooled: dict[str, torch.Tensor], tokens: torch.Tensor, event: torch.cuda.Event | None) -> Results:
+    if event is not None:
+        event.synchronize()
+    return pooled, tokens
+
+
+def _one_ahead(parts: Iterable[_Part]) -> Iterator[_Part]:
+    """Each part only when the next one has been started, so that there is no pause between them."""
     before: list[_Part] = []
-    for part in running:
-        yield from map(_waited_for, before)
+    for part in parts:
+        yield from before
         before = [part]
-    yield from map(_waited_for, before)
-
-
-def _waited_for(part: _Part) -> _Part:
-    if part.there is not None:
-        part.there.synchronize()
-    return part
+    yield from before
 
 
 def _put_together(source: Source, parts: Sequence[_Part]) -> EmbeddedVideo | FailedVideo:
@@ -146,13 +205,14 @@ def _put_together(source: Source, parts: Sequence[_Part]) -> EmbeddedVideo | Fai
     if finished is not None and finished.failure is not None:
         return FailedVideo(source, finished.failure)
     filled = [part for part in parts if part.segments]
+    pooled, tokens = zip(*(part.results() for part in filled), strict=True)
     start_s, end_s, num_padded = zip(*(segment for part in filled for segment in part.segments), strict=True)
     embeddings = VideoEmbeddings(
         np.array(start_s, dtype=np.float64), np.array(end_s, dtype=np.float64), np.array(num_padded, dtype=np.int32),
-        {name: torch.cat([part.pooled[name] for part in filled]).numpy() for name in POOLINGS},
+        {name: torch.cat([each[name] for each in pooled]).numpy() for name in POOLINGS},
     )  # fmt: skip
     fault = embeddings.not_finite()
     if fault:
         return FailedVideo(source, UnreadableVideo(source.path, "its embedding is not finite", fault))
-    tokens = torch.cat([part.tokens for part in filled])
-    return EmbeddedVideo(source, embeddings, tuple(number for part in filled for number in part.token_windows), tokens)
+    windows = tuple(number for part in filled for number in part.token_windows)
+    return EmbeddedVideo(source, embeddings, windows, torch.cat(tokens))

@@ -9,7 +9,6 @@ import contextlib
 import logging
 import multiprocessing
 import os
-import pickle
 import queue
 import sys
 import threading
@@ -24,6 +23,7 @@ Task = TypeVar("Task")
 _NICENESS = 10  # workers take what the model's threads leave: of two at one core, the model's gets nine tenths
 _ATTEMPTS = 2  # a crash may have come from outside, such as a lack of memory; the second one is the task's own
 _POLL_S = 0.2
+_PIPE_BYTES = 2**20  # what Linux grants anybody
 
 _start_lock = threading.Lock()
 
@@ -87,7 +87,7 @@ class _Minder(threading.Thread):
         super().__init__(daemon=True)
         self._work, self._tasks, self._waiting, self._results = work, tasks, waiting, results
         self._room, self._stopping, self._hang_s = room, stop, hang_s
-        self._worker: tuple[Any, Connection] | None = None
+        self._worker: tuple[Any, Connection, Connection] | None = None
 
     def run(self) -> None:
         try:
@@ -114,12 +114,12 @@ class _Minder(threading.Thread):
     def _mind(self, number: int) -> None:
         given = 0
         for attempt in range(_ATTEMPTS):
-            process, connection = self._worker or self._start_worker()
+            process, tasks, results = self._worker or self._start_worker()
             try:
-                connection.send(self._tasks[number])
+                tasks.send(self._tasks[number])
                 come = 0
                 while True:
-                    kind, content = self._receive(connection)
+                    kind, content = self._receive(results)
                     if kind == "end":
                         self._give(number, Ended(None))
                         return
@@ -153,7 +153,8 @@ class _Minder(threading.Thread):
             waited_s += _POLL_S
             if waited_s >= self._hang_s:
                 raise _Hung
-        return _receive(connection)
+        received: tuple[str, Any] = connection.recv()
+        return received
 
     def _give(self, number: int, item: Any) -> None:
         while True:
@@ -163,24 +164,27 @@ class _Minder(threading.Thread):
                 self._results[number].put(item, timeout=_POLL_S)
                 return
 
-    def _start_worker(self) -> tuple[Any, Connection]:
+    def _start_worker(self) -> tuple[Any, Connection, Connection]:
         # From a server that has imported what the work needs, and has no threads: forking from there is safe, and
         # quick. Elsewhere than on Linux system libraries do not outlive a fork.
         context: Any = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
         with _start_lock, _main_not_imported_again():
             if sys.platform == "linux":
                 context.set_forkserver_preload([type(self._work).__module__])
-            ours, theirs = context.Pipe()
-            process = context.Process(target=_serve, args=(theirs, self._work), daemon=True)
+            tasks, results = context.Pipe(duplex=False), context.Pipe(duplex=False)
+            _widen(results[1])
+            process = context.Process(target=_serve, args=(tasks[0], results[1], self._work), daemon=True)
             process.start()
-            theirs.close()
-        self._worker = process, ours
+            tasks[0].close()
+            results[1].close()
+        self._worker = process, tasks[1], results[0]
         return self._worker
 
     def _end_worker(self) -> None:
         if self._worker is not None:
-            process, connection = self._worker
-            connection.close()
+            process, tasks, results = self._worker
+            tasks.close()
+            results.close()
             process.kill()
             process.join()
             self._worker = None
@@ -206,7 +210,16 @@ def _main_not_imported_again() -> Iterator[None]:
         vars(main).update(hidden)
 
 
-def _serve(connection: Connection, work: Callable[[Any], Iterable[Any]]) -> None:
+def _widen(pipe: Connection) -> None:
+    """Room for a whole small clip, on Linux: else it comes in pieces, each a wait for the lock that threads share."""
+    if sys.platform == "linux":
+        import fcntl
+
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(pipe.fileno(), fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+
+
+def _serve(tasks: Connection, connection: Connection, work: Callable[[Any], Iterable[Any]]) -> None:
     """A worker's life: ends when its parent does, since then the connection breaks."""
     if hasattr(os, "nice"):
         os.nice(_NICENESS)
@@ -215,15 +228,15 @@ def _serve(connection: Connection, work: Callable[[Any], Iterable[Any]]) -> None
     root.setLevel(logging.INFO)
     with contextlib.suppress(EOFError, OSError, KeyboardInterrupt):
         while True:
-            task = connection.recv()
+            task = tasks.recv()
             try:
                 for item in work(task):
-                    _send(connection, ("item", item))
-                _send(connection, ("end", None))
+                    connection.send(("item", item))
+                connection.send(("end", None))
             except OSError:
                 raise
             except Exception:
-                _send(connection, ("raised", traceback.format_exc()))
+                connection.send(("raised", traceback.format_exc()))
 
 
 class _Sender(logging.Handler):
@@ -232,22 +245,4 @@ class _Sender(logging.Handler):
         self._connection = connection
 
     def emit(self, record: logging.LogRecord) -> None:
-        _send(self._connection, ("log", (record.name, record.levelno, record.getMessage())))
-
-
-def _send(connection: Connection, message: tuple[str, Any]) -> None:
-    # Arrays go beside the pickle, not through it: one copy less at each end.
-    buffers: list[pickle.PickleBuffer] = []
-    connection.send_bytes(pickle.dumps(message, protocol=5, buffer_callback=buffers.append))
-    connection.send_bytes(pickle.dumps([buffer.raw().nbytes for buffer in buffers]))
-    for buffer in buffers:
-        connection.send_bytes(buffer.raw())
-
-
-def _receive(connection: Connection) -> tuple[str, Any]:
-    message = connection.recv_bytes()
-    buffers = [bytearray(size) for size in pickle.loads(connection.recv_bytes())]
-    for buffer in buffers:
-        connection.recv_bytes_into(buffer)
-    loaded: tuple[str, Any] = pickle.loads(message, buffers=buffers)
-    return loaded
+        self._connection.send(("log", (record.name, record.levelno, record.getMessage())))

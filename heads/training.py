@@ -486,7 +486,7 @@ def _shorten(parameters: Sequence[Sequence[nn.Parameter]], max_grad_norm: float)
     squares = torch.stack(torch._foreach_norm(tensors)).square()
     norms = squares.new_zeros(len(parameters)).index_add(0, owners, squares).sqrt()
     factors = (max_grad_norm / (norms + 1e-6)).clamp(max=1.0)
-    if factors.amin() < 1:
+    if (factors < 1).any():  # and not `amin`: one that has stopped may be at nan
         torch._foreach_mul_(tensors, list(factors[owners].unbind()))
 
 

@@ -18,7 +18,7 @@ import pytest
 
 from features.decode import Decoder, UnreadableVideo, VideoInfo, frame_at, frames_on_grid, library_versions, probe
 from features.orientation import Orientation
-from features.video import Frame
+from features.video import Frame, Image
 from tests.videos import (
     CLOSED_GOP,
     OPEN_GOP,
@@ -108,6 +108,10 @@ def number_or_none(frame: Frame) -> int | None:
         return None
 
 
+def same_pictures(images: Sequence[Image], others: Sequence[Image]) -> bool:
+    return all(np.array_equal(image, other) for image, other in zip(images, others, strict=True))
+
+
 def one_warning(caplog: pytest.LogCaptureFixture) -> str:
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
     return caplog.records[0].getMessage()
@@ -165,6 +169,71 @@ def test_grid_on_the_frames_own_clock(tmp_path: Path) -> None:
     """A grid at the video's own rate gives every frame once, though WebM rounds times to milliseconds."""
     assert numbers(by_pyav(write_video(tmp_path / "a.webm", evenly(40, 12), **VP9), 12.0)) == list(range(40))
     assert numbers(by_pyav(write_video(tmp_path / "a.mp4", evenly(40, 12)), 12.0)) == list(range(40))
+
+
+PYRAMID = {"g": "30", "bf": "5", "x264-params": "b-pyramid=normal:b-adapt=0:ref=4"}
+IN_MP4: dict[str, dict[str, Any]] = {
+    **{kind: settings for kind, (name, settings) in KINDS.items() if name in ("a.mp4", "a.mov")},
+    "pyramid": {"options": PYRAMID},
+    "interlaced": {"options": {**PYRAMID, "x264-params": "tff=1"}},
+    "no B-frames": {"options": {"bf": "0"}},
+    "intra refresh": {"options": {"g": "12", "x264-params": "intra-refresh=1"}},
+    "temporal layers": {**HEVC, "options": {"x265-params": "log-level=error:keyint=24:temporal-layers=3:bframes=4"}},
+    "one group": {**HEVC, "options": {"x265-params": "log-level=error:bframes=8:b-adapt=0:rc-lookahead=20"}},
+}
+
+
+@pytest.mark.parametrize("kind", IN_MP4)
+def test_what_is_passed_over_is_not_missed(kind: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """On a sparse grid, where many frames are passed over, the pictures are bit for bit those of a full decode."""
+    for times_s in (evenly(50, 12), uneven(50)):
+        path = write_video(tmp_path / "a.mp4", times_s, tick_s=MILLISECOND, **IN_MP4[kind])
+        for sample_fps in (0.4, 2.0, 7.3):
+            frames = by_pyav(path, sample_fps)
+            grid_s = [frame.time_s for frame in frames]
+            assert same_pictures([frame.image for frame in frames], frame_at(path, grid_s))
+            shown = [shown_at(times_s, time_s) for time_s in grid_s]
+            assert [frame.pts_s for frame in frames] == pytest.approx([times_s[k] for k in shown], abs=0.001)
+            until_s = [frame.shown_until_s for frame in frames if frame.pts_s < times_s[-1] - 0.01]
+            assert until_s == pytest.approx([times_s[k + 1] for k in shown if k < 49], abs=0.001)
+            assert len(frames) >= times_s[-1] * sample_fps
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("picks_it", [False, True])
+def test_damage_in_what_is_passed_over(picks_it: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A damaged picture that nobody asks for and none leans on goes unseen; where it is asked for, a warning comes."""
+    options = {"g": "12", "bf": "2", "x264-params": "scenecut=0:b-adapt=0:b-pyramid=none"}
+    path = write_video(tmp_path / "a.mp4", evenly(60, 12), options=options)
+    intact = by_pyav(path, 12.0 if picks_it else 1.0)
+    with av.open(str(path)) as container:  # frame 31 stands between two anchors, and not on a full second
+        packets = {packet.pts * packet.time_base: bytes(packet) for packet in container.demux(video=0) if packet.size}
+        packet = packets[Fraction(31, 12)]
+    path.write_bytes(path.read_bytes().replace(packet, packet[:8] + b"\xa5" * 12 + packet[20:]))
+
+    frames = by_pyav(path, 12.0 if picks_it else 1.0)
+
+    assert bool(caplog.records) == picks_it
+    assert [frame.time_s for frame in frames] == [frame.time_s for frame in intact]
+    for ours, theirs in zip(frames, intact, strict=True):
+        assert np.array_equal(ours.image, theirs.image) or round(ours.time_s * 12) == 31
+
+
+def test_damage_stops_passing_over(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Where a damaged anchor is met, all is decoded: a sparse grid gives the pictures and the warning of a full one."""
+    path = write_video(tmp_path / "a.mp4", evenly(60, 12))
+    with av.open(str(path)) as container:
+        packets = [bytes(packet) for packet in container.demux(video=0) if packet.is_keyframe and packet.size]
+    path.write_bytes(path.read_bytes().replace(packets[3], packets[3][:5] + b"\xa5" * (len(packets[3]) - 5)))
+
+    everything = by_pyav(path, 12.0)
+    warning = one_warning(caplog)
+    caplog.clear()
+    frames = by_pyav(path, 2.0)
+
+    assert len(frames) == 10
+    assert same_pictures([frame.image for frame in frames], [frame.image for frame in everything[::6]])
+    assert one_warning(caplog) == warning
 
 
 @pytest.mark.parametrize(

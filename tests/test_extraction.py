@@ -138,12 +138,16 @@ def test_the_rows_are_the_windows_own(world: Path, whole: Path) -> None:
                 assert torch.equal(kept.read([kept.row(name, number)]), prefix.half())
 
 
-@pytest.mark.parametrize("settings", [{"num_workers": 1}, {"num_workers": 2}, {"batch_size": 16}, {"batch_size": 1}])
+@pytest.mark.parametrize(
+    "settings", [{"num_workers": 1}, {"num_workers": 2, "num_cores": 3}, {"batch_size": 16}, {"batch_size": 1}]
+)
 def test_the_same_bytes_however_it_came_about(
     settings: dict[str, int], world: Path, whole: Path, tmp_path: Path
 ) -> None:
-    """One or two workers, any batch size, another order: byte for byte the same outputs and pieces."""
-    run(world, tmp_path, tuple(reversed(LENGTHS)), **settings)  # type: ignore[arg-type]
+    """One or two workers, any batch size, other cores, another order: byte for byte the same outputs and pieces."""
+    others = {name: value for name, value in settings.items() if name != "num_cores"}
+    torch.set_num_threads(settings.get("num_cores", 1))
+    run(world, tmp_path, tuple(reversed(LENGTHS)), **others)  # type: ignore[arg-type]
     assert outputs(tmp_path) == outputs(whole)
     assert tree(tmp_path / "cache") == tree(whole / "cache")
 
@@ -309,7 +313,7 @@ def kennel() -> Iterator[Kennel]:
 
 PHASES: dict[str, list[tuple[Any, str]]] = {
     "decode": [(Reading, "__call__")],
-    "forward": [(embedding, "_forward")],
+    "forward": [(embedding, "_started")],
     "write": [(cache_module, "_write"), (cache_module, "save"), (os, "fsync")],
     "commit": [
         (store, "write"),
@@ -354,7 +358,7 @@ def limited(world: Path, root: Path) -> None:
 
 def slow(world: Path, root: Path) -> None:
     """Run, and stop within the lock: says so by a file, and goes on when that is gone."""
-    original = embedding._forward
+    original = embedding._started
 
     def waits(*args: Any, **kwargs: Any) -> Any:
         while (root / "entered").exists():
@@ -362,7 +366,7 @@ def slow(world: Path, root: Path) -> None:
         return original(*args, **kwargs)
 
     (root / "entered").touch()
-    embedding._forward = waits  # type: ignore[assignment]
+    embedding._started = waits  # type: ignore[assignment]
     run(world, root)
 
 

@@ -102,6 +102,19 @@ def test_frames_keep_their_times() -> None:
     assert np.array_equal(resized[1].image, IMAGENET.resize_crop(frames[1].image))
 
 
+def test_a_shared_image_is_resized_once() -> None:
+    """Where neighbours share an image, as where the grid is finer than the video, they share the resized one."""
+    shared = picture(40, 50)
+    images = [shared, shared, picture(50, 40), shared]
+    resized = list(
+        IMAGENET.resize_crop_frames(Frame(k / 2, k / 2, k / 2 + 0.5, image) for k, image in enumerate(images))
+    )
+    assert resized[0].image is resized[1].image
+    assert [np.array_equal(f.image, IMAGENET.resize_crop(each)) for f, each in zip(resized, images, strict=True)] == [
+        True
+    ] * 4
+
+
 @pytest.mark.parametrize(
     "bad", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3), np.float32), np.zeros((0, 4, 3), "u1")]
 )

@@ -381,12 +381,16 @@ def test_what_a_stopped_candidate_does_later_counts_for_nothing():
         return {"map": next(maps), "loss": [1.0, 1.0 if len(seen) <= 3 else math.nan]}
 
     candidates = [Candidate(str(k), [group_of(head)], bce) for k, head in enumerate(side.models)]
-    schedule = dataclasses.replace(SCHEDULE, steps=80, patience=2)
+    schedule = dataclasses.replace(SCHEDULE, steps=80, patience=2, max_grad_norm=0.1)
     first, second = train_all(side, candidates, schedule, evaluate)
     assert [row.step for row in first.rows] == [0, 20, 40, 60, 80]
     assert [row.step for row in second.rows] == [0, 20, 40]
     assert same(bits(side.models[0]), seen[4][0])
     assert same(bits(side.models[1]), seen[0][1])
+    rising, alone = iter([0.1, 0.2, 0.3, 0.4, 0.5]), new_head(0.0)
+    train(alone, schedule, lambda _: {"map": next(rising), "loss": 1.0})
+    for name, tensor in bits(alone).items():
+        torch.testing.assert_close(bits(side.models[0])[name], tensor, rtol=0, atol=1e-5)
 
 
 def test_gradients_are_shortened_for_each_candidate():
