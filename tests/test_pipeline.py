@@ -109,6 +109,24 @@ def test_all_that_is_promised_is_there(clone: Path) -> None:
     assert "micro_f1" in run(clone, "dvc", "metrics", "show")
 
 
+def test_too_many_failures_stop_the_stage_with_their_list(clone: Path, tmp_path: Path) -> None:
+    """Beyond `max_failed_share` the stage fails, names what failed and why, and leaves the whole list."""
+    file = tmp_path / "params.yaml"
+    text = (clone / "params.yaml").read_text(encoding="utf-8")
+    file.write_text(re.sub(r"max_failed_share: \S+", "max_failed_share: 0.0", text), encoding="utf-8")
+    data = clone / "data" / "demo"
+    ins = [str(word) for name in ("dataset", "manifest", "backbone") for word in (f"--{name}", data / name)]
+    outs = {"--out": "e.zarr", "--tokens": "t.zarr", "--failed": "failed.csv"}
+    command = [sys.executable, "-m", "pipeline.extract", *ins, "--cache", str(clone / "data" / "cache")]
+    command += [str(word) for flag, name in outs.items() for word in (flag, tmp_path / name)]
+    output = run(clone, *command, "--params", str(file), fails=True)
+    assert "1 of 30 videos failed, more than max_failed_share = 0 allows" in output
+    assert "index is missing or damaged" in output
+    assert "Traceback" not in output
+    assert (tmp_path / "failed.csv").read_text() == (data / "failed.csv").read_text()
+    assert not (tmp_path / "e.zarr").exists()
+
+
 def test_nothing_that_is_saved_needs_pickle(clone: Path) -> None:
     """Weights are safetensors, predictions plain arrays: nobody's file can run code here."""
     endings = {file.suffix for file in (clone / "data").rglob("*") if file.is_file()}
