@@ -48,9 +48,9 @@ def measure() -> list[Row]:
     with tempfile.TemporaryDirectory() as folder:
         footage = [write_footage(Path(folder) / f"{k}.mp4", duration_s=10, seed=k) for k in range(2)]
         large = Work(
-            [Source("two", footage[0], frozenset({1, 2})), Source("one", footage[1], frozenset({1}))],
+            [Source("footage", footage[0], frozenset({1, 2, 3, 4}))],
             Reading(CHARADES_WINDOWS, VIT_L.preprocessing, "pyav"),
-            batch_size=2,
+            batch_size=4,
             num_workers=1,
         )
         small = Work(
