@@ -11,7 +11,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,10 +117,11 @@ class EmbeddingCache:
             row_of = {number: row for row, number in enumerate(piece.get_tensor("windows").tolist())}
             return piece.get_tensor("tokens")[[row_of[number] for number in windows]]
 
-    def mark_used(self, video_sha256s: Sequence[str], *, now_ns: int) -> None:
+    def mark_used(self, video_sha256s: Iterable[str], *, now_ns: int) -> None:
         """Of all that is old, these go last; their tokens, which are large, just before them."""
-        for each in video_sha256s:
-            for path in self.folder.glob(f"{each}.*"):
+        used = set(video_sha256s)
+        for path in self.folder.glob("*.safetensors"):
+            if path.name.partition(".")[0] in used:
                 used_ns = now_ns - int(".tokens-" in path.name)
                 os.utime(path, ns=(used_ns, used_ns))
 

@@ -108,7 +108,7 @@ def extract(
         if failure is not None:
             failures[source.video_id] = UnreadableVideo(source.path, failure.reason, failure.found)
     good = {video_id: digest for video_id, digest in sha256s.items() if video_id not in failures}
-    cache.mark_used(sorted(set(good.values())), now_ns=time.time_ns())
+    cache.mark_used(good.values(), now_ns=time.time_ns())
     return Extraction(
         sha256s=good,
         num_windows={video_id: cache.num_windows(digest) for video_id, digest in good.items()},
