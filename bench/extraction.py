@@ -25,9 +25,9 @@ from bench.worlds import (
     demo_videos,
     write_footage,
 )
+from features.backbone import POOLINGS, Backbone
 from features.clips import Reading, Source
-from features.embedding import FailedVideo, embed_videos
-from features.encoder import POOLINGS, Backbone
+from features.embed import FailedVideo, embed_videos
 from features.preprocess import Preprocessing
 
 

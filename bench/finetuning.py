@@ -22,17 +22,17 @@ from bench.worlds import (
     demo_videos,
     write_footage,
 )
-from features import tokens as stored_tokens
+from features.backbone import DTYPES, Backbone
 from features.clips import Reading, Source
-from features.embedding import FailedVideo, embed_videos
-from features.encoder import DTYPES, Backbone
+from features.embed import FailedVideo, embed_videos
 from features.preprocess import Preprocessing
-from features.tokens import Tokens, open_tokens
-from heads.finetuning import frame_batches, plan_batches, token_batches
-from heads.head import Head
+from features.store import block_inputs as stored_tokens
+from features.store.block_inputs import Tokens, open_tokens
+from heads.action_model import ActionModel, Tail
+from heads.linear import Head
 from heads.losses import bce
-from heads.model import ActionModel, Tail
-from heads.training import Candidate, ParameterGroup, TrainBatches, TrainingSchedule, fit
+from heads.training.batches import frame_batches, plan_batches, token_batches
+from heads.training.loop import Candidate, ParameterGroup, TrainBatches, TrainingSchedule, fit
 
 NUM_LABELS = 80
 GOALS = {"mean": 5.0, "pooler": 2.5}

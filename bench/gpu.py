@@ -13,8 +13,8 @@ import torch
 from bench import Row, Taken, interleaved
 from bench.extraction import Work, embed_all, forward_all, num_cores, pixel_batches
 from bench.worlds import CHARADES_WINDOWS, VIT_L, ModelSize, write_footage
+from features.backbone import Backbone
 from features.clips import Reading, Source
-from features.encoder import Backbone
 
 _BATCH_SIZES = (1, 4, 16, 64)
 _USUAL_BATCH_SIZE = 16

@@ -13,12 +13,12 @@ from torch import Tensor
 
 from bench import Row, interleaved
 from bench.worlds import ROOT, NothingToMeasure
-from features import store
-from heads.evaluation import average_precisions
-from heads.grid import Setting, Trial, settings_of, train_heads
-from heads.training import TrainingSchedule
-from pipeline import labels, manifest
-from pipeline.targets import split_targets
+from features.store import embeddings as store
+from heads.training.grid import Setting, Trial, settings_of, train_heads
+from heads.training.loop import TrainingSchedule
+from heads.training.validation import average_precisions
+from pipeline.dataset import labels, manifest
+from pipeline.dataset.truth import split_targets
 
 Rows = tuple[Tensor, Tensor]
 """Features (n, D) and targets (n, L)."""

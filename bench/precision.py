@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from bench import Row
 from bench.extraction import Work, pixel_batches
 from bench.worlds import DEMO_WINDOWS, TINY_BACKBONE, demo_videos
+from features.backbone import DTYPES, POOLINGS, Attention, Backbone
 from features.clips import Reading, Source
-from features.encoder import DTYPES, POOLINGS, Attention, Backbone
 from features.preprocess import Preprocessing
 from features.video import WindowPlan
 

@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from transformers import VJEPA2ForVideoClassification
 
-from features.decode import UnreadableVideo, probe
-from features.encoder import Backbone, create
+from features.backbone import Backbone, create
+from features.decode.grid import UnreadableVideo, probe
 from features.preprocess import Preprocessing
 from features.video import WindowPlan
 

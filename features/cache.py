@@ -23,7 +23,7 @@ from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from features.store import VideoEmbeddings
+from features.store.embeddings import VideoEmbeddings
 
 log = logging.getLogger(__name__)
 

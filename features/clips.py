@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from features.decode import Decoder, UnreadableVideo, frames_on_grid
+from features.decode.grid import Decoder, UnreadableVideo, frames_on_grid
 from features.preprocess import Preprocessing
 from features.video import Clip, WindowPlan, cut_clips
 from features.workers import Ended, work_apart

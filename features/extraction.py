@@ -13,12 +13,13 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from features import decode, preprocess
+from features import preprocess
+from features.backbone import DTYPES, Backbone
 from features.cache import EmbeddingCache, sha256_of
 from features.clips import Reading, Source
-from features.decode import UnreadableVideo
-from features.embedding import FailedVideo, embed_videos
-from features.encoder import DTYPES, Backbone
+from features.decode import grid as decode
+from features.decode.grid import UnreadableVideo
+from features.embed import FailedVideo, embed_videos
 
 
 @dataclass(frozen=True)

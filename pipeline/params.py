@@ -132,7 +132,7 @@ class ScheduleParams(_Section):
         return self
 
     def schedule(self) -> dict[str, Any]:
-        """The values of a `heads.training.TrainingSchedule`, by its names."""
+        """The values of a `heads.training.loop.TrainingSchedule`, by its names."""
         names = (
             "steps",
             "accumulation",

@@ -16,8 +16,8 @@ import av
 import numpy as np
 import pytest
 
-from features.decode import Decoder, UnreadableVideo, VideoInfo, frame_at, frames_on_grid, library_versions, probe
-from features.orientation import Orientation
+from features.decode.grid import Decoder, UnreadableVideo, VideoInfo, frame_at, frames_on_grid, library_versions, probe
+from features.decode.orientation import Orientation
 from features.video import Frame, Image
 from tests.videos import (
     CLOSED_GOP,

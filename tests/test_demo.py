@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from features.decode import UnreadableVideo, frames_on_grid, probe
-from pipeline import labels, manifest
+from features.decode.grid import UnreadableVideo, frames_on_grid, probe
+from pipeline.dataset import labels, manifest
 from pipeline.demo.dataset import make_dataset, make_recordings
 from pipeline.demo.render import HEIGHT, KINDS, WIDTH, Renderer
 from pipeline.demo.world import CLASSES, make_person, make_story

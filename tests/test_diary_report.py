@@ -9,8 +9,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from features.video import Segment
-from heads.events import Event, EventRule, EventsFound
-from reports.diary import (
+from reports.diary.page import (
     Provenance,
     Recording,
     format_duration,
@@ -19,6 +18,7 @@ from reports.diary import (
     write_html,
     write_markdown,
 )
+from reports.events import Event, EventRule, EventsFound
 
 NAMES = {
     "c015": "Holding a phone/camera",

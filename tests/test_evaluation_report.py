@@ -10,8 +10,8 @@ import pytest
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
-from reports import plots
-from reports.evaluation import FailedVideo, ModelResult, SplitFacts, write_report
+from reports.evaluation import plots
+from reports.evaluation.page import FailedVideo, ModelResult, SplitFacts, write_report
 
 LABELS = (("c015", "Holding a <phone>", 40), ("c059", "Sitting, $5 a $chair", 90), ("c032", "Reading a book", 0))
 SPLITS = [SplitFacts("train", 700, 2900, 18), SplitFacts("test", 302, 1204, 9)]

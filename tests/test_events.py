@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from features.video import Segment, WindowPlan
-from heads.events import Event, EventRule, EventsFound, find_events, observed
+from reports.events import Event, EventRule, EventsFound, find_events, observed
 
 PLAIN = EventRule(onset=0.5, offset=0.5, min_duration_s=0.0, merge_gap_s=0.0)
 STRIDE_S = 2.0

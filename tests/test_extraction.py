@@ -27,12 +27,14 @@ import pytest
 import torch
 
 from features import cache as cache_module
-from features import embedding, store, tokens
+from features import embed as embedding
+from features.backbone import Backbone, create, save
 from features.cache import EmbeddingCache
 from features.clips import Reading, Source
-from features.encoder import Backbone, create, save
 from features.extraction import Extraction, TokenChoice, extract, recipe
 from features.preprocess import Preprocessing
+from features.store import block_inputs as tokens
+from features.store import embeddings as store
 from features.video import WindowPlan
 from tests.videos import OPEN_GOP, evenly, write_video
 

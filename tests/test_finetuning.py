@@ -19,26 +19,27 @@ import yaml
 from click.testing import CliRunner
 from torch import Tensor, nn
 
-from features import store
-from features import tokens as stored_tokens
+from features.backbone import DTYPES, Backbone, create, save
 from features.clips import Reading, Source, read_passes
-from features.decode import UnreadableVideo
-from features.embedding import EmbeddedVideo, embed_videos
-from features.encoder import DTYPES, Backbone, create, save
+from features.decode.grid import UnreadableVideo
+from features.embed import EmbeddedVideo, embed_videos
 from features.preprocess import Preprocessing
-from features.tokens import Tokens, open_tokens
+from features.store import block_inputs as stored_tokens
+from features.store import embeddings as store
+from features.store.block_inputs import Tokens, open_tokens
 from features.video import Segment, WindowPlan
 from heads import weights
-from heads.checkpoint import Checkpoint
-from heads.evaluation import Evaluate
-from heads.finetuning import Plan, frame_batches, on_frames, on_tokens, plan_batches, token_batches
-from heads.head import Head
+from heads.action_model import ActionModel, Tail, load_action_model, predict_clips, predict_tokens, require_same_prefix
+from heads.linear import Head
 from heads.losses import bce
-from heads.model import ActionModel, Tail, load_action_model, predict_clips, predict_tokens, require_same_prefix
 from heads.predictions import Predictions
 from heads.targets import window_targets
-from heads.training import Candidate, History, TrainBatches, TrainingSchedule, fit
-from pipeline import finetune, manifest, predict
+from heads.training.batches import Plan, frame_batches, on_frames, on_tokens, plan_batches, token_batches
+from heads.training.loop import Candidate, History, TrainBatches, TrainingSchedule, fit
+from heads.training.state import Checkpoint
+from heads.training.validation import Evaluate
+from pipeline.dataset import manifest
+from pipeline.stages import finetune, predict
 from tests.videos import evenly, number_of, write_video
 
 PREPROCESSING = Preprocessing(32, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))

@@ -17,15 +17,16 @@ from click.testing import CliRunner
 from torch import Tensor
 
 import bench.heads
-from features import store
-from heads import losses, metrics
-from heads.evaluation import average_precisions, scores
-from heads.grid import Setting, best_of, save_table, settings_of, train_heads
-from heads.head import Head, HeadGrid
-from heads.training import TrainingSchedule
-from pipeline import manifest
-from pipeline.manifest import Interval, Manifest, VideoEntry
-from pipeline.train import main as train_stage
+from features.store import embeddings as store
+from heads import losses
+from heads.linear import Head, HeadGrid
+from heads.training.grid import Setting, best_of, save_table, settings_of, train_heads
+from heads.training.loop import TrainingSchedule
+from heads.training.validation import average_precisions, scores
+from pipeline.dataset import manifest
+from pipeline.dataset.manifest import Interval, Manifest, VideoEntry
+from pipeline.stages.train import main as train_stage
+from reports.metrics import windows as metrics
 
 REPOSITORY = Path(__file__).parents[1]
 

@@ -14,13 +14,13 @@ import yaml
 REPOSITORY = Path(__file__).parents[1]
 LAYERS = ("features", "heads", "reports", "pipeline")  # an import only ever points left
 OWNERS = {
-    "decord": ("features/decode.py",),
-    "av": ("features/decode.py", "pipeline/demo/"),  # reading, and encoding
-    "transformers": ("features/encoder.py",),
-    "zarr": ("features/store.py", "features/tokens.py"),
-    "safetensors": ("features/cache.py", "features/encoder.py", "heads/"),
-    "datasets": ("pipeline/manifest.py",),
-    "sklearn": ("heads/metrics.py",),
+    "decord": ("features/decode/",),
+    "av": ("features/decode/", "pipeline/demo/"),  # reading, and encoding
+    "transformers": ("features/backbone.py",),
+    "zarr": ("features/store/",),
+    "safetensors": ("features/cache.py", "features/backbone.py", "heads/"),
+    "datasets": ("pipeline/dataset/manifest.py",),
+    "sklearn": ("reports/metrics/",),
     "click": ("pipeline/",),
     "yaml": ("pipeline/",),
     "torch": ("features/", "heads/", "pipeline/"),
@@ -120,10 +120,10 @@ def dependency_faults(root: Path) -> list[str]:
 
 
 def stage_modules(root: Path) -> set[str]:
-    """Modules of pipeline/ that define a `@stage(…)`."""
+    """Modules of pipeline/stages/ that define a `@stage(…)`."""
     return {
         path.stem
-        for path in (root / "pipeline").glob("*.py")
+        for path in (root / "pipeline" / "stages").glob("*.py")
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.FunctionDef)
         for decorator in node.decorator_list
@@ -152,9 +152,9 @@ def test_every_module_that_a_stage_imports_is_among_its_deps() -> None:
 
 @needs_dvc_yaml
 def test_stages_and_modules_bear_the_same_names() -> None:
-    """Stage X runs `python -m pipeline.X`, and every module with a `@stage` is a stage of dvc.yaml."""
+    """Stage X runs `python -m pipeline.stages.X`, and every module with a `@stage` is a stage of dvc.yaml."""
     names = {name: modules_run(stage) for name, stage in stages(REPOSITORY).items()}
-    assert names == {name: [f"pipeline.{name}"] for name in names}
+    assert names == {name: [f"pipeline.stages.{name}"] for name in names}
     assert stage_modules(REPOSITORY) == set(names)
 
 
@@ -163,39 +163,43 @@ def crooked(tmp_path: Path) -> Path:
     """A house with a fault of each kind."""
     files = {
         "features/__init__.py": '"""Features."""\n',
-        "features/decode.py": "import av\nfrom features import video\n",
+        "features/decode/grid.py": "import av\nfrom features import video\n",
         "features/video.py": "def late() -> None:\n    import zarr.storage\n",
-        "heads/model.py": "from features import video\n\n\ndef late() -> None:\n    from pipeline import cut\n",
+        "heads/model.py": "from features import video\n\n\ndef late() -> None:\n    from pipeline.stages import cut\n",
         "reports/page.py": "import torch.nn\nimport heads.model\n",
         "pipeline/__init__.py": "X = 1\n",
-        "pipeline/cut.py": "from . import paste\nfrom features.decode import x\n@stage(E)\ndef main(): ...\n",
+        "pipeline/stages/cut.py": "from .. import paste\nfrom features.decode.grid import x\n"
+        "@stage(E)\ndef main(): ...\n",
         "pipeline/paste.py": "import yaml\n",
-        "dvc.yaml": "stages:\n  cut:\n    matrix: {set: [a]}\n    cmd: python -m pipeline.cut --in x\n"
-        "    deps: [data/x, features, {pipeline/cut.py: {}}]\n",
+        "dvc.yaml": "stages:\n  cut:\n    matrix: {set: [a]}\n    cmd: python -m pipeline.stages.cut --in x\n"
+        "    deps: [data/x, features, {pipeline/stages/cut.py: {}}]\n",
     }
     for name, text in files.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
     return tmp_path
 
 
 def test_the_checks_find_what_they_are_for(crooked: Path) -> None:
     """An import to the right, a stranger's import and a forgotten dep are seen, inside functions too."""
-    assert set(layer_faults(crooked)) == {"heads/model.py imports pipeline", "heads/model.py imports pipeline.cut"}
+    assert set(layer_faults(crooked)) == {
+        "heads/model.py imports pipeline.stages",
+        "heads/model.py imports pipeline.stages.cut",
+    }
     assert owner_faults(crooked) == ["features/video.py imports zarr", "reports/page.py imports torch"]
     assert dependency_faults(crooked) == ["cut: pipeline/__init__.py", "cut: pipeline/paste.py"]
     assert stage_modules(crooked) == {"cut"}
-    assert modules_run(stages(crooked)["cut"]) == ["pipeline.cut"]
+    assert modules_run(stages(crooked)["cut"]) == ["pipeline.stages.cut"]
 
 
 def test_the_closure_follows_imports_of_imports(crooked: Path) -> None:
     """What a module's imports import counts, and so do the packages that they lie in."""
-    closure = import_closure(crooked / "pipeline" / "cut.py", crooked)
+    closure = import_closure(crooked / "pipeline" / "stages" / "cut.py", crooked)
     assert {path.relative_to(crooked).as_posix() for path in closure} == {
         "features/__init__.py",
-        "features/decode.py",
+        "features/decode/grid.py",
         "features/video.py",
         "pipeline/__init__.py",
-        "pipeline/cut.py",
+        "pipeline/stages/cut.py",
         "pipeline/paste.py",
     }

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.labels import Label, LabelError, check, read_classes, read_label_set
+from pipeline.dataset.labels import Label, LabelError, check, read_classes, read_label_set
 
 REPOSITORY = Path(__file__).parents[1]
 

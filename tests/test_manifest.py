@@ -11,9 +11,10 @@ import pytest
 from click.testing import CliRunner
 
 from features.video import Segment
-from pipeline import manifest, prepare
-from pipeline.labels import LabelSet, read_classes
-from pipeline.manifest import Interval, Manifest, ManifestError, VideoEntry
+from pipeline.dataset import manifest
+from pipeline.dataset.labels import LabelSet, read_classes
+from pipeline.dataset.manifest import Interval, Manifest, ManifestError, VideoEntry
+from pipeline.stages import prepare
 
 REPOSITORY = Path(__file__).parents[1]
 HEAD = "id,subject,scene,quality,relevance,verified,script,objects,descriptions,actions,length"

@@ -4,7 +4,8 @@ import math
 import numpy as np
 import pytest
 
-from heads.metrics import (
+from heads.predictions import Predictions
+from reports.metrics.windows import (
     average_precisions,
     label_scores,
     mean_average_precision,
@@ -12,8 +13,7 @@ from heads.metrics import (
     micro_f1_prior,
     summary,
 )
-from heads.predictions import Predictions
-from heads.thresholds import decide, sweep, threshold_grid
+from reports.thresholds import decide, sweep, threshold_grid
 
 LABELS = ("c000", "c001", "c002")
 GRID = threshold_grid(low=0.05, high=0.95, step=0.05)

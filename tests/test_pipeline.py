@@ -16,7 +16,7 @@ import psutil
 import pytest
 import yaml
 
-from features import store
+from features.store import embeddings as store
 from pipeline import params
 from tests.videos import evenly, write_video
 
@@ -117,7 +117,7 @@ def test_too_many_failures_stop_the_stage_with_their_list(clone: Path, tmp_path:
     data = clone / "data" / "demo"
     ins = [str(word) for name in ("dataset", "manifest", "backbone") for word in (f"--{name}", data / name)]
     outs = {"--out": "e.zarr", "--tokens": "t.zarr", "--failed": "failed.csv"}
-    command = [sys.executable, "-m", "pipeline.extract", *ins, "--cache", str(clone / "data" / "cache")]
+    command = [sys.executable, "-m", "pipeline.stages.extract", *ins, "--cache", str(clone / "data" / "cache")]
     command += [str(word) for flag, name in outs.items() for word in (flag, tmp_path / name)]
     output = run(clone, *command, "--params", str(file), fails=True)
     assert "1 of 30 videos failed, more than max_failed_share = 0 allows" in output
@@ -139,7 +139,7 @@ def test_the_command_writes_a_diary_of_any_video(clone: Path, tmp_path: Path) ->
     video = tmp_path / "from my phone.mov"
     write_video(video, evenly(75, 30), codec="mpeg4", rate=30, size=(180, 320))
     out = tmp_path / "diaries"
-    command = [sys.executable, "-m", "pipeline.cli", "write", str(video), "-o", str(out), "--labels", "handpicked"]
+    command = [sys.executable, "-m", "pipeline.cli.main", "write", str(video), "-o", str(out), "--labels", "handpicked"]
     run(clone, *command, "--recorded-at", "2026-05-01T12:00:00+02:00")
     written = out / "from my phone"
     assert {file.name for file in written.iterdir()} == {"events.jsonl", "diary.md", "diary.html"}
@@ -152,7 +152,16 @@ def test_what_is_no_video_is_said_in_one_line(clone: Path, tmp_path: Path) -> No
     """A text file named .mp4 costs a sentence and exit status 1; the video beside it is written all the same."""
     (tmp_path / "notes.mp4").write_text("bread, milk")
     write_video(tmp_path / "good.mp4", evenly(24, 12), codec="libx264")
-    command = [sys.executable, "-m", "pipeline.cli", "write", "--labels", "handpicked", "-o", str(tmp_path / "out")]
+    command = [
+        sys.executable,
+        "-m",
+        "pipeline.cli.main",
+        "write",
+        "--labels",
+        "handpicked",
+        "-o",
+        str(tmp_path / "out"),
+    ]
     output = run(clone, *command, str(tmp_path / "notes.mp4"), fails=True)
     assert "Traceback" not in output
     (line,) = [line for line in output.splitlines() if "Error" in line]
@@ -163,7 +172,7 @@ def test_what_is_no_video_is_said_in_one_line(clone: Path, tmp_path: Path) -> No
 
 def test_models_that_are_not_trained_are_asked_for(clone: Path, tmp_path: Path) -> None:
     """Another label set or profile: a sentence that says what is missing and what makes it."""
-    command = [sys.executable, "-m", "pipeline.cli", "write", "x.mp4", "-o", str(tmp_path)]
+    command = [sys.executable, "-m", "pipeline.cli.main", "write", "x.mp4", "-o", str(tmp_path)]
     assert "nothing is trained" in run(clone, *command, "--labels", "diary", fails=True)
     assert "no section named 'holidays'" in run(clone, *command, "--profile", "holidays", fails=True)
 
@@ -193,7 +202,7 @@ def test_a_folder_is_linked_and_not_copied(clone: Path, tmp_path: Path) -> None:
     text = text.replace("~/Charades", str(clone / "data/demo/dataset"))
     file.write_text(text.replace("~/vjepa2-vitl-fpc16-256-ssv2", str(clone / "data/demo/backbone")), encoding="utf-8")
     outs = [str(word) for out in ("dataset", "backbone", "recordings") for word in (f"--{out}", tmp_path / out)]
-    run(clone, sys.executable, "-m", "pipeline.fetch", *outs, "--params", str(file))
+    run(clone, sys.executable, "-m", "pipeline.stages.fetch", *outs, "--params", str(file))
     videos = sorted((clone / "data/demo/dataset/Charades_v1_480").iterdir())
     assert videos
     for video in videos:
@@ -225,7 +234,7 @@ def begun(clone: Path, *command: str, until: int) -> tuple[subprocess.Popen[byte
         assert started.poll() is None, "it ended before it could be killed"
         time.sleep(0.02)
     below = psutil.Process(started.pid).children(recursive=True)
-    (stage,) = [each for each in below if each.cmdline()[1:3] == ["-m", "pipeline.extract"]]
+    (stage,) = [each for each in below if each.cmdline()[1:3] == ["-m", "pipeline.stages.extract"]]
     return started, stage
 
 

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import zarr
 
-from features import store
-from features.store import Embeddings, StoreError, VideoEmbeddings, read
+from features.store import embeddings as store
+from features.store.embeddings import Embeddings, StoreError, VideoEmbeddings, read
 
 VIDEOS = ("0A8CF", "ZZ9ZZ", "B", "AA")
 STARTS_S = (0.0, 0.5, 2.0, 10.0)

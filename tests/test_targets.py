@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 
-from features.store import Embeddings
+from features.store.embeddings import Embeddings
 from features.video import Segment
 from heads.targets import video_targets, window_targets
-from pipeline.manifest import Interval, Manifest, VideoEntry
-from pipeline.targets import SplitTargets, split_targets
+from pipeline.dataset.manifest import Interval, Manifest, VideoEntry
+from pipeline.dataset.truth import SplitTargets, split_targets
 
 LABELS = ["c015", "c059", "c097"]
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score, precision_score, recall_score
 
-from heads.thresholds import Sweep, decide, sweep, threshold_grid
+from reports.thresholds import Sweep, decide, sweep, threshold_grid
 
 GRID = threshold_grid(low=0.05, high=0.95, step=0.05)
 

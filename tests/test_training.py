@@ -12,10 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, multiprocessing, nn
 
-from heads.checkpoint import Checkpoint
 from heads.losses import bce
-from heads.metrics import mean_average_precision
-from heads.training import Candidate, History, NonFiniteLoss, TrainingSchedule, fit, shuffled_batches
+from heads.training.loop import Candidate, History, NonFiniteLoss, TrainingSchedule, fit, shuffled_batches
+from heads.training.state import Checkpoint
+from reports.metrics.windows import mean_average_precision
 
 SCHEDULE = TrainingSchedule(
     steps=60,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from features.video import WindowPlan
-from pipeline.manifest import Manifest, VideoEntry
-from pipeline.windows import spread_windows, windows_to_keep
+from pipeline.dataset.manifest import Manifest, VideoEntry
+from pipeline.dataset.windows import spread_windows, windows_to_keep
 
 
 def test_windows_are_spread_over_videos_and_times() -> None:

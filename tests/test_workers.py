@@ -39,7 +39,7 @@ def trouble(task: str) -> Iterator[str]:
     elif what == "raise":
         raise ValueError("something new")
     elif what == "log":
-        logging.getLogger("features.decode").warning("%s: half a frame", task)
+        logging.getLogger("features.decode.grid").warning("%s: half a frame", task)
     yield "done"
 
 
@@ -101,7 +101,7 @@ def test_what_is_not_foreseen_is_raised_here() -> None:
 def test_logs_come_across(caplog: pytest.LogCaptureFixture) -> None:
     """A warning from a worker is logged here, by the same name and level."""
     run(["log"])
-    (record,) = [record for record in caplog.records if record.name == "features.decode"]
+    (record,) = [record for record in caplog.records if record.name == "features.decode.grid"]
     assert (record.levelname, record.getMessage()) == ("WARNING", "log: half a frame")
 
 

@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from features.encoder import create, save
+from features.backbone import create, save
 from features.preprocess import Preprocessing
 from features.video import Segment
 from heads.targets import window_targets

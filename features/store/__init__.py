@@ -1,0 +1,1 @@
+"""Embeddings and block inputs on disk, as Zarr groups with one row a window."""

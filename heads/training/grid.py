@@ -1,0 +1,120 @@
+"""Stage 1: heads with several rates, decays and losses trained at once, one of them chosen on val.
+
+Knows embeddings in memory and targets; knows no file but the table that it writes.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from heads import losses
+from heads.linear import Head, HeadGrid
+from heads.losses import LossName
+from heads.training.loop import Candidate, History, TrainingSchedule, fit, shuffled_batches
+from heads.training.validation import on_features
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What one head of a grid is trained with, and no other."""
+
+    loss: LossName
+    learning_rate: float
+    weight_decay: float
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A trained head and how it came about."""
+
+    setting: Setting
+    head: Head
+    history: History
+
+
+def settings_of(
+    loss_names: Sequence[LossName], learning_rates: Sequence[float], weight_decays: Sequence[float]
+) -> list[Setting]:
+    """All combinations; those of one loss follow each other, since `fit` gives them to it together."""
+    return [Setting(*each) for each in product(loss_names, learning_rates, weight_decays)]
+
+
+def train_heads(
+    train: tuple[Tensor, Tensor],
+    val: tuple[Tensor, Tensor],
+    *,
+    settings: Sequence[Setting],
+    schedule: TrainingSchedule,
+    batch_size: int,
+    generator: torch.Generator,
+    cpu: bool,
+) -> list[Trial]:
+    """Train a head for each of `settings` on `train`, all on the same batches, and stop each by `val`.
+
+    `train` and `val` are features (n, D) and targets (n, L). Each head comes out as if it were trained alone, but for
+    rounding. `val_loss` in a history is the head's own loss on val.
+    """
+    features, targets = train
+    start = Head(features.shape[1], targets.shape[1])
+    start.start_from(features, targets)
+    grid = HeadGrid(start, len(settings))
+    by_name = {setting.loss: losses.named(setting.loss, targets) for setting in settings}
+    candidates = [
+        Candidate(
+            name=f"{setting.loss}, learning rate {setting.learning_rate:g}, weight decay {setting.weight_decay:g}",
+            groups=[
+                {
+                    "params": list(head.parameters()),
+                    "lr": setting.learning_rate,
+                    "weight_decay": setting.weight_decay,
+                    "name": "head",
+                }
+            ],
+            loss=by_name[setting.loss],
+        )
+        for setting, head in zip(settings, grid.heads, strict=True)
+    ]
+    histories = fit(
+        grid,
+        train_batches=shuffled_batches(features, targets, batch_size=batch_size, generator=generator),
+        evaluate=on_features(*val, [candidate.loss for candidate in candidates]),
+        candidates=candidates,
+        schedule=schedule,
+        generator=generator,
+        checkpoint=None,
+        cpu=cpu,
+    )
+    return [Trial(*each) for each in zip(settings, grid.heads, histories, strict=True)]
+
+
+def best_of(trials: Sequence[Trial]) -> Trial:
+    """The one with the highest val mAP; of equals, the first."""
+    return max(trials, key=lambda trial: trial.history.best.val_map)
+
+
+def save_table(path: Path, trials: Sequence[Trial]) -> None:
+    """Write CSV, a row a trial: its setting, step, val loss and val mAP of its best evaluation, and 1 for `best_of`."""
+    chosen = best_of(trials)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["loss", "learning_rate", "weight_decay", "best_step", "val_loss", "val_map", "chosen"])
+        for trial in trials:
+            setting, best = trial.setting, trial.history.best
+            writer.writerow(
+                [
+                    setting.loss,
+                    setting.learning_rate,
+                    setting.weight_decay,
+                    best.step,
+                    best.val_loss,
+                    best.val_map,
+                    int(trial is chosen),
+                ]
+            )

@@ -1,0 +1,1 @@
+"""The DVC stages, a module each: load, one call, write."""

@@ -1,0 +1,1 @@
+"""The evaluation page of a label set, and its figures."""

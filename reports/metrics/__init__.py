@@ -1,0 +1,1 @@
+"""How good probabilities are. Chooses on val, reports on test."""

@@ -1,0 +1,150 @@
+"""How good probabilities are, by scikit-learn. Knows arrays and thresholds; chooses on val only, reports on test only.
+
+A label without positives has no F1, no recall and no average precision: it is nan, is counted, and is in no mean.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sklearn.metrics import average_precision_score, f1_score, precision_recall_fscore_support
+
+from heads.predictions import Predictions
+from reports.thresholds import Bools, Floats, Sweep, decide, sweep
+
+
+@dataclass(frozen=True)
+class LabelScore:
+    """One label's row of a report. `precision` is nan where the label is never recognised."""
+
+    label: str
+    n_positives: int
+    average_precision: float
+    f1: float
+    precision: float
+    recall: float
+    threshold: float
+
+
+def average_precisions(probabilities: Floats, targets: Bools) -> Floats:
+    """Average precision of each label, (L,), equal probabilities taken as one rank; nan without positives."""
+    return np.array(
+        [
+            average_precision_score(targets[:, k], probabilities[:, k]) if targets[:, k].any() else math.nan
+            for k in range(targets.shape[1])
+        ]
+    )
+
+
+def mean_average_precision(probabilities: Floats, targets: Bools) -> float:
+    """Plain mean over the labels that have positives; nan if none has."""
+    return _mean(average_precisions(probabilities, targets))
+
+
+def micro_f1(probabilities: Floats, targets: Bools, *, thresholds: float | Sequence[float] | Floats) -> float:
+    """F1 over all cells of (n, L), at one threshold or one for each label; 0.0 where nothing true is recognised."""
+    # Flat, so that scikit-learn sees "recognised or not" for a single label too; (n, 1) would also score the "not".
+    return float(f1_score(targets.ravel(), decide(probabilities, thresholds).ravel(), zero_division=0.0))
+
+
+def micro_f1_prior(*, train_frequencies: Floats, val_targets: Bools, test_targets: Bools) -> float:
+    """Micro-F1 on test of answering every row with each label's frequency in train: what knowing nothing scores.
+
+    `train_frequencies` (L,) are cut at the one of them that gives the best micro-F1 on val.
+    """
+    found = sweep(
+        np.broadcast_to(train_frequencies, val_targets.shape),
+        val_targets,
+        labels=[str(k) for k in range(len(train_frequencies))],
+        grid=np.unique(train_frequencies),
+        min_positives=1,
+    )
+    constant = np.broadcast_to(train_frequencies, test_targets.shape)
+    return micro_f1(constant, test_targets, thresholds=found.threshold)
+
+
+def label_scores(
+    probabilities: Floats, targets: Bools, *, labels: Sequence[str], thresholds: float | Sequence[float] | Floats
+) -> list[LabelScore]:
+    """A row for each label, in their order; a label without positives is nan but for its threshold."""
+    decisions = decide(probabilities, thresholds)
+    each_threshold = np.broadcast_to(np.asarray(thresholds, dtype=np.float64), (len(labels),))
+    each_ap = average_precisions(probabilities, targets)
+    scores = []
+    for k, label in enumerate(labels):
+        n_positives = int(targets[:, k].sum())
+        precision = f1 = recall = math.nan
+        if n_positives:
+            precision, recall, f1, _ = precision_recall_fscore_support(
+                targets[:, k], decisions[:, k], average="binary", zero_division=np.nan
+            )
+        scores.append(
+            LabelScore(
+                label=label,
+                n_positives=n_positives,
+                average_precision=float(each_ap[k]),
+                f1=float(f1),
+                precision=float(precision),
+                recall=float(recall),
+                threshold=float(each_threshold[k]),
+            )
+        )
+    return scores
+
+
+def summary(
+    val: Predictions,
+    test: Predictions,
+    *,
+    sweep_on_val: Sweep,
+    train_frequencies: Floats,
+    train_video_frequencies: Floats,
+) -> dict[str, Any]:
+    """The metrics of a model as they are reported: of test windows, and under `video` of test videos.
+
+    `sweep_on_val` is the sweep over val's windows; the same sweep over val's videos is made here, since a maximum over
+    windows wants a higher threshold. `train_frequencies` and `train_video_frequencies` (L,) are the shares of train
+    windows and of train videos that carry each label. Floats have 6 digits; None is what cannot be said.
+    """
+    if not val.labels == test.labels == sweep_on_val.labels:
+        raise ValueError(f"labels differ: val {val.labels}, test {test.labels}, sweep {sweep_on_val.labels}")
+    val_videos, test_videos = val.by_video(), test.by_video()
+    video_sweep = sweep(
+        *val_videos, labels=val.labels, grid=sweep_on_val.grid, min_positives=sweep_on_val.min_positives
+    )
+    counts = {"n_windows": len(test.video_ids), "n_videos": len(test.videos)}
+    windows = _scores(test.probabilities, test.targets, val.targets, sweep_on_val, train_frequencies)
+    videos = _scores(*test_videos, val_videos[1], video_sweep, train_video_frequencies)
+    return windows | counts | {"video": videos | counts}
+
+
+def _scores(
+    probabilities: Floats, targets: Bools, val_targets: Bools, found: Sweep, train_frequencies: Floats
+) -> dict[str, float | int | None]:
+    each = label_scores(probabilities, targets, labels=found.labels, thresholds=found.threshold)
+    at_own = label_scores(probabilities, targets, labels=found.labels, thresholds=found.label_thresholds)
+    scores = {
+        "micro_f1": micro_f1(probabilities, targets, thresholds=found.threshold),
+        "micro_f1_at_half": micro_f1(probabilities, targets, thresholds=0.5),
+        "micro_f1_at_label_thresholds": micro_f1(probabilities, targets, thresholds=found.label_thresholds),
+        "micro_f1_prior": micro_f1_prior(
+            train_frequencies=train_frequencies, val_targets=val_targets, test_targets=targets
+        ),
+        "macro_f1": _mean(score.f1 for score in each),
+        "macro_f1_at_label_thresholds": _mean(score.f1 for score in at_own),
+        "map": _mean(score.average_precision for score in each),
+        "threshold": found.threshold,
+    }
+    return {key: round(value, 6) if math.isfinite(value) else None for key, value in scores.items()} | {
+        "n_labels": len(each),
+        "n_labels_without_positives": sum(score.n_positives == 0 for score in each),
+    }
+
+
+def _mean(values: Iterable[float]) -> float:
+    known = [float(value) for value in values if not math.isnan(value)]
+    return sum(known) / len(known) if known else math.nan
