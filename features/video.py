@@ -1,6 +1,6 @@
-"""The nouns of video: `Segment`, `WindowPlan`, `Frame`, `Clip`. Knows times and pixels; knows no decoder and no file.
+"""The nouns of video: `Segment`, `WindowPlan`, `Frame`, `Clip`. Knows times and pixels, no decoder and no file.
 
-Every interval in this project is half open, `[start_s, end_s)`, in seconds from the video's first shown frame.
+Every interval is half open, `[start_s, end_s)`, in seconds from the video's first shown frame.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 Image = npt.NDArray[np.uint8]
-"""Pixels of one picture, shape (H, W, 3), RGB, upright, pixels square."""
+"""RGB pixels (H, W, 3) of an upright picture; pixels are square."""
 
 
 @dataclass(frozen=True, order=True)
 class Segment:
-    """A stretch of time `[start_s, end_s)`; never empty, never reversed."""
+    """The time `[start_s, end_s)`; an empty or reversed one raises `ValueError`."""
 
     start_s: float
     end_s: float
@@ -33,16 +33,15 @@ class Segment:
         return self.end_s - self.start_s
 
     def overlap_s(self, other: Segment) -> float:
-        """Seconds that both share; 0.0 where they only touch or lie apart."""
+        """Seconds that both segments share; 0.0 where they only touch."""
         return max(0.0, min(self.end_s, other.end_s) - max(self.start_s, other.start_s))
 
 
 @dataclass(frozen=True)
 class WindowPlan:
-    """Which windows a video is cut into: `num_frames` frames at `sample_fps`, one window every `stride_s`.
+    """How a video is cut into windows: `num_frames` frames at `sample_fps`, one window every `stride_s` seconds.
 
-    Frames lie on one time grid, t = k / sample_fps, which all windows of a video share; a stride is therefore a
-    whole number of grid steps.
+    All windows of a video share one time grid, t = k / sample_fps, so a stride is a whole number of grid steps.
     """
 
     num_frames: int
@@ -67,7 +66,7 @@ class WindowPlan:
         return round(self.stride_s * self.sample_fps)
 
     def num_windows(self, duration_s: float) -> int:
-        """How many windows `cut_clips` cuts a video of this length into; 0 for one of no length."""
+        """Number of windows that `cut_clips` makes of a video of this length; 0 for no length."""
         num_frames = math.ceil(duration_s * self.sample_fps - 1e-6)  # at t = 0, 1 / sample_fps … before the end
         if num_frames <= 0:
             return 0
@@ -80,8 +79,8 @@ class WindowPlan:
 class Frame:
     """The picture that is shown at `time_s`, a point of the time grid.
 
-    `pts_s` is when the source frame came up, `shown_until_s` when the next one replaces it (for the last frame, when
-    its own duration ends): the video's true length is its last frame's `shown_until_s`.
+    The source frame is on screen during `[pts_s, shown_until_s)`. The last frame's `shown_until_s` is the video's true
+    length.
     """
 
     time_s: float
@@ -92,11 +91,13 @@ class Frame:
 
 @dataclass(frozen=True)
 class Clip:
-    """One window's frames: `frames` (T, H, W, 3) uint8, their presentation times `pts_s` (T,).
+    """One window's `frames` (T, H, W, 3) uint8 and their presentation times `pts_s` (T,).
 
-    `segment` is the part of the window that the video really has; the last `num_padded` frames repeat the last one.
+    `window` is its number within the video, from 0. `segment` is the time that the video really has in it; the last
+    `num_padded` frames repeat the last real one.
     """
 
+    window: int
     segment: Segment
     frames: npt.NDArray[np.uint8]
     pts_s: npt.NDArray[np.float64]
@@ -112,39 +113,43 @@ class Clip:
 
     def __repr__(self) -> str:
         span = f"[{self.segment.start_s:g}, {self.segment.end_s:g})"
-        return f"Clip({span}, {self.frames.shape}, padded {self.num_padded})"
+        return f"Clip(window {self.window}, {span}, {self.frames.shape}, padded {self.num_padded})"
 
 
 def cut_clips(frames: Iterable[Frame], plan: WindowPlan) -> Iterator[Clip]:
-    """Cut one pass over a video's grid frames into its windows, in order, holding one window in memory.
+    """Cut a video's grid frames into its windows, in order, with one window in memory.
 
     The last partial window is kept, and so is a video shorter than a window: both are padded by repeating the last
-    frame. No window begins where the one before already reached the end. No frames, no clips.
+    frame. No window starts after one that reaches the video's end. No frames give no clips.
     """
+    window = 0
     held: deque[Frame] = deque()
-    skip = 0  # grid frames to pass over, where the stride is longer than the window
-    fresh = False  # whether a frame has come since the last clip
+    num_to_skip = 0  # frames between two windows, where the stride is longer than the window
+    has_new_frame = False  # since the last clip
     for frame in frames:
-        # Only now is it known that the video lasts to the full window's end.
+        # Only this next frame shows that the video lasts to the full window's end.
         if len(held) == plan.num_frames:
-            yield _clip(list(held), plan, end_s=held[-1].time_s + 1 / plan.sample_fps)
-            fresh = False
-            skip = max(0, plan.stride_frames - plan.num_frames)
+            yield _clip(window, list(held), plan, end_s=held[-1].time_s + 1 / plan.sample_fps)
+            window += 1
+            has_new_frame = False
+            num_to_skip = max(0, plan.stride_frames - plan.num_frames)
             for _ in range(min(plan.stride_frames, plan.num_frames)):
                 held.popleft()
-        if skip:
-            skip -= 1
+        if num_to_skip:
+            num_to_skip -= 1
             continue
         held.append(frame)
-        fresh = True
-    if fresh:
-        yield _clip(list(held), plan, end_s=min(held[-1].shown_until_s, held[-1].time_s + 1 / plan.sample_fps))
+        has_new_frame = True
+    if has_new_frame:
+        end_s = min(held[-1].shown_until_s, held[-1].time_s + 1 / plan.sample_fps)
+        yield _clip(window, list(held), plan, end_s=end_s)
 
 
-def _clip(held: list[Frame], plan: WindowPlan, end_s: float) -> Clip:
+def _clip(window: int, held: list[Frame], plan: WindowPlan, *, end_s: float) -> Clip:
     num_padded = plan.num_frames - len(held)
     shown = held + [held[-1]] * num_padded
     return Clip(
+        window=window,
         segment=Segment(held[0].time_s, max(end_s, held[-1].time_s + 1e-3)),
         frames=np.stack([frame.image for frame in shown]),
         pts_s=np.array([frame.pts_s for frame in shown]),

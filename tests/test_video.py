@@ -132,6 +132,7 @@ def test_every_window_is_where_the_plan_says() -> None:
         for window, stride in [(1, 1), (4, 1), (4, 3), (4, 4), (4, 6), (3, 7)]:
             plan = WindowPlan(num_frames=window, sample_fps=4.0, stride_s=stride / 4.0)
             clips = cut(num_frames, plan)
+            assert [clip.window for clip in clips] == list(range(len(clips)))
             assert [clip.segment.start_s for clip in clips] == [k * stride / 4.0 for k in range(len(clips))]
             for k, clip in enumerate(clips):
                 real = list(range(k * stride, min(k * stride + window, num_frames)))
@@ -144,12 +145,12 @@ def test_every_window_is_where_the_plan_says() -> None:
 def test_clip_checks_itself() -> None:
     """Frames that are no uint8 pictures, and times or padding that do not fit them, are refused."""
     frames, pts_s = np.zeros((4, 2, 3, 3), dtype=np.uint8), np.arange(4.0)
-    assert repr(Clip(Segment(0, 1), frames, pts_s, 1)) == "Clip([0, 1), (4, 2, 3, 3), padded 1)"
+    assert repr(Clip(2, Segment(0, 1), frames, pts_s, 1)) == "Clip(window 2, [0, 1), (4, 2, 3, 3), padded 1)"
     with pytest.raises(ValueError, match="uint8"):
-        Clip(Segment(0, 1), frames.astype(np.float32), pts_s, 0)
+        Clip(0, Segment(0, 1), frames.astype(np.float32), pts_s, 0)
     with pytest.raises(ValueError, match="uint8"):
-        Clip(Segment(0, 1), frames[0], pts_s, 0)
+        Clip(0, Segment(0, 1), frames[0], pts_s, 0)
     with pytest.raises(ValueError, match="do not fit"):
-        Clip(Segment(0, 1), frames, pts_s[:3], 0)
+        Clip(0, Segment(0, 1), frames, pts_s[:3], 0)
     with pytest.raises(ValueError, match="do not fit"):
-        Clip(Segment(0, 1), frames, pts_s, 4)
+        Clip(0, Segment(0, 1), frames, pts_s, 4)

@@ -1,0 +1,88 @@
+"""Files and folders that are complete or not there, and hashes of files. The only place that renames a partial file."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, Literal
+
+PARTIAL = ".partial"
+"""Suffix of a file or folder that is being written; a killed process leaves it behind."""
+
+
+@contextmanager
+def atomic_file(path: Path, mode: Literal["w", "wb"] = "w") -> Iterator[IO[Any]]:
+    """Open a file beside `path` for writing, and put it in place of `path` on success.
+
+    Text is UTF-8, its line ends are written as they are given. Missing parent folders are made. Once this returns, the
+    file outlasts a power cut. On an error `path` is as it was and the partial file is removed; an `OSError` that names
+    no file, as of a full disk, names the partial file.
+    """
+    partial = path.with_name(path.name + PARTIAL)
+    text: dict[str, Any] = {"encoding": "utf-8", "newline": ""} if mode == "w" else {}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with partial.open(mode, **text) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            raise OSError(error.errno, error.strerror, str(partial)) from error
+        raise
+    finally:
+        partial.unlink(missing_ok=True)  # on a full disk it takes room that others need
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` as UTF-8."""
+    with atomic_file(path) as file:
+        file.write(text)
+
+
+def write_json(path: Path, value: Any, *, sort_keys: bool = False) -> None:
+    """Write `value` as indented JSON; nan and infinity raise `ValueError`."""
+    write_text(path, json.dumps(value, indent=2, sort_keys=sort_keys, allow_nan=False) + "\n")
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Write a header line and one line for each row."""
+    with atomic_file(path) as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Make an empty folder beside `path` to write into, and put it in place of the whole of `path` on success.
+
+    On an error `path` is as it was and the partial folder is removed.
+    """
+    partial = path.with_name(path.name + PARTIAL)
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        if path.exists():
+            shutil.rmtree(path)
+        partial.rename(path)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def sha256_of(*paths: Path) -> str:
+    """Hash of the files' contents, one after the other; of a single file, what `sha256sum` prints."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            hashlib.file_digest(file, lambda: digest)
+    return digest.hexdigest()
