@@ -5,7 +5,7 @@ VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: repro test bench install clean
+.PHONY: repro test test-fast bench install clean
 
 repro: install
 	dvc repro
@@ -15,6 +15,13 @@ test: install
 	ruff format --check .
 	mypy
 	pytest
+
+# Lint, types, and the tests that are not marked slow: under two minutes.
+test-fast: install
+	ruff check .
+	ruff format --check .
+	mypy
+	pytest -m "not slow"
 
 # After `make repro`, and with nothing else running: the ratios in the README's table.
 bench: install

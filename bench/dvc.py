@@ -28,11 +28,14 @@ def measure(*, root: Path = ROOT, rounds: int = 5) -> list[Row]:
     repro, status = taken["repro"].wall, taken["status"].wall
     return [
         Row(
-            "`dvc repro` when nothing has changed", "its wall time / `dvc status`'s",
-            repro.over(status), goal=1.3, better="lower",
+            "`dvc repro` when nothing has changed",
+            "its wall time / `dvc status`'s",
+            repro.over(status),
+            goal=1.3,
+            better="lower",
             details={"rounds": rounds, **repro.details("repro"), **status.details("status")},
         )
-    ]  # fmt: skip
+    ]
 
 
 def copy_checkout(root: Path, copy: Path) -> None:
@@ -42,8 +45,11 @@ def copy_checkout(root: Path, copy: Path) -> None:
     """
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=root, check=True, capture_output=True, text=True,
-    ).stdout  # fmt: skip
+        cwd=root,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
     for name in filter(None, listed.split("\0")):
         if (root / name).is_file():
             (copy / name).parent.mkdir(parents=True, exist_ok=True)

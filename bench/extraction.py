@@ -25,9 +25,9 @@ from bench.worlds import (
     demo_videos,
     write_footage,
 )
-from features.backbone import POOLINGS, Backbone
-from features.clips import Reading, Source
-from features.embed import FailedVideo, embed_videos
+from features.backbone import POOLINGS, Backbone, load_backbone
+from features.clips import ClipReader, Source
+from features.embed import embed_videos
 from features.preprocess import Preprocessing
 
 
@@ -36,7 +36,7 @@ class Work:
     """Videos to embed, and how."""
 
     sources: Sequence[Source]
-    reading: Reading
+    reader: ClipReader
     batch_size: int
     num_workers: int
 
@@ -49,21 +49,21 @@ def measure() -> list[Row]:
         footage = [write_footage(Path(folder) / f"{k}.mp4", duration_s=10, seed=k) for k in range(2)]
         large = Work(
             [Source("footage", footage[0], frozenset({1, 2, 3, 4}))],
-            Reading(CHARADES_WINDOWS, VIT_L.preprocessing, "pyav"),
+            ClipReader(CHARADES_WINDOWS, VIT_L.preprocessing, "pyav"),
             batch_size=4,
             num_workers=1,
         )
         small = Work(
             [Source(path.stem, path) for path in demo],
-            Reading(DEMO_WINDOWS, tiny_preprocessing, "pyav"),
+            ClipReader(DEMO_WINDOWS, tiny_preprocessing, "pyav"),
             batch_size=16,
             num_workers=num_cores(),
         )
         return [
             *measure_tiny(TINY_BACKBONE, small, rounds=5, num_prototype_videos=4),
             *measure_large(VIT_L, large, rounds=3),
-            measure_decoding("footage at 480p, 256 pixels", footage, large.reading, rounds=5),
-            measure_decoding("the demo's videos", demo, small.reading, rounds=5),
+            measure_decoding("footage at 480p, 256 pixels", footage, large.reader, rounds=5),
+            measure_decoding("the demo's videos", demo, small.reader, rounds=5),
         ]
 
 
@@ -79,44 +79,54 @@ def measure_large(size: ModelSize, work: Work, *, rounds: int) -> list[Row]:
         {
             "end_to_end": lambda: embed_all(backbone, work),
             "forward": lambda: forward_all(backbone, batches),
-            "prototype": lambda: embed_as_the_prototype(model, first.path, work.reading, [one_window]),
+            "prototype": lambda: embed_as_the_prototype(model, first.path, work.reader, [one_window]),
         },
         rounds=rounds,
     )
     end_to_end, forward, prototype = (taken[name].wall for name in ("end_to_end", "forward", "prototype"))
     details = {
-        "windows": num_windows, "batch_size": work.batch_size, "rounds": rounds,
-        **end_to_end.details("end_to_end"), **forward.details("forward"), **prototype.details("prototype_one_window"),
-    }  # fmt: skip
+        "windows": num_windows,
+        "batch_size": work.batch_size,
+        "rounds": rounds,
+        **end_to_end.details("end_to_end"),
+        **forward.details("forward"),
+        **prototype.details("prototype_one_window"),
+    }
     return [
         Row(
-            "ViT-L in bf16: extraction beside the forward pass", "forward pass alone / end to end",
-            forward.over(end_to_end), goal=0.95, details=details,
+            "ViT-L in bf16: extraction beside the forward pass",
+            "forward pass alone / end to end",
+            forward.over(end_to_end),
+            goal=0.95,
+            details=details,
         ),
         Row(
-            "ViT-L: extraction in bf16 beside the prototype's way in fp32", "prototype's time a window / extraction's",
-            prototype.over(end_to_end / num_windows), goal=1.8, details=details,
+            "ViT-L: extraction in bf16 beside the prototype's way in fp32",
+            "prototype's time a window / extraction's",
+            prototype.over(end_to_end / num_windows),
+            goal=1.8,
+            details=details,
         ),
-    ]  # fmt: skip
+    ]
 
 
 def measure_tiny(folder: Path, work: Work, *, rounds: int, num_prototype_videos: int) -> list[Row]:
     """Extraction in fp32, where decoding weighs as much as the model: how busy it keeps the cores."""
-    backbone = Backbone.load(folder, dtype=torch.float32)
+    backbone = load_backbone(folder, dtype=torch.float32)
     model = VJEPA2ForVideoClassification.from_pretrained(folder, local_files_only=True, dtype=torch.float32).eval()
     batches = pixel_batches(backbone, work)
     num_windows = sum(len(batch) for batch in batches)
     some = work.sources[:num_prototype_videos]
-    some_windows = {source: range(sum(1 for _ in work.reading.clips(source))) for source in some}
+    some_windows = {source: range(sum(1 for _ in work.reader.clips(source))) for source in some}
     num_some = sum(len(windows) for windows in some_windows.values())
     start_s = first_start_s(backbone, work)
     taken = interleaved(
         {
             "end_to_end": lambda: embed_all(backbone, work),
-            "decoding": in_one_thread(lambda: decode_all(work.sources, work.reading)),
+            "decoding": in_one_thread(lambda: decode_all(work.sources, work.reader)),
             "forward": in_one_thread(lambda: forward_all(backbone, batches)),
             "prototype": lambda: [
-                embed_as_the_prototype(model, source.path, work.reading, windows)
+                embed_as_the_prototype(model, source.path, work.reader, windows)
                 for source, windows in some_windows.items()
             ],
         },
@@ -126,53 +136,72 @@ def measure_tiny(folder: Path, work: Work, *, rounds: int, num_prototype_videos:
     prototype = taken["prototype"].wall
     work_cpu = taken["decoding"].cpu + taken["forward"].cpu
     details = {
-        "windows": num_windows, "videos": len(work.sources), "batch_size": work.batch_size,
-        "num_workers": work.num_workers, "cores": num_cores(), "rounds": rounds, "first_start_s": start_s,
+        "windows": num_windows,
+        "videos": len(work.sources),
+        "batch_size": work.batch_size,
+        "num_workers": work.num_workers,
+        "cores": num_cores(),
+        "rounds": rounds,
+        "first_start_s": start_s,
         "with_first_start": (end_to_end.median_s + start_s) / (work_cpu.median_s / num_cores()),
         "prototype_windows": num_some,
-        **end_to_end.details("end_to_end"), **taken["decoding"].cpu.details("decoding_cpu"),
-        **taken["forward"].cpu.details("forward_cpu"), **prototype.details("prototype"),
-    }  # fmt: skip
+        **end_to_end.details("end_to_end"),
+        **taken["decoding"].cpu.details("decoding_cpu"),
+        **taken["forward"].cpu.details("forward_cpu"),
+        **prototype.details("prototype"),
+    }
     return [
         Row(
             "Tiny backbone: extraction beside the work there is",
             "wall time / (CPU time of decoding + of the forward pass) x cores",
-            end_to_end.over(work_cpu / num_cores()), goal=1.15, better="lower", details=details,
+            end_to_end.over(work_cpu / num_cores()),
+            goal=1.15,
+            better="lower",
+            details=details,
         ),
         Row(
-            "Tiny backbone: extraction beside the prototype's way", "prototype's time a window / extraction's",
-            (prototype / num_some).over(end_to_end / num_windows), goal=5.0, details=details,
+            "Tiny backbone: extraction beside the prototype's way",
+            "prototype's time a window / extraction's",
+            (prototype / num_some).over(end_to_end / num_windows),
+            goal=5.0,
+            details=details,
         ),
-    ]  # fmt: skip
+    ]
 
 
-def measure_decoding(what: str, paths: Sequence[Path], reading: Reading, *, rounds: int) -> Row:
+def measure_decoding(what: str, paths: Sequence[Path], reader: ClipReader, *, rounds: int) -> Row:
     """Decoding, choosing, resizing and cropping beside a decode of every frame that converts none of them."""
     sources = [Source(path.stem, path) for path in paths]
     taken = interleaved(
         {
-            "clips": in_one_thread(lambda: decode_all(sources, reading)),
+            "clips": in_one_thread(lambda: decode_all(sources, reader)),
             "plain": lambda: decode_plainly(paths),
         },
         rounds=rounds,
     )
     clips, plain = taken["clips"].cpu, taken["plain"].cpu
     return Row(
-        f"Decoding and preprocessing, {what}", "CPU time of a plain sequential decode / of ours",
-        plain.over(clips), goal=0.8,
+        f"Decoding and preprocessing, {what}",
+        "CPU time of a plain sequential decode / of ours",
+        plain.over(clips),
+        goal=0.8,
         details={"videos": len(paths), "rounds": rounds, **clips.details("ours_cpu"), **plain.details("plain_cpu")},
-    )  # fmt: skip
+    )
 
 
 def embed_all(backbone: Backbone, work: Work) -> None:
     """Extraction as the stage does it, without writing."""
     device = next(backbone.parameters()).device
-    for video in embed_videos(
-        backbone, work.sources, work.reading, token_windows={source.video_id: frozenset() for source in work.sources},
-        batch_size=work.batch_size, num_workers=work.num_workers, device=device,
-    ):  # fmt: skip
-        if isinstance(video, FailedVideo):
-            raise video.failure
+    for _, video in embed_videos(
+        backbone,
+        work.sources,
+        work.reader,
+        block_input_windows={},
+        batch_size=work.batch_size,
+        num_workers=work.num_workers,
+        device=device,
+    ):
+        video.result()
 
 
 def pixel_batches(backbone: Backbone, work: Work) -> list[torch.Tensor]:
@@ -180,9 +209,9 @@ def pixel_batches(backbone: Backbone, work: Work) -> list[torch.Tensor]:
     device = next(backbone.parameters()).device
     batches = []
     for source in work.sources:
-        frames = torch.from_numpy(np.stack([clip.frames for clip in work.reading.clips(source)]))
+        frames = torch.from_numpy(np.stack([clip.frames for clip in work.reader.clips(source)]))
         for some in frames.split(work.batch_size):
-            batches.append(work.reading.preprocessing.normalise(some.to(device), backbone.dtype))
+            batches.append(work.reader.preprocessing.normalise(some.to(device), backbone.dtype))
     return batches
 
 
@@ -198,7 +227,7 @@ def forward_all(backbone: Backbone, batches: Sequence[torch.Tensor]) -> None:
 
 @torch.inference_mode()
 def embed_as_the_prototype(
-    model: VJEPA2ForVideoClassification, path: Path, reading: Reading, windows: Sequence[int]
+    model: VJEPA2ForVideoClassification, path: Path, reader: ClipReader, windows: Sequence[int]
 ) -> None:
     """One window at a time: a decoder is opened, seeks, and decodes to the window's end; then the whole model runs.
 
@@ -208,12 +237,12 @@ def embed_as_the_prototype(
         with av.open(str(path)) as container:
             stream = container.streams.video[0]
             stream.thread_type = "AUTO"
-            start_s = number * reading.plan.stride_s
+            start_s = number * reader.plan.stride_s
             container.seek(round(start_s / stream.time_base), stream=stream)
-            wanted_s = [start_s + k / reading.plan.sample_fps for k in range(reading.plan.num_frames)]
-            images = [reading.preprocessing.resize_crop(each) for each in shown_at(container.decode(stream), wanted_s)]
-        images += images[-1:] * (reading.plan.num_frames - len(images))
-        pixels = reading.preprocessing.normalise(torch.from_numpy(np.stack(images))[None], torch.float32)
+            wanted_s = [start_s + k / reader.plan.sample_fps for k in range(reader.plan.num_frames)]
+            images = [reader.preprocessing.resize_crop(each) for each in shown_at(container.decode(stream), wanted_s)]
+        images += images[-1:] * (reader.plan.num_frames - len(images))
+        pixels = reader.preprocessing.normalise(torch.from_numpy(np.stack(images))[None], torch.float32)
         model(pixel_values_videos=pixels)
 
 
@@ -231,10 +260,10 @@ def shown_at(frames: Iterator[av.VideoFrame], wanted_s: Sequence[float]) -> Iter
         next_s = following
 
 
-def decode_all(sources: Sequence[Source], reading: Reading) -> None:
+def decode_all(sources: Sequence[Source], reader: ClipReader) -> None:
     """All clips, as a worker makes them."""
     for source in sources:
-        for _ in reading.clips(source):
+        for _ in reader.clips(source):
             pass
 
 
@@ -253,7 +282,7 @@ def first_start_s(backbone: Backbone, work: Work) -> float:
 
     Measured on one window; afterwards everything is warm.
     """
-    one = Work([Source("first", work.sources[0].path, frozenset({0}))], work.reading, 1, work.num_workers)
+    one = Work([Source("first", work.sources[0].path, frozenset({0}))], work.reader, 1, work.num_workers)
     first_s, second_s = (_wall_s(lambda: embed_all(backbone, one)) for _ in range(2))
     return max(0.0, first_s - second_s)
 

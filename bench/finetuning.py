@@ -22,17 +22,18 @@ from bench.worlds import (
     demo_videos,
     write_footage,
 )
-from features.backbone import DTYPES, Backbone
-from features.clips import Reading, Source
-from features.embed import FailedVideo, embed_videos
+from features.backbone import DTYPES, Backbone, load_backbone
+from features.clips import ClipReader, Source
+from features.embed import embed_videos
 from features.preprocess import Preprocessing
-from features.store import block_inputs as stored_tokens
-from features.store.block_inputs import Tokens, open_tokens
+from features.store.block_inputs import BlockInputs, open_block_inputs, write_block_inputs
 from heads.action_model import ActionModel, Tail
-from heads.linear import Head
+from heads.linear import LinearHead
 from heads.losses import bce
-from heads.training.batches import frame_batches, plan_batches, token_batches
-from heads.training.loop import Candidate, ParameterGroup, TrainBatches, TrainingSchedule, fit
+from heads.training.batches import block_input_batches, frame_batches, plan_batches
+from heads.training.candidates import Candidate, ParameterGroup
+from heads.training.loop import TrainBatches, fit
+from heads.training.schedule import TrainingSchedule
 
 NUM_LABELS = 80
 GOALS = {"mean": 5.0, "pooler": 2.5}
@@ -45,7 +46,7 @@ class Training:
 
     sources: Sequence[Source]
     windows: Mapping[str, Sequence[int]]
-    reading: Reading
+    reader: ClipReader
     steps: int
     batch_size: int
     windows_per_pass: int
@@ -57,16 +58,22 @@ def measure() -> list[Row]:
     """Both sizes, each with a head on mean tokens and through the pooler."""
     demo = demo_videos(24)
     sources = [Source(path.stem, path) for path in demo]
-    small = Reading(DEMO_WINDOWS, Preprocessing.from_checkpoint(TINY_BACKBONE), "auto")
+    small = ClipReader(DEMO_WINDOWS, Preprocessing.from_checkpoint(TINY_BACKBONE), "auto")
     with tempfile.TemporaryDirectory() as folder:
         footage = [write_footage(Path(folder) / f"{k}.mp4", duration_s=5, seed=k) for k in range(2)]
         return [
             *measure_sources(
                 "the demo's backbone and videos",
-                Backbone.load(TINY_BACKBONE, dtype=torch.float32),
+                load_backbone(TINY_BACKBONE, dtype=torch.float32),
                 Training(
-                    sources, {each.video_id: range(sum(1 for _ in small.clips(each))) for each in sources}, small,
-                    steps=20, batch_size=16, windows_per_pass=16, precision="fp32", num_workers=0,
+                    sources,
+                    {each.video_id: range(sum(1 for _ in small.clips(each))) for each in sources},
+                    small,
+                    steps=20,
+                    batch_size=16,
+                    windows_per_pass=16,
+                    precision="fp32",
+                    num_workers=0,
                 ),
                 rounds=5,
             ),
@@ -74,13 +81,18 @@ def measure() -> list[Row]:
                 "ViT-L, 16 frames of 256 pixels",
                 VIT_L.backbone(torch.float32),
                 Training(
-                    [Source(path.stem, path) for path in footage], {path.stem: range(2) for path in footage},
-                    Reading(CHARADES_WINDOWS, VIT_L.preprocessing, "auto"),
-                    steps=2, batch_size=1, windows_per_pass=2, precision="bf16", num_workers=0,
+                    [Source(path.stem, path) for path in footage],
+                    {path.stem: range(2) for path in footage},
+                    ClipReader(CHARADES_WINDOWS, VIT_L.preprocessing, "auto"),
+                    steps=2,
+                    batch_size=1,
+                    windows_per_pass=2,
+                    precision="bf16",
+                    num_workers=0,
                 ),
                 rounds=3,
             ),
-        ]  # fmt: skip
+        ]
 
 
 def measure_sources(what: str, backbone: Backbone, training: Training, *, rounds: int) -> list[Row]:
@@ -91,20 +103,26 @@ def measure_sources(what: str, backbone: Backbone, training: Training, *, rounds
 
 
 def measure_feature(
-    what: str, feature: str, backbone: Backbone, training: Training, tokens: Tokens, *, rounds: int
+    what: str, feature: str, backbone: Backbone, training: Training, tokens: BlockInputs, *, rounds: int
 ) -> Row:
     """One row: the head sees `feature`."""
     backbone.last.requires_grad_(True)
-    tail = Tail(backbone, Head(backbone.hidden_size, NUM_LABELS), features=[feature])
-    model = ActionModel(backbone, tail, preprocessing=training.reading.preprocessing)
+    tail = Tail(backbone, LinearHead(backbone.hidden_size, NUM_LABELS), features=[feature])
+    model = ActionModel(backbone, tail, preprocessing=training.reader.preprocessing)
     plan = plan_batches(
-        training.sources, training.windows, steps=training.steps, batch_size=training.batch_size,
-        windows_per_pass=training.windows_per_pass, buffer_size=4 * training.batch_size, start_frames=1,
-        mirrored_share=0.0, generator=torch.Generator().manual_seed(0),
-    )  # fmt: skip
+        training.sources,
+        training.windows,
+        steps=training.steps,
+        batch_size=training.batch_size,
+        windows_per_pass=training.windows_per_pass,
+        buffer_size=4 * training.batch_size,
+        start_frames=1,
+        mirrored_share=0.0,
+        generator=torch.Generator().manual_seed(0),
+    )
     nothing = np.zeros(NUM_LABELS, dtype=np.bool_)
-    frames = frame_batches(plan, training.reading, lambda *_: nothing, num_workers=training.num_workers)
-    stored_windows = token_batches(plan, tokens, lambda *_: nothing)
+    frames = frame_batches(plan, training.reader, lambda *_: nothing, num_workers=training.num_workers)
+    stored_windows = block_input_batches(plan, tokens, lambda *_: nothing)
     train_s(tail, tail, stored_windows, training)  # the first one pays for what torch sets up
     taken = [
         (train_s(model, tail, frames, training), train_s(tail, tail, stored_windows, training)) for _ in range(rounds)
@@ -117,11 +135,16 @@ def measure_feature(
         goal=GOALS[feature],
         note="" if training.num_workers else "video is decoded in the training's own process",
         details={
-            "steps": training.steps, "batch_size": training.batch_size, "precision": training.precision,
-            "tokens": str(tokens.dtype).removeprefix("torch."), "num_workers": training.num_workers, "rounds": rounds,
-            **(video / training.steps).details("video_step"), **(from_tokens / training.steps).details("tokens_step"),
+            "steps": training.steps,
+            "batch_size": training.batch_size,
+            "precision": training.precision,
+            "tokens": str(tokens.dtype).removeprefix("torch."),
+            "num_workers": training.num_workers,
+            "rounds": rounds,
+            **(video / training.steps).details("video_step"),
+            **(from_tokens / training.steps).details("tokens_step"),
         },
-    )  # fmt: skip
+    )
 
 
 def train_s(model: nn.Module, tail: Tail, batches: TrainBatches, training: Training) -> float:
@@ -142,27 +165,35 @@ def train_s(model: nn.Module, tail: Tail, batches: TrainBatches, training: Train
         evaluate=evaluate,
         candidates=[Candidate("finetune", groups, bce)],
         schedule=TrainingSchedule(
-            steps=training.steps, accumulation=training.steps, evaluate_every=training.steps, patience=1,
-            warmup_share=0.0, decay="constant", max_grad_norm=None, precision=training.precision,
+            steps=training.steps,
+            accumulation=training.steps,
+            evaluate_every_steps=training.steps,
+            patience=1,
+            warmup_share=0.0,
+            decay="constant",
+            max_grad_norm=None,
+            precision=training.precision,
         ),
         generator=torch.Generator().manual_seed(0),
         checkpoint=None,
         cpu=True,
-    )  # fmt: skip
+    )
     before_s, after_s = at_s
     return after_s - before_s
 
 
-def stored(backbone: Backbone, training: Training, path: Path) -> Tokens:
+def stored(backbone: Backbone, training: Training, path: Path) -> BlockInputs:
     """What enters the last block of all windows, as `extract` stores it."""
-    found = {}
-    for video in embed_videos(
-        backbone, training.sources, training.reading,
-        token_windows={video_id: frozenset(numbers) for video_id, numbers in training.windows.items()},
-        batch_size=training.batch_size, num_workers=0, device=torch.device("cpu"),
-    ):  # fmt: skip
-        if isinstance(video, FailedVideo):
-            raise video.failure
-        found[video.source.video_id] = video.tokens.to(DTYPES["fp16"])
-    stored_tokens.write(path, training.windows, found.__getitem__, precision="fp16", attributes={})
-    return open_tokens(path)[0]
+    computed = {}
+    for source, video in embed_videos(
+        backbone,
+        training.sources,
+        training.reader,
+        block_input_windows={video_id: frozenset(numbers) for video_id, numbers in training.windows.items()},
+        batch_size=training.batch_size,
+        num_workers=0,
+        device=torch.device("cpu"),
+    ):
+        computed[source.video_id] = video.result().block_inputs.to(DTYPES["fp16"])
+    write_block_inputs(path, training.windows, computed.__getitem__, precision="fp16", provenance={})
+    return open_block_inputs(path)[0]

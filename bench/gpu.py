@@ -13,8 +13,8 @@ import torch
 from bench import Row, Taken, interleaved
 from bench.extraction import Work, embed_all, forward_all, num_cores, pixel_batches
 from bench.worlds import CHARADES_WINDOWS, VIT_L, ModelSize, write_footage
-from features.backbone import Backbone
-from features.clips import Reading, Source
+from features.backbone import Backbone, VJepa2Backbone
+from features.clips import ClipReader, Source
 
 _BATCH_SIZES = (1, 4, 16, 64)
 _USUAL_BATCH_SIZE = 16
@@ -36,7 +36,7 @@ def measure() -> list[Row]:
         footage = [write_footage(Path(folder) / f"{k}.mp4", duration_s=30, seed=k) for k in range(4)]
         work = Work(
             [Source(str(k), footage[k % len(footage)]) for k in range(32)],
-            Reading(CHARADES_WINDOWS, VIT_L.preprocessing, "auto"),
+            ClipReader(CHARADES_WINDOWS, VIT_L.preprocessing, "auto"),
             batch_size=_USUAL_BATCH_SIZE,
             num_workers=num_cores(),
         )
@@ -44,9 +44,16 @@ def measure() -> list[Row]:
 
 
 def measure_on(
-    device: torch.device, size: ModelSize, work: Work, batch_sizes: Sequence[int], *, matrix_side: int, rounds: int,
-    num_windows: int, compiler: str = "inductor",
-) -> list[Row]:  # fmt: skip
+    device: torch.device,
+    size: ModelSize,
+    work: Work,
+    batch_sizes: Sequence[int],
+    *,
+    matrix_side: int,
+    rounds: int,
+    num_windows: int,
+    compiler: str = "inductor",
+) -> list[Row]:
     """A row for each batch size, of at least `num_windows` windows a round, and one of extraction end to end."""
     peak = matmul_flops(device, matrix_side, rounds)
     plain = size.backbone(torch.bfloat16).to(device)
@@ -72,21 +79,28 @@ def measure_on(
             others.append("RoPE tables are not bit-identical here")
         rows.append(
             Row(
-                _name(batch_size), _SHARE, shares["plain"], goal=_goal(batch_size),
+                _name(batch_size),
+                _SHARE,
+                shares["plain"],
+                goal=_goal(batch_size),
                 note=f"{per_s['plain']:.3g} windows/s; " + ", ".join(others),
                 details={"shares": shares, "windows_per_s": per_s, "peak_flops_per_s": peak, "rounds": rounds},
             )
-        )  # fmt: skip
+        )
     batches = pixel_batches(plain, work)
     taken = _warm({"end_to_end": lambda: embed_all(plain, work), "forward": _forward(plain, batches)}, rounds)
     end_to_end, forward = taken["end_to_end"].wall, taken["forward"].wall
     details = {**end_to_end.details("end_to_end"), **forward.details("forward"), "windows": sum(map(len, batches))}
     rows.append(
         Row(
-            _END_TO_END, "forward pass alone / end to end", forward.over(end_to_end), goal=0.9,
-            note=f"{work.num_workers} decoding workers", details={**details, "rounds": rounds},
+            _END_TO_END,
+            "forward pass alone / end to end",
+            forward.over(end_to_end),
+            goal=0.9,
+            note=f"{work.num_workers} decoding workers",
+            details={**details, "rounds": rounds},
         )
-    )  # fmt: skip
+    )
     return rows
 
 
@@ -104,14 +118,14 @@ def matmul_flops(device: torch.device, side: int, rounds: int) -> float:
     return 2 * side**3 * repeats / min(taken["multiply"].wall.rounds)
 
 
-def with_rope_tables(backbone: Backbone, size: ModelSize) -> Backbone:
+def with_rope_tables(backbone: VJepa2Backbone, size: ModelSize) -> VJepa2Backbone:
     """A copy whose attention multiplies by tables of sines and cosines, in place of computing them in every block.
 
     The tables are read off the attention's own code: rotating vectors that are 1 at even places gives the cosines
     there and the sines at odd ones; vectors that are 1 at odd places give the rest.
     """
     changed = copy.deepcopy(backbone)
-    num_tokens, _ = backbone.tokens_shape(size.num_frames)
+    num_tokens, _ = backbone.block_input_shape(size.num_frames)
     attention: Any = changed.last.attention
     ones = torch.ones(1, 1, num_tokens, attention.attention_head_size, dtype=backbone.dtype, device=_device(backbone))
     even, odd = ones.clone(), ones.clone()
@@ -132,7 +146,7 @@ def with_rope_tables(backbone: Backbone, size: ModelSize) -> Backbone:
     return changed
 
 
-def compiled(backbone: Backbone, compiler: str) -> Backbone:
+def compiled(backbone: VJepa2Backbone, compiler: str) -> VJepa2Backbone:
     """A copy whose blocks are compiled: one compilation serves them all, since they are alike."""
     changed = copy.deepcopy(backbone)
     for block in (*changed.blocks, changed.last):

@@ -15,10 +15,10 @@ from bench import Row, interleaved
 from bench.worlds import ROOT, NothingToMeasure
 from features.store import embeddings as store
 from heads.training.grid import Setting, Trial, settings_of, train_heads
-from heads.training.loop import TrainingSchedule
+from heads.training.schedule import TrainingSchedule
 from heads.training.validation import average_precisions
 from pipeline.dataset import labels, manifest
-from pipeline.dataset.truth import split_targets
+from pipeline.dataset.truth import split_truth
 
 Rows = tuple[Tensor, Tensor]
 """Features (n, D) and targets (n, L)."""
@@ -49,13 +49,22 @@ def measure_grid(train: Rows, val: Rows, *, steps: int, rounds: int) -> Row:
     one, twenty = taken["one"].wall, taken["twenty"].wall
     features, targets = train
     return Row(
-        "Stage 1 on the demo, 20 heads at once", "wall time of 20 heads / of one",
-        twenty.over(one), goal=3.0, better="lower",
+        "Stage 1 on the demo, 20 heads at once",
+        "wall time of 20 heads / of one",
+        twenty.over(one),
+        goal=3.0,
+        better="lower",
         details={
-            "windows": len(features), "features": features.shape[1], "labels": targets.shape[1], "steps": steps,
-            "batch_size": 256, "rounds": rounds, **one.details("one"), **twenty.details("twenty"),
+            "windows": len(features),
+            "features": features.shape[1],
+            "labels": targets.shape[1],
+            "steps": steps,
+            "batch_size": 256,
+            "rounds": rounds,
+            **one.details("one"),
+            **twenty.details("twenty"),
         },
-    )  # fmt: skip
+    )
 
 
 def measure_large(features: Tensor, targets: Tensor, *, num_val: int, steps: int, sklearn_labels: int) -> list[Row]:
@@ -79,18 +88,25 @@ def measure_large(features: Tensor, targets: Tensor, *, num_val: int, steps: int
     found = np.nanmean(average_precisions(np.stack([ours, theirs]), few[:num_val]), axis=1)
     size = f"{len(train[0]):,} windows of {features.shape[1]:,} features, {targets.shape[1]} labels"
     details = {
-        "steps": trial.history.rows[-1].step, "batch_size": 256, "val_windows": num_val, "ours_s": ours_s,
-        "sklearn_s": theirs_s, "sklearn_labels_timed": sklearn_labels, "map": float(found[0]),
+        "steps": trial.history.rows[-1].step,
+        "batch_size": 256,
+        "val_windows": num_val,
+        "ours_s": ours_s,
+        "sklearn_s": theirs_s,
+        "sklearn_labels_timed": sklearn_labels,
+        "map": float(found[0]),
         "sklearn_map": float(found[1]),
-    }  # fmt: skip
+    }
     return [
         Row(f"Stage 1, {size}", "wall seconds", ours_s, goal=20.0, better="lower", details=details),
         Row(
-            f"One-vs-rest logistic regression, {size}", "scikit-learn's wall time / ours", theirs_s / ours_s,
+            f"One-vs-rest logistic regression, {size}",
+            "scikit-learn's wall time / ours",
+            theirs_s / ours_s,
             note=f"val mAP {found[1]:.3f}, ours {found[0]:.3f}; {sklearn_labels} labels timed, taken for all",
             details=details,
         ),
-    ]  # fmt: skip
+    ]
 
 
 def demo_rows(data: Path, label_file: Path) -> tuple[Rows, Rows]:
@@ -98,9 +114,9 @@ def demo_rows(data: Path, label_file: Path) -> tuple[Rows, Rows]:
     if not (data / "embeddings.zarr").exists():
         raise NothingToMeasure(f"there is no {data / 'embeddings.zarr'}: run `make repro` first")
     videos = manifest.read(data / "manifest")
-    stored, _ = store.read(data / "embeddings.zarr")
+    stored, _ = store.read_embeddings(data / "embeddings.zarr")
     ids = labels.read_label_set(label_file).ids
-    train, val = (split_targets(stored, videos, split, ids, min_overlap_s=0.5) for split in ("train", "val"))
+    train, val = (split_truth(stored, videos, split, ids, min_overlap_s=0.5) for split in ("train", "val"))
     return as_rows(train.embeddings, train.windows), as_rows(val.embeddings, val.windows)
 
 
@@ -130,6 +146,12 @@ def train_on(
 
 def schedule_of(steps: int, *, patience: int) -> TrainingSchedule:
     return TrainingSchedule(
-        steps=steps, accumulation=1, evaluate_every=max(1, steps // 10), patience=patience, warmup_share=0.05,
-        decay="cosine", max_grad_norm=1.0, precision="fp32",
-    )  # fmt: skip
+        steps=steps,
+        accumulation=1,
+        evaluate_every_steps=max(1, steps // 10),
+        patience=patience,
+        warmup_share=0.05,
+        decay="cosine",
+        max_grad_norm=1.0,
+        precision="fp32",
+    )

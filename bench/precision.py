@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from bench import Row
 from bench.extraction import Work, pixel_batches
 from bench.worlds import DEMO_WINDOWS, TINY_BACKBONE, demo_videos
-from features.backbone import DTYPES, POOLINGS, Attention, Backbone
-from features.clips import Reading, Source
+from features.backbone import DTYPES, POOLINGS, Attention, Backbone, load_backbone
+from features.clips import ClipReader, Source
 from features.preprocess import Preprocessing
 from features.video import WindowPlan
 
@@ -23,13 +23,13 @@ def measure(
     *, folder: Path = TINY_BACKBONE, videos: Sequence[Path] | None = None, plan: WindowPlan = DEMO_WINDOWS
 ) -> list[Row]:
     """A row for each precision and attention other than fp32 with sdpa, on whatever device computes here: the CPU."""
-    reading = Reading(plan, Preprocessing.from_checkpoint(folder), "auto")
+    reader = ClipReader(plan, Preprocessing.from_checkpoint(folder), "auto")
     sources = [Source(path.stem, path) for path in (demo_videos(8) if videos is None else videos)]
-    work = Work(sources, reading, batch_size=16, num_workers=0)
-    exact = embed(Backbone.load(folder, dtype=torch.float32), work)
+    work = Work(sources, reader, batch_size=16, num_workers=0)
+    exact = embed(load_backbone(folder, dtype=torch.float32), work)
     rows = []
     for precision, attention in _VARIANTS:
-        found = embed(Backbone.load(folder, dtype=DTYPES[precision], attention=attention), work)
+        found = embed(load_backbone(folder, dtype=DTYPES[precision], attention=attention), work)
         off = {name: 1 - F.cosine_similarity(found[name], exact[name], dim=1) for name in POOLINGS}
         mean = {name: each.mean().item() for name, each in off.items()}
         worst = {name: each.max().item() for name, each in off.items()}

@@ -13,8 +13,9 @@ import torch
 import torch.nn.functional as F
 from transformers import VJEPA2ForVideoClassification
 
-from features.backbone import Backbone, create
-from features.decode.grid import UnreadableVideo, probe
+from features.backbone import VJepa2Backbone, create
+from features.decode.container import UnreadableVideo
+from features.decode.grid import frames_on_grid
 from features.preprocess import Preprocessing
 from features.video import WindowPlan
 
@@ -29,7 +30,7 @@ DEMO_WINDOWS = WindowPlan(num_frames=8, sample_fps=4, stride_s=0.75)
 """As params.yaml has them for the demo."""
 
 
-class NothingToMeasure(Exception):  # noqa: N818, named as what it is
+class NothingToMeasure(Exception):
     """What a topic needs is not on this machine; the message says what, and how to get it."""
 
 
@@ -49,8 +50,8 @@ class ModelSize:
         """In float32, on the CPU."""
         return create(seed=0, **asdict(self)).eval()
 
-    def backbone(self, dtype: torch.dtype) -> Backbone:
-        return Backbone(self.model().to(dtype), id="random", weights_sha256="0" * 64)
+    def backbone(self, dtype: torch.dtype) -> VJepa2Backbone:
+        return VJepa2Backbone(self.model().to(dtype), id="random", weights_sha256="0" * 64)
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -70,9 +71,14 @@ class ModelSize:
 
 
 VIT_L = ModelSize(
-    hidden_size=1024, num_hidden_layers=24, num_attention_heads=16, crop_size=256, num_frames=16, num_pooler_layers=3,
+    hidden_size=1024,
+    num_hidden_layers=24,
+    num_attention_heads=16,
+    crop_size=256,
+    num_frames=16,
+    num_pooler_layers=3,
     num_labels=174,
-)  # fmt: skip
+)
 """`facebook/vjepa2-vitl-fpc16-256-ssv2`."""
 
 
@@ -83,7 +89,7 @@ def demo_videos(num_videos: int) -> list[Path]:
         if len(found) == num_videos:
             break
         try:
-            probe(path)
+            next(frames_on_grid(path, sample_fps=1.0, decoder="pyav"))
         except UnreadableVideo:
             continue
         found.append(path)

@@ -1,41 +1,43 @@
-"""The frozen V-JEPA 2 encoder: from pixels to tokens to embeddings. Owns transformers; knows no video file, no label.
+"""The frozen encoder: from pixels to tokens to embeddings. What any backbone offers, then V-JEPA 2.
 
-A backbone is a folder in the Hugging Face format: `config.json`, `model.safetensors`, the processor's file.
+A backbone is a folder in the Hugging Face format: `config.json`, `model.safetensors`, the processor's file. Another
+kind of backbone is a class here, or in a file of its own, and a line in `_KINDS`.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import nn
-from transformers import VJEPA2Config, VJEPA2ForVideoClassification
-from transformers.utils import logging as transformers_logging
 
+from features.files import sha256_of, write_json
 from features.preprocess import Preprocessing
 
+if TYPE_CHECKING:
+    from transformers import VJEPA2ForVideoClassification
+
 POOLINGS = ("pooler", "mean", "max")
-"""Ways from a window's tokens to one vector: the checkpoint's attentive pooler, the mean, the maximum over tokens."""
+"""Ways from a window's tokens to one vector: the checkpoint's attentive pooler, the mean or maximum over tokens."""
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 Attention = Literal["sdpa", "eager"]
-"""How attention is computed: torch's fused kernels, or plainly, for a device on which those are wrong."""
+"""How attention is computed: by torch's fused kernels, or plainly where a device's kernels are wrong."""
 
 _WEIGHTS = "model.safetensors"
 _WEIGHTS_INDEX = "model.safetensors.index.json"
 
 
 class BackboneError(Exception):
-    """A folder does not hold a whole V-JEPA 2 checkpoint."""
+    """A folder does not hold a whole checkpoint of a known kind."""
 
 
 def best_device() -> torch.device:
@@ -49,13 +51,66 @@ def choose_precision(asked: str, device: torch.device) -> str:
     return {"cuda": "bf16", "mps": "fp16"}.get(device.type, "fp32") if asked == "auto" else asked
 
 
-class Backbone(nn.Module):
-    """A V-JEPA 2 encoder with its attentive pooler, without its predictor and classifier; all of it frozen.
+class Backbone(Protocol):
+    """What any encoder offers. All of it is frozen, and in eval mode whatever `train()` says.
 
-    `last`, the last encoder block, is what finetuning may make trainable with `last.requires_grad_(True)`. Everything
-    else stays frozen and in eval mode, whatever `train()` says. `weights_sha256` is of the weights as loaded; for a
-    checkpoint of one file it is what `sha256sum model.safetensors` prints.
+    `last`, the last encoder block, is what finetuning may make trainable with `last.requires_grad_(True)`; `after_last`
+    are the modules that run behind it. `poolings` are the ways from tokens to a vector that the checkpoint has weights
+    for. `weights_sha256` is of the weights as loaded; for a checkpoint of one file, what `sha256sum` prints.
     """
+
+    id: str
+    weights_sha256: str
+    attention: str
+    hidden_size: int
+    frames_per_clip: int
+    crop_size: int
+    dtype: torch.dtype
+    poolings: tuple[str, ...]
+    last: nn.Module
+    after_last: nn.ModuleList
+
+    def block_input_shape(self, num_frames: int) -> tuple[int, int]:
+        """(N, D) of a clip's block input."""
+
+    def block_input(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Normalised pixels (B, T, 3, H, W) to what enters the last block, (B, N, D), without gradients."""
+
+    def last_block(self, block_input: torch.Tensor) -> torch.Tensor:
+        """What enters the last block (B, N, D) to the encoder's tokens (B, N, D)."""
+
+    def tokens(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Normalised pixels (B, T, 3, H, W) to the encoder's tokens (B, N, D)."""
+
+    def pool(self, tokens: torch.Tensor, names: Sequence[str]) -> dict[str, torch.Tensor]:
+        """Tokens (B, N, D) to one float32 vector each, (B, D), by pooling."""
+
+    def pool_each(self, tokens: torch.Tensor, names: Sequence[str]) -> dict[str, torch.Tensor]:
+        """`pool`, with the same result for a window whatever others are in the batch."""
+
+    def parameters(self) -> Iterator[nn.Parameter]: ...
+
+    def eval(self) -> Self: ...
+
+    def to(self, device: torch.device) -> Self: ...
+
+
+def load_backbone(folder: Path, *, dtype: torch.dtype, attention: Attention = "sdpa") -> Backbone:
+    """Load a checkpoint's folder, from this disk only. Raises `BackboneError`, also for weights that do not fit."""
+    config = _read_config(folder)
+    kind = _KINDS.get(str(config.get("model_type")))
+    if kind is None:
+        raise BackboneError(
+            f"{folder / 'config.json'} describes a model of type {config.get('model_type')!r}; known are "
+            f"{', '.join(map(repr, _KINDS))}"
+        )
+    return kind.load(folder, config, dtype=dtype, attention=attention)
+
+
+class VJepa2Backbone(nn.Module):
+    """A V-JEPA 2 encoder with its attentive pooler, without its predictor and classifier."""
+
+    poolings: tuple[str, ...] = POOLINGS
 
     def __init__(self, model: VJEPA2ForVideoClassification, *, id: str, weights_sha256: str) -> None:
         super().__init__()
@@ -63,8 +118,7 @@ class Backbone(nn.Module):
         self.embeddings: nn.Module = encoder.embeddings
         self.blocks = nn.ModuleList(encoder.layer[:-1])
         self.last: nn.Module = encoder.layer[-1]
-        self.layernorm: nn.Module = encoder.layernorm
-        self.pooler: nn.Module = model.pooler
+        self.after_last = nn.ModuleList([encoder.layernorm, model.pooler])
         self.id = id
         self.weights_sha256 = weights_sha256
         self.attention: str = model.config._attn_implementation
@@ -78,9 +132,11 @@ class Backbone(nn.Module):
         self.eval()
 
     @classmethod
-    def load(cls, folder: Path, *, dtype: torch.dtype, attention: Attention = "sdpa") -> Backbone:
-        """Load a folder, from this disk only; a weight that is missing, unexpected or of another shape raises."""
-        content = _read_config(folder)
+    def load(cls, folder: Path, config: dict[str, Any], *, dtype: torch.dtype, attention: Attention) -> Self:
+        """Load a folder whose config.json holds `config`; a missing, unexpected or misshapen weight raises."""
+        # Imported where used: importing the class takes three seconds, and training a head needs no backbone.
+        from transformers import VJEPA2ForVideoClassification
+
         weight_files = _weight_files(folder)
         try:
             with _quiet_transformers():
@@ -96,22 +152,22 @@ class Backbone(nn.Module):
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             raise BackboneError(f"the backbone in {folder} cannot be loaded: {error}") from error
         _check_complete(folder, loading)
-        return cls(model, id=_identity(folder, content), weights_sha256=_sha256(weight_files))
+        return cls(model, id=_identity(folder, config), weights_sha256=sha256_of(*weight_files))
 
-    def tokens_shape(self, num_frames: int) -> tuple[int, int]:
-        """(N, D) of a clip's tokens."""
+    def block_input_shape(self, num_frames: int) -> tuple[int, int]:
+        """(N, D) of a clip's block input."""
         return num_frames // self.tubelet_size * (self.crop_size // self.patch_size) ** 2, self.hidden_size
 
-    def train(self, mode: bool = True) -> Backbone:
+    def train(self, mode: bool = True) -> Self:
         super().train(False)
         self.last.train(mode and any(parameter.requires_grad for parameter in self.last.parameters()))
         return self
 
     @torch.no_grad()
-    def prefix(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Normalised pixels (B, T, 3, H, W) to what enters the last block, tokens (B, N, D); never with a gradient.
+    def block_input(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Normalised pixels (B, T, 3, H, W) to what enters the last block, (B, N, D), without gradients.
 
-        H and W are `crop_size`: at another resolution the positions would silently be wrong. T is a multiple of
+        H and W are `crop_size`: another resolution would silently give wrong positions. T is a multiple of
         `tubelet_size`: an odd frame would silently be dropped. N = T / tubelet · (H / patch) · (W / patch).
         """
         if pixels.ndim != 5 or pixels.shape[2:] != (3, self.crop_size, self.crop_size):
@@ -123,13 +179,13 @@ class Backbone(nn.Module):
             hidden = block(hidden, None)[0]
         return hidden
 
-    def last_block(self, tokens: torch.Tensor) -> torch.Tensor:
-        """The last block and the final layernorm: what `prefix` gave, (B, N, D), to the encoder's tokens (B, N, D)."""
-        return self.layernorm(self.last(tokens, None)[0])
+    def last_block(self, block_input: torch.Tensor) -> torch.Tensor:
+        """What enters the last block (B, N, D), through it and the final layernorm, to tokens (B, N, D)."""
+        return self.after_last[0](self.last(block_input, None)[0])
 
     def tokens(self, pixels: torch.Tensor) -> torch.Tensor:
         """The encoder's tokens (B, N, D) of normalised pixels (B, T, 3, H, W), in t, h, w order."""
-        return self.last_block(self.prefix(pixels))
+        return self.last_block(self.block_input(pixels))
 
     def pool(self, tokens: torch.Tensor, names: Sequence[str]) -> dict[str, torch.Tensor]:
         """The encoder's tokens (B, N, D) to one float32 vector each, (B, D), by pooling, in the order asked for."""
@@ -139,7 +195,7 @@ class Backbone(nn.Module):
         pooled: dict[str, torch.Tensor] = {}
         for name in names:
             if name == "pooler":
-                pooled[name] = self.pooler(tokens).float()
+                pooled[name] = self.after_last[1](tokens).float()
             elif name == "mean":
                 pooled[name] = tokens.mean(dim=1, dtype=torch.float32)
             else:
@@ -173,6 +229,8 @@ def create(
 
     Leaves torch's own random state as it was. Patches are 16 pixels a side and tubelets 2 frames, as published.
     """
+    from transformers import VJEPA2Config, VJEPA2ForVideoClassification
+
     architecture = VJEPA2Config(
         hidden_size=hidden_size,
         num_hidden_layers=num_hidden_layers,
@@ -194,7 +252,7 @@ def create(
 def save(
     model: VJEPA2ForVideoClassification, folder: Path, *, name: str, preprocessing: Preprocessing, dtype: torch.dtype
 ) -> None:
-    """Write the folder that `Backbone.load` and `Preprocessing.from_checkpoint` read: same model, same bytes.
+    """Write the folder that `load_backbone` and `Preprocessing.from_checkpoint` read: same model, same bytes.
 
     `name` becomes the backbone's id. The weights are stored as `dtype`; `config.json` is written last.
     """
@@ -210,11 +268,13 @@ def save(
         "architectures": [type(model).__name__],
         "dtype": str(dtype).removeprefix("torch."),
     }
-    (folder / "config.json").write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    write_json(folder / "config.json", content, sort_keys=True)
 
 
 @contextmanager
 def _quiet_transformers() -> Iterator[None]:
+    from transformers.utils import logging as transformers_logging
+
     verbosity, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
@@ -236,9 +296,8 @@ def _read_config(folder: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise BackboneError(f"{path} is not JSON: {error}") from error
-    model_type = content.get("model_type") if isinstance(content, dict) else None
-    if model_type != "vjepa2":
-        raise BackboneError(f"{path} describes a model of type {model_type!r}, and this needs 'vjepa2'")
+    if not isinstance(content, dict):
+        raise BackboneError(f"{path} holds one JSON object, got {type(content).__name__}")
     return content
 
 
@@ -252,15 +311,6 @@ def _weight_files(folder: Path) -> list[Path]:
     if missing:
         raise BackboneError(f"{folder} lacks {', '.join(missing)}")
     return files
-
-
-def _sha256(files: Sequence[Path]) -> str:
-    digest = hashlib.sha256()
-    for file in files:
-        with file.open("rb") as stream:
-            while block := stream.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()
 
 
 def _check_complete(folder: Path, loading: dict[str, Any]) -> None:
@@ -287,3 +337,7 @@ def _identity(folder: Path, content: dict[str, Any]) -> str:
     if folder.parent.name == "snapshots" and folder.parent.parent.name.startswith("models--"):
         return folder.parent.parent.name.removeprefix("models--").replace("--", "/", 1)
     return folder.name
+
+
+_KINDS = {"vjepa2": VJepa2Backbone}
+"""The class for each `model_type` of a config.json."""

@@ -1,8 +1,8 @@
-"""A cache of finished videos, by content. Knows hashes of bytes and of recipes; knows no video id, label or split.
+"""A cache of finished videos, by content: hashes of bytes and of provenance, and no video id, label or split.
 
-A recipe is all that embeddings are a function of besides the video's bytes. Each recipe has a folder with recipe.json,
-and in it each video has one file, complete or not there: `<sha256 of the video>.safetensors`. Nothing here is an
-output of a stage; whatever is deleted is computed again.
+Provenance is all that embeddings are a function of besides the video's bytes. Each provenance has a folder with
+provenance.json, and in it each video has one file, complete or not there: `<sha256 of the video>.safetensors`. Nothing
+here is an output of a stage; what is deleted is computed again.
 """
 
 from __future__ import annotations
@@ -23,51 +23,52 @@ from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
+from features.files import PARTIAL, atomic_file, write_json
 from features.store.embeddings import VideoEmbeddings
 
 log = logging.getLogger(__name__)
 
-_FORMAT = 1
+_FORMAT = 2
 _VECTORS = "vectors/"
 
 
 @dataclass(frozen=True)
 class EmbeddingCache:
-    """The pieces of one recipe, below `root`, which all recipes share.
+    """The pieces of one provenance, below `root`, which all provenances share.
 
-    `recipe` is plain JSON. Use it inside `locked`; a piece, once written, never changes.
+    `provenance` is plain JSON. Use the cache inside `locked`; a piece, once written, never changes.
     """
 
     root: Path
-    recipe: Mapping[str, Any]
+    provenance: Mapping[str, Any]
 
     @property
     def folder(self) -> Path:
-        """Where this recipe's pieces lie."""
-        text = json.dumps({"format": _FORMAT, **self.recipe}, sort_keys=True, allow_nan=False)
+        """The folder of this provenance's pieces."""
+        text = json.dumps({"format": _FORMAT, **self.provenance}, sort_keys=True, allow_nan=False)
         return self.root / hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the whole cache; waits for another process that does, and says which. A killed one holds nothing.
+        """Hold the whole cache; waits for another process that holds it and logs which. A killed one holds nothing.
 
-        Clears away what a killed run left half written.
+        Removes what a killed run left half written.
         """
         self.root.mkdir(parents=True, exist_ok=True)
         lock, holder = FileLock(self.root / "lock"), self.root / "holder"
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            told = holder.read_text(encoding="utf-8") if holder.is_file() else "another process"
-            log.warning("%s is in use by %s; waiting for it to end", self.root, told)
+            other = holder.read_text(encoding="utf-8") if holder.is_file() else "another process"
+            log.warning("%s is in use by %s; waiting for it to end", self.root, other)
             lock.acquire()
         try:
             holder.write_text(f"process {os.getpid()}", encoding="utf-8")
-            for leftover in self.root.glob("*/*.partial"):
+            for leftover in self.root.glob(f"*/*{PARTIAL}"):
                 leftover.unlink()
             self.folder.mkdir(exist_ok=True)
-            recipe = json.dumps({"format": _FORMAT, **self.recipe}, indent=2, sort_keys=True) + "\n"
-            (self.folder / "recipe.json").write_text(recipe, encoding="utf-8")
+            provenance = {"format": _FORMAT, **self.provenance}
+            write_json(self.folder / "provenance.json", provenance, sort_keys=True)
             yield
         finally:
             holder.unlink(missing_ok=True)
@@ -77,7 +78,7 @@ class EmbeddingCache:
         return self._path(video_sha256).is_file()
 
     def put(self, video_sha256: str, video: VideoEmbeddings) -> None:
-        """Keep a video's embeddings; when this returns, they outlast a kill and a power cut."""
+        """Keep a video's embeddings; once this returns, they outlast a kill and a power cut."""
         columns = {"start_s": video.start_s, "end_s": video.end_s, "num_padded": video.num_padded}
         columns |= {_VECTORS + pooling: vectors for pooling, vectors in video.vectors.items()}
         tensors = {name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in columns.items()}
@@ -93,9 +94,11 @@ class EmbeddingCache:
         vectors = {name.removeprefix(_VECTORS): each for name, each in values.items() if name.startswith(_VECTORS)}
         return VideoEmbeddings(values["start_s"], values["end_s"], values["num_padded"], vectors)
 
-    def token_windows(self, video_sha256: str, precision: str, *, wanted: frozenset[int]) -> tuple[int, ...] | None:
-        """Which of the `wanted` windows' tokens there are: all that the video has, or None where one was never made."""
-        path = self._path(video_sha256, f".tokens-{precision}")
+    def block_input_windows(
+        self, video_sha256: str, precision: str, *, wanted: frozenset[int]
+    ) -> tuple[int, ...] | None:
+        """The `wanted` windows that the video has, where all their block inputs were computed; else None."""
+        path = self._path(video_sha256, _block_inputs(precision))
         if not path.is_file():
             return None
         with _opened(path) as piece:
@@ -103,30 +106,36 @@ class EmbeddingCache:
             stored = piece.get_tensor("windows").tolist()
         return tuple(number for number in stored if number in wanted) if wanted <= asked else None
 
-    def put_tokens(
-        self, video_sha256: str, precision: str, windows: Sequence[int], tokens: torch.Tensor, *, asked: frozenset[int]
+    def put_block_inputs(
+        self,
+        video_sha256: str,
+        precision: str,
+        windows: Sequence[int],
+        block_inputs: torch.Tensor,
+        *,
+        asked: frozenset[int],
     ) -> None:
-        """Keep tokens (len(windows), N, D) of the `windows` with these numbers: those `asked` for that there are."""
-        tensors = {"windows": torch.tensor(windows, dtype=torch.int32), "tokens": tokens.contiguous()}
-        path = self._path(video_sha256, f".tokens-{precision}")
+        """Keep block inputs (len(windows), N, D) of these windows: those of the `asked` that the video has."""
+        tensors = {"windows": torch.tensor(windows, dtype=torch.int32), "block_inputs": block_inputs.contiguous()}
+        path = self._path(video_sha256, _block_inputs(precision))
         _write(path, save(tensors, metadata={"asked": json.dumps(sorted(asked))}))
 
-    def load_tokens(self, video_sha256: str, precision: str, windows: Sequence[int]) -> torch.Tensor:
-        """Tokens (len(windows), N, D) of these windows; one that is not there raises `KeyError`."""
-        with _opened(self._path(video_sha256, f".tokens-{precision}")) as piece:
+    def load_block_inputs(self, video_sha256: str, precision: str, windows: Sequence[int]) -> torch.Tensor:
+        """Block inputs (len(windows), N, D) of these windows; one that is not there raises `KeyError`."""
+        with _opened(self._path(video_sha256, _block_inputs(precision))) as piece:
             row_of = {number: row for row, number in enumerate(piece.get_tensor("windows").tolist())}
-            return piece.get_tensor("tokens")[[row_of[number] for number in windows]]
+            return piece.get_tensor("block_inputs")[[row_of[number] for number in windows]]
 
     def mark_used(self, video_sha256s: Iterable[str], *, now_ns: int) -> None:
-        """Of all that is old, these go last; their tokens, which are large, just before them."""
+        """Mark files as recently used; block inputs, which are large, are evicted just before their embeddings."""
         used = set(video_sha256s)
         for path in self.folder.glob("*.safetensors"):
             if path.name.partition(".")[0] in used:
-                used_ns = now_ns - int(".tokens-" in path.name)
+                used_ns = now_ns - int(_block_inputs("") in path.name)
                 os.utime(path, ns=(used_ns, used_ns))
 
     def shrink(self, max_bytes: float) -> int:
-        """Delete pieces of any recipe, the ones longest unused first, until the rest fits; gives how many went."""
+        """Delete pieces of any provenance, the least recently used first, until the rest fits; returns how many."""
         pieces = [(path.stat(), path) for path in self.root.glob("*/*.safetensors")]
         pieces.sort(key=lambda piece: (piece[0].st_mtime_ns, piece[1]))
         total = sum(stat.st_size for stat, _ in pieces)
@@ -143,12 +152,6 @@ class EmbeddingCache:
         return self.folder / f"{video_sha256}{kind}.safetensors"
 
 
-def sha256_of(path: Path) -> str:
-    """The key of a video: the hash of its file's bytes, as `sha256sum` prints it."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
     try:
@@ -159,13 +162,10 @@ def _opened(path: Path) -> Iterator[Any]:
 
 
 def _write(path: Path, content: bytes) -> None:
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with partial.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError:
-        partial.unlink(missing_ok=True)  # where the disk is full, it holds room that others need
-        raise
-    partial.replace(path)
+    with atomic_file(path, "wb") as file:
+        file.write(content)
+
+
+def _block_inputs(precision: str) -> str:
+    """What a file of block inputs has in its name behind the hash."""
+    return f".block-inputs-{precision}"

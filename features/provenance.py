@@ -10,7 +10,7 @@ from typing import Any
 _ABSENT = object()
 
 
-class ProvenanceMismatch(ValueError):  # noqa: N818, a fact about two things, as the message says
+class ProvenanceMismatch(ValueError):
     """A file was made by something else than what it is to be used with; the message names every difference."""
 
 

@@ -1,6 +1,6 @@
-"""Processes that work through tasks, each minded by a thread of this one. Knows processes; knows no video.
+"""Processes that work through tasks, each watched by a thread of this process.
 
-A worker that crashes or hangs costs the task that it was at, never the run: a new one takes its place.
+A worker that crashes or hangs costs the task that it was at, never the run: a new worker takes its place.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import multiprocessing
-import os
 import queue
 import sys
 import threading
@@ -20,34 +19,43 @@ from typing import Any, TypeVar
 
 Task = TypeVar("Task")
 
-_NICENESS = 10  # workers take what the model's threads leave: of two at one core, the model's gets nine tenths
-_ATTEMPTS = 2  # a crash may have come from outside, such as a lack of memory; the second one is the task's own
+_ATTEMPTS = 2  # a first crash may have come from outside, such as a lack of memory; a second one is the task's own
 _POLL_S = 0.2
-_PIPE_BYTES = 2**20  # what Linux grants anybody
+_PIPE_BYTES = 2**20  # what Linux grants without privileges
 
 _start_lock = threading.Lock()
 
 
-@dataclass(frozen=True)
-class Ended:
-    """A task's last item: `lost` says that its worker "crashed" or "hung", and what is known of it; or is None."""
+class WorkerLost(Exception):
+    """The worker of a task is gone: its `cause` is "crashed" or "hung", `detail` what is known of it."""
 
-    lost: tuple[str, str] | None
+    def __init__(self, cause: str, detail: str) -> None:
+        super().__init__(cause, detail)
+        self.cause = cause
+        self.detail = detail
 
 
 class WorkerError(RuntimeError):
-    """The work itself raised something unforeseen in a worker; the message holds the traceback from there."""
+    """The work raised something unexpected in a worker; the message holds the traceback from there."""
 
 
-def work_apart(
-    work: Callable[[Task], Iterable[Any]], tasks: Sequence[Task], *, num_workers: int, ahead: int, hang_s: float
-) -> Iterator[tuple[Task, Any]]:
-    """Run `work(task)` in `num_workers` processes; all tasks' items in order, each task's followed by an `Ended`.
+def imap_processes(
+    work: Callable[[Task], Iterable[Any]],
+    tasks: Sequence[Task],
+    *,
+    expected: type[Exception],
+    num_workers: int,
+    ahead: int,
+    hang_s: float,
+) -> Iterator[tuple[Task, Iterator[Any]]]:
+    """Run `work(task)` in `num_workers` processes; each task in order, with an iterator of its items.
 
-    `work` and the tasks are pickled, and `work` is importable. It must give the same items if it is run again: after
-    a crash a task is tried once more, and items that have come are not repeated. Up to `ahead` items of a task wait
-    here, of at most twice as many tasks as there are workers. A worker from which nothing comes for `hang_s` seconds
-    is killed. What workers log is logged here. Closing the generator ends the workers.
+    The iterator raises `WorkerLost`, an `expected` error that the work raised, or `WorkerError` for any other. Items
+    that are not taken before the next task is asked for are dropped. `work`, the tasks and `expected` errors are
+    pickled. `work` must give the same items when it is run again: after a crash a task is tried once more, and items
+    that have arrived are not repeated. Up to `ahead` items of a task wait here, of at most twice as many tasks as
+    there are workers. A worker that gives nothing for `hang_s` seconds is killed. What workers log is logged here.
+    Closing the generator ends the workers.
     """
     waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
     for number in range(len(tasks)):
@@ -55,95 +63,121 @@ def work_apart(
     results: list[queue.Queue[Any]] = [queue.Queue(maxsize=ahead) for _ in tasks]
     room = threading.Semaphore(2 * num_workers)
     stop = threading.Event()
-    minders = [
-        _Minder(work, tasks, waiting=waiting, results=results, room=room, stop=stop, hang_s=hang_s)
+    watchers = [
+        _Watcher(work, tasks, expected, waiting=waiting, results=results, room=room, stop=stop, hang_s=hang_s)
         for _ in range(min(num_workers, len(tasks)))
     ]
-    for minder in minders:
-        minder.start()
+    for watcher in watchers:
+        watcher.start()
     try:
         for number, task in enumerate(tasks):
-            item: Any = None
-            while not isinstance(item, Ended):
-                item = results[number].get()
-                if isinstance(item, BaseException):
-                    raise item
-                yield task, item
+            items = _items(results[number])
+            yield task, items
+            with contextlib.suppress(expected, WorkerLost):
+                for _ in items:
+                    pass
             results[number] = queue.Queue()  # not held until the end
             room.release()
     finally:
         stop.set()
-        for minder in minders:
-            minder.join()
+        for watcher in watchers:
+            watcher.join()
 
 
-class _Minder(threading.Thread):
-    """Feeds one worker process its tasks, and takes what it gives; starts another when it dies."""
+def _items(results: queue.Queue[Any]) -> Iterator[Any]:
+    while True:
+        item = results.get()
+        if isinstance(item, _End):
+            if item.error is not None:
+                raise item.error
+            return
+        yield item
+
+
+@dataclass(frozen=True)
+class _End:
+    """Follows a task's last item, with the error that ended it."""
+
+    error: BaseException | None
+
+
+class _Watcher(threading.Thread):
+    """Feeds one worker process its tasks and takes its items; starts another process when it dies."""
 
     def __init__(
-        self, work: Callable[[Any], Iterable[Any]], tasks: Sequence[Any], *, waiting: queue.SimpleQueue[int],
-        results: Sequence[queue.Queue[Any]], room: threading.Semaphore, stop: threading.Event, hang_s: float,
-    ) -> None:  # fmt: skip
+        self,
+        work: Callable[[Any], Iterable[Any]],
+        tasks: Sequence[Any],
+        expected: type[Exception],
+        *,
+        waiting: queue.SimpleQueue[int],
+        results: Sequence[queue.Queue[Any]],
+        room: threading.Semaphore,
+        stop: threading.Event,
+        hang_s: float,
+    ) -> None:
         super().__init__(daemon=True)
-        self._work, self._tasks, self._waiting, self._results = work, tasks, waiting, results
-        self._room, self._stopping, self._hang_s = room, stop, hang_s
+        self._work, self._tasks, self._expected = work, tasks, expected
+        self._waiting, self._results, self._room = waiting, results, room
+        self._stopping, self._hang_s = stop, hang_s
         self._worker: tuple[Any, Connection, Connection] | None = None
 
     def run(self) -> None:
         try:
-            while self._room_is_there():
+            while self._wait_for_room():
                 try:
                     number = self._waiting.get_nowait()
                 except queue.Empty:
                     return
+                error: BaseException | None
                 try:
-                    self._mind(number)
-                except BaseException as error:  # raised again where the results are taken
-                    self._give(number, error)
+                    error = self._run_task(number)
+                except _Stopped:
+                    raise
+                except BaseException as unexpected:  # raised again where the items are taken
+                    error = unexpected
+                self._give(number, _End(error))
         except _Stopped:
             pass
         finally:
             self._end_worker()
 
-    def _room_is_there(self) -> bool:
+    def _wait_for_room(self) -> bool:
         while not self._stopping.is_set():
             if self._room.acquire(timeout=_POLL_S):
                 return True
         return False
 
-    def _mind(self, number: int) -> None:
-        given = 0
-        for attempt in range(_ATTEMPTS):
+    def _run_task(self, number: int) -> Exception | None:
+        """Pass on a task's items; returns the error that ended it, or None."""
+        num_given = 0
+        status: int | None = None
+        for _ in range(_ATTEMPTS):
             process, tasks, results = self._worker or self._start_worker()
+            num_received = 0
             try:
                 tasks.send(self._tasks[number])
-                come = 0
                 while True:
                     kind, content = self._receive(results)
-                    if kind == "end":
-                        self._give(number, Ended(None))
-                        return
-                    if kind == "raised":
-                        raise WorkerError(content)
-                    if kind == "log":
+                    if kind == "item":
+                        num_received += 1
+                        if num_received > num_given:
+                            self._give(number, content)
+                            num_given = num_received
+                    elif kind == "log":
                         name, level, message = content
                         logging.getLogger(name).log(level, "%s", message)
                     else:
-                        come += 1
-                        if come > given:
-                            self._give(number, content)
-                            given = come
+                        return WorkerError(content) if kind == "traceback" else content
             except (EOFError, OSError):
                 process.join(timeout=1.0)
                 status = process.exitcode
                 self._end_worker()
-                if attempt == _ATTEMPTS - 1:
-                    how = f"signal {-status}" if status is not None and status < 0 else f"exit status {status}"
-                    self._give(number, Ended(("crashed", f"{how}, {_ATTEMPTS} times")))
             except _Hung:
                 self._end_worker()
-                self._give(number, Ended(("hung", f"nothing came for {self._hang_s:g} s")))
-                return
+                return WorkerLost("hung", f"nothing came for {self._hang_s:g} s")
+        ended = f"signal {-status}" if status is not None and status < 0 else f"exit status {status}"
+        return WorkerLost("crashed", f"{ended}, {_ATTEMPTS} times")
 
     def _receive(self, connection: Connection) -> tuple[str, Any]:
         waited_s = 0.0
@@ -173,7 +207,8 @@ class _Minder(threading.Thread):
                 context.set_forkserver_preload([type(self._work).__module__])
             tasks, results = context.Pipe(duplex=False), context.Pipe(duplex=False)
             _widen(results[1])
-            process = context.Process(target=_serve, args=(tasks[0], results[1], self._work), daemon=True)
+            arguments = (tasks[0], results[1], self._work, self._expected)
+            process = context.Process(target=_serve, args=arguments, daemon=True)
             process.start()
             tasks[0].close()
             results[1].close()
@@ -190,11 +225,11 @@ class _Minder(threading.Thread):
             self._worker = None
 
 
-class _Stopped(Exception):  # noqa: N818, never leaves this module
+class _Stopped(Exception):
     """Nobody takes the results any more."""
 
 
-class _Hung(Exception):  # noqa: N818, never leaves this module
+class _Hung(Exception):
     """A worker has been silent for too long."""
 
 
@@ -219,10 +254,10 @@ def _widen(pipe: Connection) -> None:
             fcntl.fcntl(pipe.fileno(), fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
 
 
-def _serve(tasks: Connection, connection: Connection, work: Callable[[Any], Iterable[Any]]) -> None:
-    """A worker's life: ends when its parent does, since then the connection breaks."""
-    if hasattr(os, "nice"):
-        os.nice(_NICENESS)
+def _serve(
+    tasks: Connection, connection: Connection, work: Callable[[Any], Iterable[Any]], expected: type[Exception]
+) -> None:
+    """Run a worker until its parent ends, which breaks the connection."""
     root = logging.getLogger()
     root.handlers = [_Sender(connection)]
     root.setLevel(logging.INFO)
@@ -233,10 +268,12 @@ def _serve(tasks: Connection, connection: Connection, work: Callable[[Any], Iter
                 for item in work(task):
                     connection.send(("item", item))
                 connection.send(("end", None))
+            except expected as error:
+                connection.send(("end", error))
             except OSError:
                 raise
             except Exception:
-                connection.send(("raised", traceback.format_exc()))
+                connection.send(("traceback", traceback.format_exc()))
 
 
 class _Sender(logging.Handler):

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from heads.training.schedule import LossName
+
 Loss = Callable[[Tensor, Tensor], Tensor]
-LossName = Literal["bce", "asymmetric", "class_balanced"]
 
 # Ridnik et al., "Asymmetric Loss For Multi-Label Classification" (ICCV 2021), the values of their section 4.
 # gamma_pos = 0 and gamma_neg = 4 are the exponents below, and this is the margin, "clip" in their code.

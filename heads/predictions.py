@@ -1,4 +1,4 @@
-"""`Predictions`: what a model said of every window, beside what was true. Knows keys and arrays; knows no model."""
+"""What a model predicts for every window, beside what is true. Knows keys and arrays, no model."""
 
 from __future__ import annotations
 
@@ -10,19 +10,22 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from features.files import atomic_file
+
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
     """Probabilities and targets of n windows of n_videos videos, for L labels.
 
-    Rows are keyed by `video_ids` (n,) and `start_s` (n,), unique and sorted; `end_s` (n,) closes each window. Then
-    `probabilities` (n, L) in [0, 1] and `targets` (n, L). `videos` (n_videos,), unique and sorted, names exactly the
-    videos that have windows, and keys `video_targets` (n_videos, L): a label can count for a video and for none of its
-    windows, never the other way round.
+    Rows are keyed by `video_ids` (n,) and `window` (n,), unique and sorted; [`start_s`, `end_s`) (n,) are the windows'
+    times. `probabilities` (n, L) lie in [0, 1], `targets` are (n, L). `videos` (n_videos,), unique and sorted, names
+    exactly the videos that have windows and keys `video_targets` (n_videos, L): a label may count for a video and for
+    none of its windows, never the reverse.
     """
 
     labels: tuple[str, ...]
     video_ids: npt.NDArray[np.str_]
+    window: npt.NDArray[np.int32]
     start_s: npt.NDArray[np.float64]
     end_s: npt.NDArray[np.float64]
     probabilities: npt.NDArray[np.float32]
@@ -34,6 +37,7 @@ class Predictions:
         n, n_videos, n_labels = len(self.video_ids), len(self.videos), len(self.labels)
         wanted: dict[str, tuple[str, tuple[int, ...]]] = {
             "video_ids": ("U", (n,)),
+            "window": ("i", (n,)),
             "start_s": ("f", (n,)),
             "end_s": ("f", (n,)),
             "probabilities": ("f", (n, n_labels)),
@@ -50,11 +54,11 @@ class Predictions:
         if not (np.isfinite(self.start_s).all() and (self.start_s < self.end_s).all()):
             raise ValueError("every window must end after it starts")
         same_video = self.video_ids[1:] == self.video_ids[:-1]
-        ascending = (self.video_ids[1:] > self.video_ids[:-1]) | (same_video & (self.start_s[1:] > self.start_s[:-1]))
+        ascending = (self.video_ids[1:] > self.video_ids[:-1]) | (same_video & (self.window[1:] > self.window[:-1]))
         if not ascending.all():
             row = int(np.argmin(ascending)) + 1
             raise ValueError(
-                f"keys must be unique and sorted by (video_id, start_s); row {row} is {self._key(row)} "
+                f"keys must be unique and sorted by (video_id, window); row {row} is {self._key(row)} "
                 f"after {self._key(row - 1)}"
             )
         if not np.array_equal(self.videos, np.unique(self.video_ids)):
@@ -69,8 +73,8 @@ class Predictions:
     def __repr__(self) -> str:
         return f"Predictions({len(self.video_ids)} windows, {len(self.videos)} videos, {len(self.labels)} labels)"
 
-    def _key(self, row: int) -> tuple[str, float]:
-        return str(self.video_ids[row]), float(self.start_s[row])
+    def _key(self, row: int) -> tuple[str, int]:
+        return str(self.video_ids[row]), int(self.window[row])
 
     def _maximum_by_video(self, rows: npt.NDArray) -> npt.NDArray:
         return np.maximum.reduceat(rows, np.unique(self.video_ids, return_index=True)[1], axis=0)
@@ -88,14 +92,12 @@ class Predictions:
         arrays: dict[str, Any] = {
             field.name: np.asarray(getattr(self, field.name)) for field in dataclasses.fields(self)
         }
-        partial = path.with_name(path.name + ".partial")
-        with partial.open("wb") as file:
+        with atomic_file(path, "wb") as file:
             np.savez(file, **arrays)
-        partial.replace(path)
 
     @classmethod
     def load(cls, path: Path) -> Predictions:
-        """Read what `save` wrote, checked again."""
+        """Read what `save` wrote and check it again."""
         with np.load(path, allow_pickle=False) as file:
             arrays = {field.name: file[field.name] for field in dataclasses.fields(cls)}
         return cls(**arrays | {"labels": tuple(arrays["labels"].tolist())})

@@ -1,55 +1,56 @@
-"""Trained tensors on disk: a folder of model.safetensors and config.json. Knows names and shapes; builds no model."""
+"""Trained tensors on disk: a folder of model.safetensors and config.json. Knows names and shapes, builds no model."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from features.files import atomic_file, sha256_of, write_json
+from features.provenance import require_provenance
 
-_TENSORS = "model.safetensors"
-_DESCRIPTION = "config.json"
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+FILES = ("model.safetensors", "config.json")
+_TENSORS, _CONFIG = FILES
 
 
-class WeightsMismatch(ValueError):  # noqa: N818, a fact about two things, as the message says
-    """Weights and what they are to be used with do not belong together; every difference is named."""
+class WeightsMismatch(ValueError):
+    """Tensors do not fit the module that they are to be loaded into; the message names every difference."""
 
 
-def save(folder: Path, tensors: Mapping[str, Tensor], description: Mapping[str, Any]) -> None:
-    """Write `tensors` and what they belong to (`description`, JSON); the same values give the same bytes.
+def save(folder: Path, tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> None:
+    """Write `tensors` and `config`, JSON with the key "provenance"; the same values give the same bytes.
 
-    config.json goes first and comes back last: a folder that has it is complete. Other files there stay.
+    config.json is removed first and written last: a folder that has it is complete. Other files there stay.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / _DESCRIPTION).unlink(missing_ok=True)
-    partial = folder / f"{_TENSORS}.partial"
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, partial)
-    partial.replace(folder / _TENSORS)
-    partial = folder / f"{_DESCRIPTION}.partial"
-    partial.write_text(json.dumps(description, indent=2, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8")
-    partial.replace(folder / _DESCRIPTION)
+    from safetensors.torch import save as to_bytes
+
+    (folder / _CONFIG).unlink(missing_ok=True)
+    with atomic_file(folder / _TENSORS, "wb") as file:
+        file.write(to_bytes({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}))
+    write_json(folder / _CONFIG, config, sort_keys=True)
 
 
-def load(folder: Path, *, expect: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read tensors (on CPU) and description; each part named in `expect` must be in the description, and be equal.
+def read_config(folder: Path) -> dict[str, Any]:
+    """The config of a complete folder, as `save` got it. Raises `FileNotFoundError`."""
+    for name in FILES:
+        if not (folder / name).is_file():
+            raise FileNotFoundError(2, "no such file; run the stage that trains it", str(folder / name))
+    config: dict[str, Any] = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
+    return config
 
-    Parts that `expect` does not name are not compared. Raises `WeightsMismatch` with key, wanted and found.
-    """
-    _require_complete(folder)
-    description = json.loads((folder / _DESCRIPTION).read_text(encoding="utf-8"))
-    wanted_parts = json.loads(json.dumps(expect))  # tuples become what JSON made of them when it was written
-    differences = [
-        difference
-        for key, wanted in wanted_parts.items()
-        for difference in _differences(key, wanted, description.get(key, _ABSENT))
-    ]
-    if differences:
-        raise WeightsMismatch(f"the weights in {folder} were made for something else: " + "; ".join(differences))
-    return load_file(folder / _TENSORS), description
+
+def load(folder: Path, *, expected: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read tensors (on the CPU) and config; raises `ProvenanceMismatch` unless its provenance is as `expected`."""
+    from safetensors.torch import load_file
+
+    config = read_config(folder)
+    require_provenance(config["provenance"], expected=expected, path=folder)
+    return load_file(folder / _TENSORS), config
 
 
 def load_into(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
@@ -65,35 +66,13 @@ def load_into(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
         ],
     }
     if any(faults.values()):
-        named = "; ".join(f"{kind} {names}" for kind, names in faults.items() if names)
-        raise WeightsMismatch(f"tensors do not fit {type(module).__name__}: {named}")
+        listed = "; ".join(f"{kind} {names}" for kind, names in faults.items() if names)
+        raise WeightsMismatch(f"tensors do not fit {type(module).__name__}: {listed}")
     module.load_state_dict(dict(tensors))
 
 
 def sha256(folder: Path) -> str:
-    """Hash of a saved model, tensors and description both, by which events can cite it."""
-    _require_complete(folder)
-    whole = hashlib.sha256()
-    for name in (_TENSORS, _DESCRIPTION):
-        with (folder / name).open("rb") as file:
-            whole.update(hashlib.file_digest(file, "sha256").digest())
-    return whole.hexdigest()
-
-
-_ABSENT = object()
-
-
-def _differences(key: str, wanted: Any, found: Any) -> Iterator[str]:
-    if isinstance(wanted, dict) and isinstance(found, dict):
-        for name in sorted(wanted.keys() | found.keys()):
-            yield from _differences(f"{key}.{name}", wanted.get(name, _ABSENT), found.get(name, _ABSENT))
-    elif wanted != found:
-        wanted_text, found_text = ("nothing" if value is _ABSENT else repr(value) for value in (wanted, found))
-        yield f"{key}: wanted {wanted_text}, found {found_text}"
-
-
-def _require_complete(folder: Path) -> None:
-    if not (folder / _DESCRIPTION).is_file() or not (folder / _TENSORS).is_file():
-        raise FileNotFoundError(
-            f"no complete weights in {folder}: {_TENSORS} and {_DESCRIPTION} are wanted; run the stage that trains them"
-        )
+    """Hash of a saved model, of tensors and config, by which events cite it."""
+    read_config(folder)
+    digests = (bytes.fromhex(sha256_of(folder / name)) for name in FILES)
+    return hashlib.sha256(b"".join(digests)).hexdigest()

@@ -1,345 +1,296 @@
-"""`params.yaml`, read and checked as a whole. Knows what each number may be; knows no stage and no path of the project.
+"""`params.yaml` and `params/<profile>.yaml`, read and checked as a whole.
 
-Stages take their numbers from here and hand them on as plain keywords: nothing below `pipeline/` sees these classes.
+Sections that the library can use are the library's own dataclasses; limits are declared once, where the class is. No
+stage depends on this module in dvc.yaml: DVC tracks the values themselves, and a stage reads only the sections that it
+declares under `params:`.
 """
 
 from __future__ import annotations
 
 import difflib
-import re
+import json
 from collections.abc import Iterator
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
-import yaml
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    NonNegativeFloat,
-    PositiveFloat,
-    PositiveInt,
-    ValidationError,
-    model_validator,
-)
-from pydantic_core import ErrorDetails, PydanticCustomError
+import pydantic.dataclasses
+from annotated_types import Ge, Gt, Le, MinLen
+from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from features.video import WindowPlan
+from heads.training.schedule import LossName, Precision, TrainingSchedule
+from reports.events import LabelRule
+from reports.thresholds import ThresholdGrid
+
+PROJECT_FILE = Path("params.yaml")
 
 
 class ParamsError(Exception):
-    """params.yaml cannot be used. The message has a line for each thing that is wrong."""
+    """A params file cannot be used. The message has a line for each fault."""
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _knows_every_key(cls, values: Any) -> Any:
-        unknown = [str(key) for key in values if key not in cls.model_fields] if isinstance(values, dict) else []
-        if unknown:
-            raise PydanticCustomError("unknown_keys", "", {"unknown": unknown, "allowed": list(cls.model_fields)})
-        return values
-
-
-Count = Annotated[int, Field(ge=0)]
-Seconds = Annotated[float, Field(ge=0)]
-Share = Annotated[float, Field(ge=0, lt=1)]
-OpenShare = Annotated[float, Field(gt=0, lt=1)]
-Precision = Literal["fp32", "bf16", "fp16"]
-LossName = Literal["bce", "asymmetric", "class_balanced"]
+Count = Annotated[int, Ge(0)]
+AtLeastOne = Annotated[int, Ge(1)]
+NonNegative = Annotated[float, Ge(0)]
+Positive = Annotated[float, Gt(0)]
 # One value or a list of them; what is read is always a tuple.
 OneOrMore = BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else (value,))
 # Profiles and label sets name files and stand in DVC's templates, where a dot or a slash means something else.
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
-ClassId = Annotated[str, Field(pattern=r"^c\d{3}$")]
+LabelId = Annotated[str, Field(pattern=r"^\S+$")]
+FolderName = Annotated[str, MinLen(1)]
 
 
-class RenderedFetch(_Section):
+@dataclass(frozen=True)
+class RenderedFetch:
     source: Literal["rendered"]
     seed: Count
-    num_train_videos: PositiveInt
-    num_test_videos: PositiveInt
-    num_train_subjects: Annotated[int, Field(ge=2)]
-    num_test_subjects: PositiveInt
-    mean_length_s: PositiveFloat
-    recording_s: PositiveFloat
+    num_train_videos: AtLeastOne
+    num_test_videos: AtLeastOne
+    num_train_subjects: Annotated[int, Ge(2)]
+    num_test_subjects: AtLeastOne
+    mean_length_s: Positive
+    recording_s: Positive
 
 
-class FolderFetch(_Section):
+@dataclass(frozen=True)
+class FolderFetch:
     source: Literal["folder"]
-    dataset_dir: Annotated[str, Field(min_length=1)]
-    backbone_dir: Annotated[str, Field(min_length=1)]
-    recordings_dir: Annotated[str, Field(min_length=1)] | None
+    dataset_dir: FolderName
+    backbone_dir: FolderName
+    recordings_dir: FolderName | None
 
 
-class PrepareParams(_Section):
-    val_share: Annotated[float, Field(gt=0, le=0.5)]
+@dataclass(frozen=True)
+class PrepareParams:
+    val_share: Annotated[float, Gt(0), Le(0.5)]
     seed: Count
 
 
-class WindowParams(_Section):
-    num_frames: PositiveInt
-    sample_fps: PositiveFloat
-    stride_s: PositiveFloat
-
-    @model_validator(mode="after")
-    def _is_a_plan(self) -> WindowParams:
-        _ = self.plan  # a plan checks itself where it is made
-        return self
-
-    @property
-    def plan(self) -> WindowPlan:
-        return WindowPlan(self.num_frames, self.sample_fps, self.stride_s)
-
-
-class ExtractParams(_Section):
+@dataclass(frozen=True)
+class ExtractParams:
     decoder: Literal["auto", "pyav", "decord"]
-    batch_size: PositiveInt
+    batch_size: AtLeastOne
     num_workers: Count
-    precision: Literal["auto", "fp32", "bf16", "fp16"]
+    precision: Literal["auto"] | Precision
     attention: Literal["sdpa", "eager"]
-    max_cache_gb: PositiveFloat
-    max_failed_share: Annotated[float, Field(ge=0, le=1)]
+    max_cache_gb: Positive
+    max_failed_share: Annotated[float, Ge(0), Le(1)]
 
 
-class TargetParams(_Section):
-    min_overlap_s: PositiveFloat
+@dataclass(frozen=True)
+class TargetParams:
+    min_overlap_s: Positive
 
 
-class ScheduleParams(_Section):
-    batch_size: PositiveInt
-    accumulation: PositiveInt
-    steps: PositiveInt
-    evaluate_every_steps: PositiveInt
-    patience: PositiveInt
-    warmup_share: Share
-    decay: Literal["cosine", "constant"]
-    max_grad_norm: PositiveFloat | None
-    precision: Precision
+@dataclass(frozen=True, kw_only=True)
+class _ScheduleKeys(TrainingSchedule):
+    """A section that holds the keys of a schedule beside its own."""
 
-    @model_validator(mode="after")
-    def _ends_on_an_update_and_is_evaluated(self) -> ScheduleParams:
-        if self.steps % self.accumulation:
-            raise ValueError(
-                f"steps must be a multiple of accumulation, or the last gradients are lost: "
-                f"got {self.steps} and {self.accumulation}"
-            )
+    def __post_init__(self) -> None:
+        super().__post_init__()
         if self.evaluate_every_steps > self.steps:
             raise ValueError(f"evaluate_every_steps must be at most steps = {self.steps}")
-        return self
 
-    def schedule(self) -> dict[str, Any]:
-        """The values of a `heads.training.loop.TrainingSchedule`, by its names."""
-        names = (
-            "steps",
-            "accumulation",
-            "patience",
-            "warmup_share",
-            "decay",
-            "max_grad_norm",
-            "precision",
-        )
-        return {name: getattr(self, name) for name in names} | {"evaluate_every": self.evaluate_every_steps}
+    @property
+    def schedule(self) -> TrainingSchedule:
+        return TrainingSchedule(**{field.name: getattr(self, field.name) for field in fields(TrainingSchedule)})
 
 
-class TrainParams(ScheduleParams):
-    features: Annotated[tuple[Literal["pooler", "mean", "max"], ...], Field(strict=False, min_length=1)]
-    learning_rate: Annotated[tuple[PositiveFloat, ...], OneOrMore, Field(min_length=1)]
-    weight_decay: Annotated[tuple[NonNegativeFloat, ...], OneOrMore, Field(min_length=1)]
-    loss: Annotated[tuple[LossName, ...], OneOrMore, Field(min_length=1)]
+@dataclass(frozen=True, kw_only=True)
+class TrainParams(_ScheduleKeys):
+    features: Annotated[tuple[Literal["pooler", "mean", "max"], ...], MinLen(1)]
+    learning_rate: Annotated[tuple[Positive, ...], OneOrMore, MinLen(1)]
+    weight_decay: Annotated[tuple[NonNegative, ...], OneOrMore, MinLen(1)]
+    loss: Annotated[tuple[LossName, ...], OneOrMore, MinLen(1)]
+    batch_size: AtLeastOne
 
-    @model_validator(mode="after")
-    def _names_each_once(self) -> TrainParams:
+    def __post_init__(self) -> None:
+        super().__post_init__()
         for key in ("features", "learning_rate", "weight_decay", "loss"):
-            _no_doubles(key, getattr(self, key))
-        return self
+            _require_unique(key, getattr(self, key))
 
 
-class FinetuneParams(ScheduleParams):
-    source: Literal["video", "tokens"]
-    tokens_gb: PositiveFloat
-    tokens_precision: Precision
+@dataclass(frozen=True, kw_only=True)
+class FinetuneParams(_ScheduleKeys):
+    source: Literal["video", "block_inputs"]
+    block_inputs_gb: Positive
+    block_inputs_precision: Precision
     random_starts: bool
     flip: bool
-    head_learning_rate: PositiveFloat
-    backbone_learning_rate: PositiveFloat
-    weight_decay: NonNegativeFloat
-    windows_per_video: PositiveInt
-    shuffle_windows: PositiveInt
-    evaluate_windows: PositiveInt
-    checkpoint_every_steps: PositiveInt
+    head_learning_rate: Positive
+    backbone_learning_rate: Positive
+    weight_decay: NonNegative
+    batch_size: AtLeastOne
+    windows_per_video: AtLeastOne
+    shuffle_windows: AtLeastOne
+    evaluate_windows: AtLeastOne
+    checkpoint_every_steps: AtLeastOne
 
-    @model_validator(mode="after")
-    def _augments_video_alone(self) -> FinetuneParams:
-        if self.source == "tokens" and (self.random_starts or self.flip):
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.source == "block_inputs" and (self.random_starts or self.flip):
             raise ValueError(
-                "random_starts and flip need source video: stored tokens are of windows as they are; "
-                f"got source tokens, random_starts {str(self.random_starts).lower()} and flip {str(self.flip).lower()}"
+                "random_starts and flip need source video, since block inputs are stored of windows as they are; got "
+                f"source block_inputs, random_starts {str(self.random_starts).lower()}, flip {str(self.flip).lower()}"
             )
-        return self
 
 
-class SweepParams(_Section):
-    low: OpenShare
-    high: OpenShare
-    step: OpenShare
-    min_positives: PositiveInt
-
-    @model_validator(mode="after")
-    def _is_a_range(self) -> SweepParams:
-        steps = (self.high - self.low) / self.step
-        if self.low >= self.high or abs(steps - round(steps)) > 1e-6:
-            raise ValueError(
-                f"low + a whole number of steps must give high, got {self.low:g} … {self.high:g} by {self.step:g}"
-            )
-        return self
-
-
-class LabelRule(_Section):
-    min_duration_s: Seconds | None = None
-    merge_gap_s: Seconds | None = None
-
-
-class DiaryParams(_Section):
+@dataclass(frozen=True)
+class DiaryParams:
     thresholds: Literal["global", "per_label"]
-    offset_ratio: Annotated[float, Field(gt=0, le=1)]
-    min_duration_s: Seconds
-    merge_gap_s: Seconds
-    min_quiet_s: Seconds
-    per_label: dict[ClassId, LabelRule]
+    offset_ratio: Annotated[float, Gt(0), Le(1)]
+    min_duration_s: NonNegative
+    merge_gap_s: NonNegative
+    min_quiet_s: NonNegative
+    per_label: dict[LabelId, LabelRule]
 
 
-class ProfileParams(_Section):
+_CHECKED = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+@pydantic.dataclasses.dataclass(frozen=True, config=_CHECKED)
+class Params:
+    """All sections of one profile."""
+
     seed: Count
     fetch: Annotated[RenderedFetch | FolderFetch, Field(discriminator="source")]
     prepare: PrepareParams
-    windows: WindowParams
+    windows: WindowPlan
     extract: ExtractParams
     targets: TargetParams
     train: TrainParams
     finetune: FinetuneParams
-    sweep: SweepParams
+    sweep: ThresholdGrid
     diary: DiaryParams
 
 
-class Params(_Section):
-    """All of params.yaml: which profile is active, the label sets, and every profile's section."""
+@pydantic.dataclasses.dataclass(frozen=True, config=_CHECKED)
+class Project:
+    """What params.yaml says: the profile in use and the label sets."""
 
     profile: Name
-    label_sets: Annotated[tuple[Name, ...], Field(strict=False, min_length=1)]
-    profiles: dict[Name, ProfileParams]
+    label_sets: Annotated[tuple[Name, ...], MinLen(1)]
 
-    @model_validator(mode="after")
-    def _names_what_is_there(self) -> Params:
-        if self.profile not in self.profiles:
-            raise PydanticCustomError("no_such_profile", "", {"allowed": list(self.profiles)})
-        _no_doubles("label_sets", self.label_sets)
-        return self
-
-    @property
-    def active(self) -> ProfileParams:
-        return self.profiles[self.profile]
-
-    def with_profile(self, profile: str) -> Params:
-        """The same file read for another profile; a name without a section raises `ParamsError`."""
-        if profile not in self.profiles:
-            raise ParamsError(f"no section named {profile!r} in params.yaml; there are {', '.join(self.profiles)}")
-        return self.model_copy(update={"profile": profile})
+    def __post_init__(self) -> None:
+        _require_unique("label_sets", self.label_sets)
 
 
-def load(path: Path) -> Params:
-    """Read and check the whole file, the sections of profiles that are not active included.
+def profile_file(profile: str) -> Path:
+    """The params file of a profile, relative to the project's folder."""
+    return Path("params", f"{profile}.yaml")
+
+
+def load_project(root: Path) -> Project:
+    """Read params.yaml in the folder `root`. Raises `ParamsError`."""
+    project: Project = _load(root / PROJECT_FILE, Project)
+    _require_profile(root, project.profile, f"{root / PROJECT_FILE}: profile")
+    return project
+
+
+def load(root: Path, profile: str) -> Params:
+    """Read all sections of `profile` from the folder `root`.
 
     Raises `ParamsError` with one line for each fault: the key's path, what is wrong, what is allowed.
     """
-    try:
-        values = yaml.load(path.read_text(encoding="utf-8"), _Loader)
-    except FileNotFoundError:
-        raise ParamsError(f"{path}: no such file; run from the repository's top folder") from None
-    except yaml.MarkedYAMLError as error:
-        line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise ParamsError(f"{path}{line}: {error.problem}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ParamsError(f"{path}: not a YAML file: {error}") from error
-    if not isinstance(values, dict):
-        raise ParamsError(f"{path}: a mapping of keys is wanted, got {values!r}")
-    top = {key: values[key] for key in ("profile", "label_sets") if key in values}
-    profiles = {key: value for key, value in values.items() if key not in top}
-    try:
-        return Params.model_validate({**top, "profiles": profiles})
-    except ValidationError as error:
-        lines = [line for details in error.errors() for line in _lines(details, values)]
-        raise ParamsError("\n".join(f"{path}: {line}" for line in lines)) from error
+    _require_profile(root, profile, "profile")
+    params: Params = _load(root / profile_file(profile), Params)
+    return params
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML as DVC reads it: 1e-4 is a number (for YAML 1.1 it is a word), and no key may stand twice."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if key.value in seen:
-                raise yaml.constructor.ConstructorError(
-                    problem=f"{key.value} is given twice", problem_mark=key.start_mark
-                )
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
+def _require_profile(root: Path, profile: str, where: str) -> None:
+    profiles = sorted(path.stem for path in (root / "params").glob("*.yaml"))
+    if profile not in profiles:
+        raise ParamsError(f"{where}: there is no params/{profile}.yaml; there are {', '.join(profiles) or 'none'}")
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
-)
-
-
-def _no_doubles(key: str, values: tuple[Any, ...]) -> None:
+def _require_unique(key: str, values: tuple[Any, ...]) -> None:
     doubles = sorted({value for value in values if values.count(value) > 1})
     if doubles:
         raise ValueError(f"{key} names {', '.join(map(str, doubles))} more than once")
 
 
-def _lines(details: ErrorDetails, values: dict[str, Any]) -> Iterator[str]:
-    where = _key_path(details["loc"], values)
-    context, got = details.get("ctx", {}), details["input"]
-    match details["type"]:
-        case "unknown_keys":
-            for key in context["unknown"]:
-                near = difflib.get_close_matches(key, context["allowed"], n=1)
-                hint = f"did you mean {near[0]}? " if near else ""
-                yield f"{'.'.join([*where, key])}: unknown key; {hint}allowed here: {', '.join(context['allowed'])}"
-        case "no_such_profile":
-            yield f"profile: no section named {values['profile']!r}; allowed: {', '.join(context['allowed']) or 'none'}"
+def _load(path: Path, kind: type[Any]) -> Any:
+    try:
+        # The parser that DVC reads these files with: 1e-4 is a number, and no key may stand twice.
+        values = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ParamsError(f"{path}: no such file; run from the repository's top folder") from None
+    except MarkedYAMLError as error:
+        line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise ParamsError(f"{path}{line}: {error.problem}") from error
+    except (YAMLError, ValueError) as error:
+        raise ParamsError(f"{path}: not a YAML file: {error}") from error
+    if not isinstance(values, dict):
+        raise ParamsError(f"{path}: expected a mapping of keys, got {values!r}")
+    try:
+        # JSON, because in strict mode pydantic takes lists for tuples and mappings for dataclasses only from there.
+        return TypeAdapter(kind).validate_json(json.dumps(values, default=str))
+    except ValidationError as error:
+        raise ParamsError("\n".join(f"{path}: {_line(fault, values, kind)}" for fault in error.errors())) from error
+
+
+def _line(fault: ErrorDetails, values: dict[str, Any], kind: type[Any]) -> str:
+    where = ".".join(_key_path(fault["loc"], values))
+    context = fault.get("ctx", {})
+    match fault["type"]:
+        case "unexpected_keyword_argument":
+            allowed = _allowed_keys(kind, fault["loc"][:-1])
+            near = difflib.get_close_matches(str(fault["loc"][-1]), allowed, n=1)
+            hint = f"did you mean {near[0]}? " if near else ""
+            return f"{where}: unknown key; {hint}allowed here: {', '.join(allowed)}"
         case "missing":
-            yield f"{'.'.join(where)}: missing"
+            return f"{where}: missing"
         case "union_tag_invalid":
-            yield f"{'.'.join(where)}.source: got {context['tag']!r}; allowed: {context['expected_tags']}"
+            return f"{where}.source: got {context['tag']!r}; allowed: {context['expected_tags']}"
         case "union_tag_not_found":
-            yield f"{'.'.join(where)}.source: missing"
-        case "model_type" | "model_attributes_type" if len(where) == 1:
-            yield (
-                f"{where[0]}: neither profile nor label_sets, so it must be a profile's section with the keys "
-                f"{', '.join(ProfileParams.model_fields)}; got {got!r}"
-            )
+            return f"{where}.source: missing"
+        case "dataclass_type":
+            return f"{where}: expected a mapping of keys, got {fault['input']!r}"
         case "value_error":
-            told = str(context["error"])
-            yield f"{'.'.join(where)}: {told}" if where else told
+            return f"{where}: {context['error']}" if where else str(context["error"])
         case _:
-            yield f"{'.'.join(where)}: {details['msg'].removeprefix('Input ')}, got {got!r}"
+            return f"{where}: {fault['msg'].removeprefix('Input ')}, got {fault['input']!r}"
 
 
-def _key_path(loc: tuple[int | str, ...], values: dict[str, Any]) -> list[str]:
-    """The key as it stands in the file: pydantic also names the member of a union, `[key]`, and the place in a list
-    of one that the file gives without a list, which do not.
+def _key_path(loc: tuple[int | str, ...], values: dict[str, Any]) -> Iterator[str]:
+    """The key as it stands in the file.
+
+    Pydantic's location also names the member of a union, `[key]`, and the index in a list that the file gives as one
+    value: none of these is in the file.
     """
-    path: list[str] = []
     node: Any = values
-    parts = loc[1:] if loc[:1] == ("profiles",) else loc
-    for part in parts:
-        inside = (isinstance(node, dict) and part in node) or (isinstance(node, list) and isinstance(part, int))
-        if inside:
+    for index, part in enumerate(loc):
+        is_in_file = (isinstance(node, dict) and part in node) or (isinstance(node, list) and isinstance(part, int))
+        if is_in_file:
             node = node[part]
-        if inside or (part is parts[-1] and isinstance(part, str) and part != "[key]"):
-            path.append(str(part))
-    return path
+        if is_in_file or (index == len(loc) - 1 and isinstance(part, str) and part != "[key]"):
+            yield str(part)
+
+
+def _allowed_keys(kind: type[Any], loc: tuple[int | str, ...]) -> list[str]:
+    """The keys of the section at `loc` below `kind`."""
+    section: type[Any] = kind
+    sections: list[type[Any]] = [kind]
+    for part in loc:
+        hint = get_type_hints(section).get(str(part))
+        if hint is None:  # the tag of a union, or a key of a mapping
+            tagged = [member for member in sections if part in get_args(get_type_hints(member).get("source"))]
+        else:
+            tagged = sections = [
+                member for member in _members(hint) if isinstance(member, type) and is_dataclass(member)
+            ]
+        section = (tagged or sections)[0]
+    return [field.name for field in fields(section)]
+
+
+def _members(hint: Any) -> Iterator[Any]:
+    """The types that a hint is built of, without their metadata."""
+    if get_origin(hint) is None:
+        yield hint
+    for argument in get_args(hint):
+        yield from _members(argument)

@@ -1,7 +1,4 @@
-"""What every stage's command shares: logs go to stderr, and a foreseen error is a line there and exit status 1.
-
-Knows nothing of what a stage does; names no error itself, so that importing it imports nothing heavy.
-"""
+"""What the commands share: arguments of a stage, logs on stderr, and an error as a line with exit status 1."""
 
 from __future__ import annotations
 
@@ -12,61 +9,48 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import click
 
+from pipeline import params
+from pipeline.layout import Layout
+
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_OWN_LOGGERS = ("__main__", "features", "heads", "reports", "pipeline")
+_OWN_PACKAGES = ("__main__", "features", "heads", "reports", "pipeline")
 
 
-def stage(*foreseen: type[Exception]) -> Callable[[Callable[..., None]], click.Command]:
-    """Make a function with click options under it a stage's command.
+def stage(function: Callable[[params.Params, Layout], None]) -> click.Command:
+    """Make `main(params, paths)` the command of a stage, `python -m pipeline.stages.<name> PROFILE [LABELS]`."""
 
-        @stage(ParamsError, LabelError)
-        @click.option("--out", …)
-        def main(out: Path) -> None: …
+    @functools.wraps(function)
+    def run(profile: str, labels: str) -> None:
+        with logging_to_stderr(), one_line_errors():
+            function(params.load(Path(), profile), Layout(profile, labels))
 
-    `foreseen` are the errors whose message alone tells the user what to do; any other keeps its traceback.
-    """
-
-    def make(function: Callable[..., None]) -> click.Command:
-        @functools.wraps(function)
-        def run(*args: Any, **kwargs: Any) -> None:
-            with logging_to_stderr(), told_in_a_line(*foreseen):
-                function(*args, **kwargs)
-
-        return click.command()(run)
-
-    return make
-
-
-def path_option(flag: str, help: str, name: str | None = None) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """A required option that is a path; `name` is the function's argument where the flag's own name will not do."""
-    return click.option(flag, *([name] if name else []), type=click.Path(path_type=Path), required=True, help=help)
-
-
-params_option = click.option(
-    "--params", "params_file", type=click.Path(path_type=Path), default="params.yaml", show_default=True
-)
+    return click.command()(click.argument("profile")(click.argument("labels", default="")(run)))
 
 
 @contextmanager
-def told_in_a_line(*foreseen: type[Exception]) -> Iterator[None]:
-    """Inside a click command: `foreseen` errors, a full disk, and a file that cannot be opened, become "Error: …"."""
+def one_line_errors() -> Iterator[None]:
+    """Inside a click command: this project's own errors, a full disk and an unreadable file become "Error: …".
+
+    The message of an error that this project defines tells the user what to do; any other error keeps its traceback.
+    """
     try:
         yield
-    except foreseen as error:
-        raise click.ClickException(str(error)) from error
     except OSError as error:
         if error.errno in _NO_ROOM:
             raise click.ClickException(
                 f"no room to write{f' {error.filename}' if error.filename else ''}: {error.strerror}; "
-                "what was finished is kept: make room, run again, and it goes on from there"
+                "what was finished is kept: make room and run again, and it continues from there"
             ) from error
         if error.filename is None:
             raise
         raise click.ClickException(f"{error.filename}: {error.strerror}") from error
+    except Exception as error:
+        if type(error).__module__.partition(".")[0] not in _OWN_PACKAGES:
+            raise
+        raise click.ClickException(str(error)) from error
 
 
 @contextmanager
@@ -75,13 +59,13 @@ def logging_to_stderr() -> Iterator[None]:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
     root = logging.getLogger()
-    own = {logging.getLogger(name): logging.getLogger(name).level for name in _OWN_LOGGERS}
+    levels = {logging.getLogger(name): logging.getLogger(name).level for name in _OWN_PACKAGES}
     root.addHandler(handler)
-    for logger in own:
+    for logger in levels:
         logger.setLevel(logging.INFO)
     try:
         yield
     finally:
         root.removeHandler(handler)
-        for logger, level in own.items():
+        for logger, level in levels.items():
             logger.setLevel(level)

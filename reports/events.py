@@ -1,4 +1,4 @@
-"""From probabilities to events: `EventRule`, `Event`, `find_events`. Knows windows and labels; knows no clock, no name.
+"""From probabilities to events: `EventRule`, `Event`, `find_events`. Knows windows and labels; no clock, no name.
 
 Windows overlap, and events must not count a second twice. So each window speaks for one cell: the stride around its
 centre, where it saw as much of what came before as of what came after. Cells tile the observed time.
@@ -9,11 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise, zip_longest
+from typing import Annotated, Literal
 
 import numpy as np
 import numpy.typing as npt
+from annotated_types import Ge
 
 from features.video import Segment
+from reports.thresholds import Sweep
 
 _TOLERANCE_S = 1e-6
 """Times that differ by less are the same time: they are sums of strides in binary floating point."""
@@ -38,6 +41,14 @@ class EventRule:
             raise ValueError(f"thresholds need 0 < offset <= onset <= 1, got offset {self.offset}, onset {self.onset}")
         if not (self.min_duration_s >= 0 and self.merge_gap_s >= 0):
             raise ValueError(f"durations need 0 or more seconds, got {self}")
+
+
+@dataclass(frozen=True)
+class LabelRule:
+    """One label's own durations, in seconds; None leaves what holds for all labels."""
+
+    min_duration_s: Annotated[float, Ge(0)] | None = None
+    merge_gap_s: Annotated[float, Ge(0)] | None = None
 
 
 @dataclass(frozen=True)
@@ -80,6 +91,33 @@ class _Detection:
     segment: Segment
     peak_probability: float
     mean_probability: float
+
+
+def event_rules(
+    sweep: Sweep,
+    *,
+    thresholds: Literal["global", "per_label"],
+    offset_ratio: float,
+    min_duration_s: float,
+    merge_gap_s: float,
+    per_label: Mapping[str, LabelRule],
+) -> dict[str, EventRule]:
+    """The rule of each of the sweep's labels: its threshold as onset, `offset_ratio` of that as offset.
+
+    `thresholds` says which of the sweep's thresholds: the global one for all labels, or each label's own. `per_label`
+    overrides durations by label id; ids that the sweep does not have are ignored.
+    """
+    rules = {}
+    for label, label_threshold in zip(sweep.labels, sweep.label_thresholds, strict=True):
+        onset = label_threshold if thresholds == "per_label" else sweep.threshold
+        own = per_label.get(label, LabelRule())
+        rules[label] = EventRule(
+            onset=onset,
+            offset=onset * offset_ratio,
+            min_duration_s=min_duration_s if own.min_duration_s is None else own.min_duration_s,
+            merge_gap_s=merge_gap_s if own.merge_gap_s is None else own.merge_gap_s,
+        )
+    return rules
 
 
 def observed(windows: Sequence[Segment]) -> list[Segment]:

@@ -5,18 +5,48 @@ Tuning on the rows that are reported afterwards makes any model look better than
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
+from annotated_types import Ge, Gt, Lt
+
+from features.files import write_csv, write_json
 
 Floats = npt.NDArray[np.floating]
 Bools = npt.NDArray[np.bool_]
+Threshold = Annotated[float, Gt(0), Lt(1)]
+
+
+@dataclass(frozen=True)
+class ThresholdGrid:
+    """Thresholds from `low` to `high`, both included, every `step`: 0.05, 0.95, 0.05 gives 19.
+
+    A label takes a threshold of its own where it has at least `min_positives` positives to choose by.
+    """
+
+    low: Threshold
+    high: Threshold
+    step: Threshold
+    min_positives: Annotated[int, Ge(1)]
+
+    def __post_init__(self) -> None:
+        steps = (self.high - self.low) / self.step if self.step > 0 else 0.0
+        if not 0 < self.low < self.high < 1 or steps < 0.5 or abs(steps - round(steps)) > 1e-6:
+            raise ValueError(
+                f"low + a whole number of steps must give high, within (0, 1), got {self.low:g} … {self.high:g} by "
+                f"{self.step:g}"
+            )
+
+    def values(self) -> Floats:
+        """The thresholds, ascending."""
+        count = round((self.high - self.low) / self.step) + 1
+        return np.round(self.low + self.step * np.arange(count), 9)
 
 
 @dataclass(frozen=True)
@@ -61,7 +91,7 @@ class Sweep:
 
     def save(self, path: Path) -> None:
         """Write everything as JSON."""
-        path.write_text(json.dumps(dataclasses.asdict(self), indent=2) + "\n", encoding="utf-8")
+        write_json(path, dataclasses.asdict(self))
 
     @property
     def best(self) -> CurvePoint:
@@ -83,18 +113,8 @@ class Sweep:
 
     def save_curve(self, path: Path) -> None:
         """Write the curve as CSV, a row for each threshold, for plots."""
-        with path.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(field.name for field in dataclasses.fields(CurvePoint))
-            writer.writerows(dataclasses.astuple(point) for point in self.curve)
-
-
-def threshold_grid(*, low: float, high: float, step: float) -> Floats:
-    """Thresholds from `low` to `high`, both included, every `step`; 0.05, 0.95, 0.05 gives 19."""
-    count = round((high - low) / step) + 1 if step > 0 else 0
-    if not 0 < low <= high < 1 or abs(low + (count - 1) * step - high) > 1e-9:
-        raise ValueError(f"a grid goes from low to high within (0, 1) in whole steps, got {low}, {high}, {step}")
-    return np.round(low + step * np.arange(count), 9)
+        header = [field.name for field in dataclasses.fields(CurvePoint)]
+        write_csv(path, header, [dataclasses.astuple(point) for point in self.curve])
 
 
 def decide(probabilities: Floats, thresholds: float | Sequence[float] | Floats) -> Bools:

@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from features.backbone import POOLINGS, Backbone, BackboneError, create, save
+from features.backbone import POOLINGS, Backbone, BackboneError, create, load_backbone, save
 from features.preprocess import Preprocessing
 
 SIDE, NUM_FRAMES, HIDDEN = 32, 4, 24
@@ -63,7 +63,7 @@ def folder(model: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def backbone(folder: Path) -> Backbone:
-    return Backbone.load(folder, dtype=torch.float32)
+    return load_backbone(folder, dtype=torch.float32)
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def test_tokens_are_the_encoders_own_bit_for_bit(model: Any, backbone: Backbone)
     with torch.no_grad():
         wanted = model.vjepa2.encoder(pixels(3)).last_hidden_state
     hook.remove()
-    prefix = backbone.prefix(pixels(3))
+    prefix = backbone.block_input(pixels(3))
     assert prefix.shape == (3, 2 * 2 * 2, HIDDEN)
     assert torch.equal(prefix, entered[0])
     assert torch.equal(backbone.last_block(prefix), wanted)
@@ -107,7 +107,7 @@ def test_the_pooler_is_the_classifiers_own_bit_for_bit(model: Any, backbone: Bac
 
 def test_pooled_vectors_of_half_precision_tokens_are_float32(folder: Path) -> None:
     """A bfloat16 backbone pools close to the float32 one, in float32."""
-    half, full = (Backbone.load(folder, dtype=dtype) for dtype in (torch.bfloat16, torch.float32))
+    half, full = (load_backbone(folder, dtype=dtype) for dtype in (torch.bfloat16, torch.float32))
     assert half.dtype == torch.bfloat16
     with torch.no_grad():
         for name, vector in half.pool(half.tokens(pixels(2)), POOLINGS).items():
@@ -124,7 +124,7 @@ def test_only_the_last_block_can_learn(backbone: Backbone) -> None:
     modes = {name for name, module in backbone.named_modules() if module.training}
     assert modes
     assert all(name == "last" or name.startswith("last.") for name in modes)
-    prefix = backbone.prefix(pixels(2).requires_grad_())
+    prefix = backbone.block_input(pixels(2).requires_grad_())
     assert not prefix.requires_grad
     backbone.pool(backbone.last_block(prefix), ["pooler"])["pooler"].square().sum().backward()
     moved = {name for name, parameter in backbone.named_parameters() if parameter.grad is not None}
@@ -158,7 +158,7 @@ def test_predictor_and_classifier_are_dropped(model: Any, backbone: Backbone) ->
 def test_pixels_that_would_go_silently_wrong_raise(backbone: Backbone, shape: tuple[int, ...], message: str) -> None:
     """Another resolution, channels last, and an odd number of frames are refused."""
     with pytest.raises(ValueError, match=message):
-        backbone.prefix(torch.zeros(shape))
+        backbone.block_input(torch.zeros(shape))
 
 
 def test_a_backbone_tells_what_it_is(folder: Path, backbone: Backbone) -> None:
@@ -176,10 +176,10 @@ def test_an_id_never_holds_a_path(broken: Path, tmp_path: Path, name: str | None
     content = json.loads(path.read_text())
     del content["_name_or_path"]
     path.write_text(json.dumps(content | ({"_name_or_path": name} if name else {})))
-    assert Backbone.load(broken, dtype=torch.float32).id == "broken"
+    assert load_backbone(broken, dtype=torch.float32).id == "broken"
     cached = tmp_path / "models--facebook--vjepa2-vitl-fpc16-256-ssv2" / "snapshots" / "0123abcd"
     shutil.copytree(broken, cached)
-    assert Backbone.load(cached, dtype=torch.float32).id == "facebook/vjepa2-vitl-fpc16-256-ssv2"
+    assert load_backbone(cached, dtype=torch.float32).id == "facebook/vjepa2-vitl-fpc16-256-ssv2"
 
 
 def test_weights_in_parts_are_one_backbone(broken: Path, backbone: Backbone) -> None:
@@ -194,13 +194,13 @@ def test_weights_in_parts_are_one_backbone(broken: Path, backbone: Backbone) -> 
         save_file({key: weights[key] for key in keys}, broken / file, metadata={"format": "pt"})
     index = {"metadata": {}, "weight_map": {key: file for file, keys in parts.items() for key in keys}}
     (broken / "model.safetensors.index.json").write_text(json.dumps(index))
-    loaded = Backbone.load(broken, dtype=torch.float32)
+    loaded = load_backbone(broken, dtype=torch.float32)
     assert torch.equal(loaded.tokens(pixels(1)), backbone.tokens(pixels(1)))
     both = b"".join((broken / file).read_bytes() for file in parts)
     assert loaded.weights_sha256 == hashlib.sha256(both).hexdigest()
     (broken / "model-00002-of-00002.safetensors").unlink()
     with pytest.raises(BackboneError, match="lacks model-00002-of-00002"):
-        Backbone.load(broken, dtype=torch.float32)
+        load_backbone(broken, dtype=torch.float32)
 
 
 @pytest.fixture
@@ -226,7 +226,7 @@ def test_weights_that_do_not_fit_are_listed(
     weights["vjepa2.encoder.layernorm.bias"] = torch.zeros(7)
     save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(BackboneError) as caught:
-        Backbone.load(broken, dtype=torch.float32)
+        load_backbone(broken, dtype=torch.float32)
     assert str(caught.value).splitlines() == [
         f"the weights in {broken} do not fit its config.json",
         "  missing: pooler.query_tokens",
@@ -253,8 +253,8 @@ def change(file: str, content: str | None) -> Callable[[Path], None]:
         (shutil.rmtree, "there is no backbone folder"),
         (change("config.json", None), r"is no backbone: it has no config\.json"),
         (change("config.json", "{"), "is not JSON"),
-        (change("config.json", '{"model_type": "videomae"}'), "a model of type 'videomae', and this needs 'vjepa2'"),
-        (change("config.json", "[]"), "this needs 'vjepa2'"),
+        (change("config.json", '{"model_type": "videomae"}'), "a model of type 'videomae'; known are 'vjepa2'"),
+        (change("config.json", "[]"), "holds one JSON object, got list"),
         (change("model.safetensors", None), r"lacks model\.safetensors"),
         (change("model.safetensors", "version https://git-lfs.github.com/spec/v1"), "cannot be loaded"),
     ],
@@ -263,14 +263,14 @@ def test_what_is_no_backbone_says_so_in_one_line(broken: Path, damage: Callable[
     """Each way in which a folder is not a checkpoint gives one sentence with its path."""
     damage(broken)
     with pytest.raises(BackboneError, match=message) as caught:
-        Backbone.load(broken, dtype=torch.float32)
+        load_backbone(broken, dtype=torch.float32)
     assert str(broken) in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_loading_says_nothing(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """No progress bar and no log line on stdout or stderr."""
-    Backbone.load(folder, dtype=torch.float32)
+    load_backbone(folder, dtype=torch.float32)
     assert capfd.readouterr() == ("", "")
 
 
@@ -295,7 +295,7 @@ def test_a_saved_folder_is_the_same_bytes(model: Any, folder: Path, tmp_path: Pa
 def test_half_precision_on_disk_loads_as_float32(model: Any, backbone: Backbone, tmp_path: Path) -> None:
     """Weights stored in 16 bits give nearly the same tokens, computed in 32."""
     save(model, tmp_path / "half", name="x", preprocessing=PREPROCESSING, dtype=torch.float16)
-    loaded = Backbone.load(tmp_path / "half", dtype=torch.float32)
+    loaded = load_backbone(tmp_path / "half", dtype=torch.float32)
     assert loaded.weights_sha256 != backbone.weights_sha256
     torch.testing.assert_close(loaded.tokens(pixels(1)), backbone.tokens(pixels(1)), rtol=0.01, atol=0.01)
 
@@ -320,6 +320,6 @@ def test_a_window_pools_the_same_in_any_batch(backbone: Backbone) -> None:
 
 def test_attention_is_chosen_and_known(folder: Path, backbone: Backbone) -> None:
     """Eager attention gives nearly the same tokens, and each backbone says which one it computes."""
-    eager = Backbone.load(folder, dtype=torch.float32, attention="eager")
+    eager = load_backbone(folder, dtype=torch.float32, attention="eager")
     assert (eager.attention, backbone.attention) == ("eager", "sdpa")
     torch.testing.assert_close(eager.tokens(pixels(2)), backbone.tokens(pixels(2)), rtol=1e-4, atol=1e-4)

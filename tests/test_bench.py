@@ -14,15 +14,22 @@ from bench import Row, Seconds, dvc, extraction, finetuning, gpu, heads, interle
 from bench.__main__ import RESULTS, TOPICS
 from bench.table import BEGIN, END, put_into, table, write
 from bench.worlds import ROOT, TINY_BACKBONE, VIT_L, ModelSize, NothingToMeasure, write_footage
-from features.clips import Reading, Source
+from features.clips import ClipReader, Source
 from features.preprocess import Preprocessing
 from features.video import WindowPlan
 from tests.videos import evenly, number_of, write_video
 
+pytestmark = pytest.mark.slow
+
 SMALL = ModelSize(
-    hidden_size=32, num_hidden_layers=2, num_attention_heads=2, crop_size=32, num_frames=4, num_pooler_layers=1,
+    hidden_size=32,
+    num_hidden_layers=2,
+    num_attention_heads=2,
+    crop_size=32,
+    num_frames=4,
+    num_pooler_layers=1,
     num_labels=3,
-)  # fmt: skip
+)
 PLAN = WindowPlan(num_frames=4, sample_fps=4, stride_s=0.5)
 
 
@@ -34,7 +41,9 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 def work(videos: list[Path], *, num_workers: int) -> extraction.Work:
     sources = [Source(path.stem, path, frozenset({0, 1})) for path in videos]
-    return extraction.Work(sources, Reading(PLAN, SMALL.preprocessing, "auto"), batch_size=2, num_workers=num_workers)
+    return extraction.Work(
+        sources, ClipReader(PLAN, SMALL.preprocessing, "auto"), batch_size=2, num_workers=num_workers
+    )
 
 
 def is_measured(rows: list[Row]) -> bool:
@@ -51,10 +60,10 @@ def test_extraction_is_measured_on_a_large_backbone(videos: list[Path]) -> None:
 
 def test_extraction_is_measured_on_the_demo_backbone(videos: list[Path]) -> None:
     """Both rows of the tiny backbone, and the one of decoding alone."""
-    reading = Reading(WindowPlan(8, 4, 0.75), Preprocessing.from_checkpoint(TINY_BACKBONE), "auto")
-    small = extraction.Work([Source(path.stem, path) for path in videos], reading, batch_size=2, num_workers=0)
+    reader = ClipReader(WindowPlan(8, 4, 0.75), Preprocessing.from_checkpoint(TINY_BACKBONE), "auto")
+    small = extraction.Work([Source(path.stem, path) for path in videos], reader, batch_size=2, num_workers=0)
     rows = extraction.measure_tiny(TINY_BACKBONE, small, rounds=1, num_prototype_videos=1)
-    rows.append(extraction.measure_decoding("test videos", videos, reading, rounds=1))
+    rows.append(extraction.measure_decoding("test videos", videos, reader, rounds=1))
     assert [(row.goal, row.better) for row in rows] == [(1.15, "lower"), (5.0, "higher"), (0.8, "higher")]
     assert is_measured(rows)
 
@@ -82,9 +91,15 @@ def test_precisions_are_measured(videos: list[Path]) -> None:
 def test_an_accelerator_is_measured_by_the_same_code(videos: list[Path]) -> None:
     """What would run on CUDA runs on the CPU: every variant, the peak, and extraction end to end."""
     rows = gpu.measure_on(
-        torch.device("cpu"), SMALL, work(videos, num_workers=0), (1, 2), matrix_side=32, rounds=1, num_windows=2,
+        torch.device("cpu"),
+        SMALL,
+        work(videos, num_workers=0),
+        (1, 2),
+        matrix_side=32,
+        rounds=1,
+        num_windows=2,
         compiler="eager",
-    )  # fmt: skip
+    )
     assert is_measured(rows)
     assert set(rows[0].details["shares"]) == {"plain", "tables", "compiled", "tables, compiled"}
     assert rows[-1].details["windows"] == 4
@@ -104,10 +119,15 @@ def test_heads_are_measured() -> None:
 def test_finetuning_is_measured(videos: list[Path]) -> None:
     """A row for a head on mean tokens and one for a head on the pooler, from tokens that were stored for it."""
     training = finetuning.Training(
-        [Source(path.stem, path) for path in videos], {path.stem: (0, 1) for path in videos},
-        Reading(PLAN, SMALL.preprocessing, "auto"), steps=2, batch_size=2, windows_per_pass=2, precision="fp32",
+        [Source(path.stem, path) for path in videos],
+        {path.stem: (0, 1) for path in videos},
+        ClipReader(PLAN, SMALL.preprocessing, "auto"),
+        steps=2,
+        batch_size=2,
+        windows_per_pass=2,
+        precision="fp32",
         num_workers=0,
-    )  # fmt: skip
+    )
     rows = finetuning.measure_sources("a small backbone", SMALL.backbone(torch.float32), training, rounds=1)
     assert [row.goal for row in rows] == [5.0, 2.5]
     assert is_measured(rows)
@@ -138,8 +158,8 @@ def test_flops_are_those_of_vit_l() -> None:
 def test_footage_is_what_it_says(tmp_path: Path) -> None:
     """Two seconds of footage give two seconds of frames, about as many bits as asked for."""
     path = write_footage(tmp_path / "footage.mp4", duration_s=2, seed=0, size=(320, 240), bit_rate=200_000)
-    reading = Reading(WindowPlan(4, 8, 0.5), SMALL.preprocessing, "auto")
-    clips = list(reading.clips(Source("footage", path)))
+    reader = ClipReader(WindowPlan(4, 8, 0.5), SMALL.preprocessing, "auto")
+    clips = list(reader.clips(Source("footage", path)))
     assert clips[-1].segment.end_s == pytest.approx(2.0, abs=1 / 8)
     assert 100_000 < path.stat().st_size * 8 / 2 < 400_000
 

@@ -1,4 +1,4 @@
-"""Tokens on disk: rows whose numbers tell which window of which video they are."""
+"""Block inputs on disk: rows whose numbers tell which window of which video they are."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 import torch
 import zarr
 
-from features.store import block_inputs as tokens
-from features.store.block_inputs import open_tokens
+from features.store import block_inputs
+from features.store.block_inputs import open_block_inputs, write_block_inputs
 from features.store.embeddings import StoreError
 
 WINDOWS = {"b": (0, 3, 4), "a": (2,), "none": (), "c": (0, 1)}
@@ -24,10 +24,13 @@ def of(video_id: str, windows: tuple[int, ...], dtype: torch.dtype) -> torch.Ten
 
 
 def write(path: Path, precision: str = "fp16", windows: dict[str, tuple[int, ...]] = WINDOWS) -> None:
-    tokens.write(
-        path, windows, lambda video_id: of(video_id, windows[video_id], DTYPES[precision]),
-        precision=precision, attributes={"made": "so"},
-    )  # fmt: skip
+    write_block_inputs(
+        path,
+        windows,
+        lambda video_id: of(video_id, windows[video_id], DTYPES[precision]),
+        precision=precision,
+        provenance={"made": "so"},
+    )
 
 
 @pytest.mark.parametrize("precision", DTYPES)
@@ -36,9 +39,9 @@ def test_every_window_comes_back(
     precision: str, rows_a_chunk: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Bit for bit, in the order asked for, twice if asked twice, whatever the chunks; bfloat16 too."""
-    monkeypatch.setattr(tokens, "_CHUNK_BYTES", rows_a_chunk * 20 * DTYPES[precision].itemsize)
+    monkeypatch.setattr(block_inputs, "_CHUNK_BYTES", rows_a_chunk * 20 * DTYPES[precision].itemsize)
     write(tmp_path / "t", precision)
-    stored, made_by = open_tokens(tmp_path / "t")
+    stored, made_by = open_block_inputs(tmp_path / "t")
     assert made_by == {"made": "so"}
     assert stored.windows == {"a": (2,), "b": (0, 3, 4), "c": (0, 1)}
     assert (stored.shape, stored.dtype) == ((6, 5, 4), DTYPES[precision])
@@ -54,7 +57,7 @@ def test_others_read_it_with_zarr_alone(tmp_path: Path) -> None:
     """What the memory map shows is what `zarr.open` reads."""
     write(tmp_path / "t")
     group = zarr.open(tmp_path / "t", mode="r")
-    assert np.array_equal(group["tokens"][:], open_tokens(tmp_path / "t")[0].read(range(6)).numpy())
+    assert np.array_equal(group["block_input"][:], open_block_inputs(tmp_path / "t")[0].read(range(6)).numpy())
     assert [group.attrs["video_ids"][k] for k in group["video"][:]] == ["a", "b", "b", "b", "c", "c"]
     assert group["window"][:].tolist() == [2, 0, 3, 4, 0, 1]
 
@@ -62,21 +65,21 @@ def test_others_read_it_with_zarr_alone(tmp_path: Path) -> None:
 def test_none_at_all_is_a_store_too(tmp_path: Path) -> None:
     """Without windows there are no rows, and nothing is missing."""
     write(tmp_path / "t", windows={})
-    stored, _ = open_tokens(tmp_path / "t")
+    stored, _ = open_block_inputs(tmp_path / "t")
     assert (stored.shape, dict(stored.windows)) == ((0, 0, 0), {})
 
 
-def test_missing_and_damaged_tokens_say_so(tmp_path: Path) -> None:
-    """No folder, no attributes, a lost chunk, or tokens that do not fit: an error with the path or the video."""
-    with pytest.raises(StoreError, match="no tokens at"):
-        open_tokens(tmp_path / "none")
+def test_missing_and_damaged_block_inputs_say_so(tmp_path: Path) -> None:
+    """No folder, no attributes, a lost chunk, or block inputs that do not fit: an error with the path or the video."""
+    with pytest.raises(StoreError, match="no block inputs at"):
+        open_block_inputs(tmp_path / "none")
     write(tmp_path / "t")
-    (chunk,) = (tmp_path / "t" / "tokens" / "c").rglob("0/0/0")
+    (chunk,) = (tmp_path / "t" / "block_input" / "c").rglob("0/0/0")
     chunk.unlink()
-    with pytest.raises(StoreError, match="0 of 1 chunks"):
-        open_tokens(tmp_path / "t")
+    with pytest.raises(StoreError, match="0 of its 1 chunks"):
+        open_block_inputs(tmp_path / "t")
     (tmp_path / "t" / "zarr.json").write_text('{"zarr_format": 3, "node_type": "group", "attributes": {}}')
     with pytest.raises(StoreError, match="incomplete: their attributes were never written"):
-        open_tokens(tmp_path / "t")
+        open_block_inputs(tmp_path / "t")
     with pytest.raises(StoreError, match=r"video a: .* where 1 windows in fp16 are wanted"):
-        tokens.write(tmp_path / "t", {"a": (2,)}, lambda _: torch.zeros(1, 5, 4), precision="fp16", attributes={})
+        write_block_inputs(tmp_path / "t", {"a": (2,)}, lambda _: torch.zeros(1, 5, 4), precision="fp16", provenance={})

@@ -16,8 +16,10 @@ import av
 import numpy as np
 import pytest
 
-from features.decode.grid import Decoder, UnreadableVideo, VideoInfo, frame_at, frames_on_grid, library_versions, probe
+from features.decode.container import UnreadableVideo, read_recorded_at
+from features.decode.grid import Decoder, decoder_provenance, frames_on_grid, frames_shown_at
 from features.decode.orientation import Orientation
+from features.decode.with_decord import doubts_about_decord
 from features.video import Frame, Image
 from tests.videos import (
     CLOSED_GOP,
@@ -139,7 +141,8 @@ def test_right_frames_of_every_kind(kind: str, tmp_path: Path, caplog: pytest.Lo
     automatic = list(frames_on_grid(path, sample_fps=5.0, decoder="auto"))
     assert numbers(automatic) == numbers(frames)
     assert {frame.image.shape for frame in automatic} == {shape}
-    assert probe(path).decoder == ("decord" if kind in DECORD_IS_RIGHT else "pyav"), probe(path).decoder_reason
+    doubts = list(doubts_about_decord(path))
+    assert (not doubts) == (kind in DECORD_IS_RIGHT), doubts
     assert not caplog.records
 
 
@@ -191,7 +194,7 @@ def test_what_is_passed_over_is_not_missed(kind: str, tmp_path: Path, caplog: py
         for sample_fps in (0.4, 2.0, 7.3):
             frames = by_pyav(path, sample_fps)
             grid_s = [frame.time_s for frame in frames]
-            assert same_pictures([frame.image for frame in frames], frame_at(path, grid_s))
+            assert same_pictures([frame.image for frame in frames], frames_shown_at(path, grid_s))
             shown = [shown_at(times_s, time_s) for time_s in grid_s]
             assert [frame.pts_s for frame in frames] == pytest.approx([times_s[k] for k in shown], abs=0.001)
             until_s = [frame.shown_until_s for frame in frames if frame.pts_s < times_s[-1] - 0.01]
@@ -251,7 +254,7 @@ def test_damage_stops_passing_over(tmp_path: Path, caplog: pytest.LogCaptureFixt
 def test_decord_and_pyav_agree(times_s: list[float], settings: dict[str, Any], tmp_path: Path) -> None:
     """Where `auto` takes decord, it gives what PyAV gives: the same times, the same pixels."""
     path = write_video(tmp_path / "a.mp4", times_s, **settings)
-    assert probe(path).decoder == "decord", probe(path).decoder_reason
+    assert list(doubts_about_decord(path)) == []
     for sample_fps in (3.0, 30.0):
         decord = list(frames_on_grid(path, sample_fps=sample_fps, decoder="decord"))
         pyav = by_pyav(path, sample_fps)
@@ -310,7 +313,7 @@ def test_trimmed_by_an_edit_list(tmp_path: Path, caplog: pytest.LogCaptureFixtur
     assert numbers(frames) == list(range(17, 48, 3))
     assert frames[-1].shown_until_s == pytest.approx(31 / 12)
     assert not caplog.records
-    assert (probe(path).decoder, probe(path).decoder_reason) == ("pyav", "an edit list trims it")
+    assert next(doubts_about_decord(path)) == "an edit list trims it"
 
 
 def test_gap(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -375,14 +378,14 @@ def test_streams(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert caplog.records
 
 
-def test_frame_at(tmp_path: Path) -> None:
-    """`frame_at` gives the picture of each time: repeated, between frames, before the start and behind the end."""
+def test_frames_shown_at(tmp_path: Path) -> None:
+    """The picture of each time comes: repeated, between frames, before the start and behind the end."""
     path = write_video(tmp_path / "a.mp4", evenly(40, 12), rotation_deg=90)
-    images = frame_at(path, [-1.0, 0.0, 1.0, 1.01, 1.09, 3.32, 60.0, 61.0])
+    images = frames_shown_at(path, [-1.0, 0.0, 1.0, 1.01, 1.09, 3.32, 60.0, 61.0])
     assert [number_of(image) for image in images] == [0, 0, 12, 12, 13, 39, 39, 39]
-    assert frame_at(path, []) == []
+    assert frames_shown_at(path, []) == []
     with pytest.raises(ValueError, match="ascend"):
-        frame_at(path, [1.0, 0.5])
+        frames_shown_at(path, [1.0, 0.5])
 
 
 def test_cut_off_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -394,7 +397,7 @@ def test_cut_off_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
         num_whole = sum(packet.size > 0 and not packet.is_corrupt for packet in container.demux(video=0))
     assert 10 < num_whole < 50
 
-    assert probe(path).decoder == "pyav"
+    assert list(doubts_about_decord(path)) != []
     frames = list(frames_on_grid(path, sample_fps=12.0, decoder="auto"))
 
     assert sorted(set(numbers(frames))) == sorted(numbers(frames))
@@ -546,12 +549,12 @@ def test_no_pause_lasts_hours(tmp_path: Path, caplog: pytest.LogCaptureFixture) 
 
 def unreadable(path: Path) -> str:
     with pytest.raises(UnreadableVideo) as caught:
-        probe(path)
+        list(frames_on_grid(path, sample_fps=1.0, decoder="pyav"))
     for decoder in ("auto", "pyav", "decord"):
         with pytest.raises(UnreadableVideo):
             list(frames_on_grid(path, sample_fps=2.0, decoder=decoder))
     with pytest.raises(UnreadableVideo):
-        frame_at(path, [0.0])
+        frames_shown_at(path, [0.0])
     assert str(copy.copy(caught.value)) == str(caught.value)  # made again from its parts, as behind a process pool
     return str(caught.value)
 
@@ -647,18 +650,17 @@ def test_not_one_frame_decodes(tmp_path: Path) -> None:
     assert "not one frame can be decoded" in unreadable(path)
 
 
-def test_probe(tmp_path: Path) -> None:
-    """`probe` tells what will come out: the size upright with square pixels, and when it was recorded."""
+def test_the_head_says_when_it_was_recorded(tmp_path: Path) -> None:
+    """`creation_time` is in UTC, and None stands for a file that does not say; nothing is decoded for it."""
     recorded_at = datetime(2024, 5, 1, 9, 30, tzinfo=UTC)
     path = write_video(
         tmp_path / "a.mp4", evenly(24, 12), rotation_deg=90, pixel_aspect=Fraction(3, 2), recorded_at=recorded_at
     )
-    info = probe(path)
-    assert (info.codec, info.width, info.height) == ("h264", 120, 240)
-    assert (info.rotation_deg, info.pixel_aspect, info.stated_duration_s) == (90, 1.5, pytest.approx(2.0))
-    assert info.recorded_at == recorded_at
+    assert read_recorded_at(path) == recorded_at
     assert by_pyav(path, 1.0)[0].image.shape == (240, 120, 3)
-    assert probe(write_video(tmp_path / "b.webm", evenly(4, 12), **VP9)).recorded_at is None
+    assert read_recorded_at(write_video(tmp_path / "b.webm", evenly(4, 12), **VP9)) is None
+    with pytest.raises(UnreadableVideo):
+        read_recorded_at(tmp_path / "gone.mp4")
 
 
 def test_apple_keeps_the_offset(tmp_path: Path) -> None:
@@ -670,17 +672,15 @@ def test_apple_keeps_the_offset(tmp_path: Path) -> None:
         stream.width, stream.height = 64, 48
         container.mux(stream.encode(av.VideoFrame.from_ndarray(numbered_picture(0, 64, 48), format="rgb24")))
         container.mux(stream.encode())
-    recorded_at = probe(path).recorded_at
+    recorded_at = read_recorded_at(path)
     assert recorded_at is not None
     assert recorded_at.isoformat() == datetime(2024, 5, 1, 11, 30, tzinfo=timezone(timedelta(hours=2))).isoformat()
 
 
 def test_values_are_checked(tmp_path: Path) -> None:
-    """A rate that is no rate, and a recording time without its offset, are refused where they are made."""
+    """A rate that is no rate, and a turn that is no quarter, are refused where they are made."""
     with pytest.raises(ValueError, match="sample_fps"):
         frames_on_grid(tmp_path / "a.mp4", sample_fps=0, decoder="auto")
-    with pytest.raises(ValueError, match="offset"):
-        VideoInfo("mp4", "h264", 4, 4, 0, False, 1.0, None, datetime(2024, 5, 1), "pyav", "")
     with pytest.raises(ValueError, match="quarter_turns"):
         Orientation(quarter_turns=4)
 
@@ -693,9 +693,10 @@ def test_orientation_from_a_matrix() -> None:
     assert Orientation.from_matrix([-one, 0, 0, 0, one, 0, 0, 0, 1 << 30]) == Orientation(mirrored=True)
 
 
-def test_library_versions() -> None:
-    """The versions that decide the pixels are those that are installed."""
-    versions = library_versions()
-    assert set(versions) == {"av", "decord", "libavcodec", "libavformat", "libswscale"}
-    assert versions["av"] == av.__version__
-    assert all(version[0].isdigit() for version in versions.values())
+def test_the_decoders_provenance() -> None:
+    """Only the libraries that a decoder uses are named: an upgrade of another one changes no key."""
+    pyav, decord, auto = (decoder_provenance(decoder) for decoder in ("pyav", "decord", "auto"))
+    assert set(pyav) == {"name", "version", "av", "libavcodec", "libavformat", "libswscale"}
+    assert set(decord) == {"name", "version", "decord"}
+    assert auto == pyav | decord | {"name": "auto"}
+    assert pyav["av"] == av.__version__

@@ -7,11 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from features.decode.grid import UnreadableVideo, frames_on_grid, probe
-from pipeline.dataset import labels, manifest
+from features.decode.container import UnreadableVideo, read_recorded_at
+from features.decode.grid import frames_on_grid
+from pipeline.dataset import charades, labels
+from pipeline.demo.canvas import HEIGHT, KINDS, WIDTH
 from pipeline.demo.dataset import make_dataset, make_recordings
-from pipeline.demo.render import HEIGHT, KINDS, WIDTH, Renderer
-from pipeline.demo.world import CLASSES, make_person, make_story
+from pipeline.demo.render import Renderer
+from pipeline.demo.script import make_story
+from pipeline.demo.world import CLASSES, make_person
 
 LABEL_SETS = Path(__file__).parents[1] / "labels" / "demo"
 
@@ -44,8 +47,8 @@ def test_the_same_seed_gives_the_same_annotations(dataset: Path, tmp_path: Path)
 
 def test_it_is_read_as_charades_with_its_quirks(dataset: Path) -> None:
     """The reader of the real files finds empty, reversed and overlong actions, and nobody in two splits."""
-    classes = labels.read_classes(dataset / "Charades" / "Charades_v1_classes.txt")
-    facts = manifest.read_charades(dataset, classes, val_share=0.3, seed=0).facts()
+    videos, _ = charades.read(dataset, val_share=0.3, seed=0)
+    facts = videos.facts()
     in_train_file = {key: facts["train"][key] + facts["val"][key] for key in facts["train"]}
     assert in_train_file["num_videos"] == 7
     assert in_train_file["num_videos_without_actions"] >= 1
@@ -78,7 +81,7 @@ def test_the_label_sets_name_classes_that_people_do(dataset: Path) -> None:
 def test_recordings_know_when_they_began(tmp_path: Path) -> None:
     """The start stands in the file's metadata with its offset from UTC."""
     make_recordings(tmp_path / "recordings", seed=5, length_s=1.0, num_workers=1)
-    recorded_at = probe(tmp_path / "recordings" / "morning.mp4").recorded_at
+    recorded_at = read_recorded_at(tmp_path / "recordings" / "morning.mp4")
     assert recorded_at is not None
     assert recorded_at.isoformat() == "2026-03-14T08:02:11+01:00"
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone
 from html.parser import HTMLParser
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -9,15 +9,12 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from features.video import Segment
-from reports.diary.page import (
-    Provenance,
-    Recording,
-    format_duration,
-    format_time,
-    write_events_jsonl,
-    write_html,
-    write_markdown,
-)
+from reports.diary.clock import format_duration, format_time, recording_start
+from reports.diary.formats.jsonl import write_jsonl
+from reports.diary.formats.markdown import write_markdown
+from reports.diary.model import DiaryModel
+from reports.diary.page import write_page
+from reports.diary.recording import Recording
 from reports.events import Event, EventRule, EventsFound
 
 NAMES = {
@@ -27,7 +24,7 @@ NAMES = {
     "c154": "Someone is standing up from somewhere",
     "c999": "<script>alert(1)</script> | TV",
 }
-PROVENANCE = Provenance(
+MODEL = DiaryModel(
     profile="demo",
     label_set="diary",
     model="finetune",
@@ -59,13 +56,13 @@ FOUND = events(("c059", 12, 90), ("c015", 20, 62), ("c154", 88.5, 93), ("c052", 
 
 
 def markdown(tmp_path: Path, *parts: tuple[Recording, EventsFound]) -> str:
-    write_markdown(tmp_path / "diary.md", parts, NAMES, PROVENANCE, min_quiet_s=10.0)
+    write_markdown(tmp_path / "diary.md", parts, NAMES, MODEL, min_quiet_s=10.0)
     return (tmp_path / "diary.md").read_text(encoding="utf-8")
 
 
 def html(tmp_path: Path, recording: Recording, found: EventsFound, thumbnails: dict[str, bytes] | None = None) -> str:
     path = tmp_path / "diary.html"
-    write_html(path, recording, found, NAMES, PROVENANCE, thumbnails=thumbnails or {}, min_quiet_s=10.0)
+    write_page(path, recording, found, NAMES, MODEL, thumbnails=thumbnails or {}, min_quiet_s=10.0)
     return path.read_text(encoding="utf-8")
 
 
@@ -107,7 +104,7 @@ class Page(HTMLParser):
 
 def test_a_line_of_jsonl_says_when_what_and_by_which_model(tmp_path: Path) -> None:
     """Each line stands alone: seconds, clock times with offset and their source, probabilities, both hashes."""
-    write_events_jsonl(tmp_path / "events.jsonl", kitchen(), FOUND, NAMES, PROVENANCE)
+    write_jsonl(tmp_path / "events.jsonl", kitchen(), FOUND, NAMES, MODEL)
     rows = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
     assert len(rows) == 4
     assert rows[2] == {
@@ -129,7 +126,7 @@ def test_a_line_of_jsonl_says_when_what_and_by_which_model(tmp_path: Path) -> No
 
 def test_without_a_start_there_is_no_clock_time(tmp_path: Path) -> None:
     """An unknown start leaves clock times null, and the source says "unknown"."""
-    write_events_jsonl(tmp_path / "events.jsonl", kitchen(None), FOUND, NAMES, PROVENANCE)
+    write_jsonl(tmp_path / "events.jsonl", kitchen(None), FOUND, NAMES, MODEL)
     row = json.loads((tmp_path / "events.jsonl").read_text().splitlines()[0])
     assert (row["start_clock"], row["end_clock"], row["clock_source"]) == (None, None, "unknown")
 
@@ -137,7 +134,7 @@ def test_without_a_start_there_is_no_clock_time(tmp_path: Path) -> None:
 def test_clock_times_survive_the_clock_being_set_back(tmp_path: Path) -> None:
     """Across the end of summer time, real seconds count: 20 s after 02:59:50 it is 02:00:10, an hour less ahead."""
     start = datetime(2026, 10, 25, 2, 59, 50, tzinfo=ZoneInfo("Europe/Berlin"), fold=0)
-    write_events_jsonl(tmp_path / "events.jsonl", kitchen(start), events(("c015", 0, 20)), NAMES, PROVENANCE)
+    write_jsonl(tmp_path / "events.jsonl", kitchen(start), events(("c015", 0, 20)), NAMES, MODEL)
     row = json.loads((tmp_path / "events.jsonl").read_text())
     assert row["start_clock"] == "2026-10-25T02:59:50.000+02:00"
     assert row["end_clock"] == "2026-10-25T02:00:10.000+01:00"
@@ -202,15 +199,13 @@ def test_an_event_after_midnight_belongs_to_the_next_day(tmp_path: Path) -> None
     assert "on Tuesday, 24 November 2026" in " ".join(html(tmp_path, kitchen(late), FOUND).split())
 
 
-def test_a_file_that_could_not_be_read_is_named(tmp_path: Path) -> None:
-    """A broken file is a line with its reason in both formats, and never an observed nothing."""
-    broken = Recording("b", "broken.mp4", 0.0, None, "unknown", (), "no video stream in the file")
-    text = markdown(tmp_path, (broken, NOTHING))
-    assert "`broken.mp4`: start not known. **Could not be read**: no video stream in the file." in text
+def test_a_recording_of_which_nothing_was_observed_says_so(tmp_path: Path) -> None:
+    """A file without any window is a line in the Markdown, and never an observed nothing."""
+    empty = Recording("b", "broken.mp4", 0.0, None, "unknown", ())
+    text = markdown(tmp_path, (empty, NOTHING))
+    assert "- `broken.mp4`: start not known.\n" in text
     assert "nothing recognised." not in text
-    page = Page(html(tmp_path, broken, NOTHING))
-    assert "no video stream in the file" in page.text
-    assert "Nothing of this recording was observed" in page.text
+    assert "Nothing of this recording was observed" in Page(html(tmp_path, empty, NOTHING)).text
 
 
 def test_names_cannot_break_a_table_or_a_page(tmp_path: Path) -> None:
@@ -268,7 +263,7 @@ def test_the_same_events_give_the_same_bytes(tmp_path: Path) -> None:
     """Writing twice gives identical files and leaves nothing else behind."""
     first = html(tmp_path, kitchen(), FOUND), markdown(tmp_path, (kitchen(), FOUND))
     assert first == (html(tmp_path, kitchen(), FOUND), markdown(tmp_path, (kitchen(), FOUND)))
-    write_events_jsonl(tmp_path / "events.jsonl", kitchen(), NOTHING, NAMES, PROVENANCE)
+    write_jsonl(tmp_path / "events.jsonl", kitchen(), NOTHING, NAMES, MODEL)
     assert (tmp_path / "events.jsonl").read_bytes() == b""
     assert sorted(path.name for path in tmp_path.iterdir()) == ["diary.html", "diary.md", "events.jsonl"]
 
@@ -299,3 +294,24 @@ def test_times_and_durations_round_on_whole_milliseconds() -> None:
         "1 min 00 s",
     ]
     assert format_duration(2 * 3_600_000 + 299_000) == "2 h 05 min"
+
+
+def test_a_recordings_start_is_taken_from_the_most_trustworthy_source() -> None:
+    """The user's word, then the container, then the file's name, then when the file was last written."""
+    modified = datetime(2026, 3, 14, 9, 0, tzinfo=UTC)
+    metadata = datetime(2026, 3, 14, 7, 0, tzinfo=timezone(timedelta(hours=5)))
+
+    def start(
+        *, given: datetime | None = None, metadata: datetime | None = None, file_name: str = "a.mp4"
+    ) -> tuple[datetime | None, str]:
+        return recording_start(given=given, metadata=metadata, file_name=file_name, modified=modified, duration_s=90.0)
+
+    named = datetime(2026, 3, 14, 8, 2, 11).astimezone()
+    assert start(given=EIGHT, metadata=metadata) == (EIGHT, "given by the user")
+    assert start(given=datetime(2026, 3, 14, 8, 2, 11)) == (named, "given by the user")
+    assert start(metadata=metadata, file_name="20260314_080211.mp4") == (metadata, "container metadata")
+    assert start(metadata=modified) == (modified.astimezone(), "container metadata")
+    for name in ("20260314_080211.mp4", "VID 2026-03-14 08.02.11.mp4", "2026-03-14T08-02-11.mp4"):
+        assert start(file_name=name) == (named, "file name")
+    for name in ("a.mp4", "20269914_080211.mp4", "20260314_0802119.mp4"):
+        assert start(file_name=name) == (modified - timedelta(seconds=90), "file modification time")

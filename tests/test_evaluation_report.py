@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import math
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +12,8 @@ import pytest
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
-from reports.evaluation import plots
-from reports.evaluation.page import FailedVideo, ModelResult, SplitFacts, write_report
+from reports.evaluation import colours, plots
+from reports.evaluation.page import FailedVideo, ModelResult, SplitFacts, write_page
 
 LABELS = (("c015", "Holding a <phone>", 40), ("c059", "Sitting, $5 a $chair", 90), ("c032", "Reading a book", 0))
 SPLITS = [SplitFacts("train", 700, 2900, 18), SplitFacts("test", 302, 1204, 9)]
@@ -60,7 +62,7 @@ def result(micro_f1: float, **changes: Any) -> ModelResult:
 
 
 def report(tmp_path: Path, models: dict[str, ModelResult], failed: tuple[FailedVideo, ...] = ()) -> str:
-    write_report(
+    write_page(
         tmp_path / "report.html",
         profile="demo",
         label_set="diary",
@@ -125,7 +127,7 @@ def test_the_page_fetches_nothing_and_names_stay_text(tmp_path: Path) -> None:
     assert "<script" not in page
     assert "<phone>" not in page
     assert "Sitting, $5 a $chair  (90)" in page
-    assert not any(colour in page.split("</style>", 2)[2] for colour in (plots.INK, plots.LINE))
+    assert not any(colour in page.split("</style>", 2)[2] for colour in (colours.INK, colours.LINE))
     assert "tiny &amp; small" in page
 
 
@@ -150,7 +152,7 @@ def test_a_model_without_history_or_curve_still_has_a_page(tmp_path: Path) -> No
     assert "Holding a &lt;phone&gt;" in page
 
 
-def test_figures_show_the_rows_they_were_given(tmp_path: Path) -> None:
+def test_figures_show_the_rows_they_were_given() -> None:
     """The chosen threshold is marked on its curve, bars have the AP as width, gaps in the history are left out."""
     (axes,) = plots.threshold_curves({"head": BOTH["head"].sweep}, {"head": 0.35}).axes
     (mark,) = [line for line in axes.lines if line.get_marker() == "o"]
@@ -161,5 +163,9 @@ def test_figures_show_the_rows_they_were_given(tmp_path: Path) -> None:
     losses, scores = plots.training_curves({"head": BOTH["head"].history}).axes
     assert xs(losses.lines[1]) == [10, 30, 50]
     assert xs(scores.lines[0]) == [10, 20, 30]
-    plots.write_png(tmp_path / "a.png", plots.training_curves({"head": BOTH["head"].history}))
-    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_importing_the_page_imports_no_matplotlib() -> None:
+    """matplotlib is imported only where a page is written, torch never."""
+    code = "import sys, reports.evaluation.page; print(sorted({'matplotlib', 'torch'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

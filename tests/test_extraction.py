@@ -27,16 +27,19 @@ import pytest
 import torch
 
 from features import cache as cache_module
-from features import embed as embedding
-from features.backbone import Backbone, create, save
+from features import embed
+from features.backbone import create, load_backbone, save
 from features.cache import EmbeddingCache
-from features.clips import Reading, Source
-from features.extraction import Extraction, TokenChoice, extract, recipe
+from features.clips import ClipReader, Source
+from features.decode.container import UnreadableVideo
+from features.extraction import BlockInputSelection, Extraction, extract, provenance
 from features.preprocess import Preprocessing
-from features.store import block_inputs as tokens
+from features.store import block_inputs
 from features.store import embeddings as store
 from features.video import WindowPlan
 from tests.videos import OPEN_GOP, evenly, write_video
+
+pytestmark = pytest.mark.slow
 
 PREPROCESSING = Preprocessing(32, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
 PLAN = WindowPlan(num_frames=4, sample_fps=4, stride_s=0.5)
@@ -52,9 +55,15 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_video(folder / f"{name}.mp4", evenly(num_frames, 12), options=OPEN_GOP if name == "v2" else {"g": "12"})
     for seed in (0, 1):
         model = create(
-            seed=seed, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, crop_size=32, num_frames=4,
-            num_pooler_layers=1, num_labels=2,
-        )  # fmt: skip
+            seed=seed,
+            hidden_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            crop_size=32,
+            num_frames=4,
+            num_pooler_layers=1,
+            num_labels=2,
+        )
         save(model, folder / f"backbone{seed}", name="tiny", preprocessing=PREPROCESSING, dtype=torch.float32)
     return folder
 
@@ -68,29 +77,44 @@ def one_thread() -> Any:
 
 
 def run(
-    world: Path, root: Path, names: Sequence[str] = tuple(LENGTHS), *, ids: dict[str, str] | None = None,
-    plan: WindowPlan = PLAN, seed: int = 0, batch_size: int = 3, num_workers: int = 0,
+    world: Path,
+    root: Path,
+    names: Sequence[str] = tuple(LENGTHS),
+    *,
+    ids: dict[str, str] | None = None,
+    plan: WindowPlan = PLAN,
+    seed: int = 0,
+    batch_size: int = 3,
+    num_workers: int = 0,
     chosen: dict[str, frozenset[int]] | None = None,
-) -> Extraction:  # fmt: skip
+) -> Extraction:
     """Extract into `root / cache`, and write the outputs `root / embeddings` and `root / tokens` from there."""
-    backbone = Backbone.load(world / f"backbone{seed}", dtype=torch.float32)
-    reading = Reading(plan, PREPROCESSING, "auto")
-    made_by = recipe(backbone, reading)
+    backbone = load_backbone(world / f"backbone{seed}", dtype=torch.float32)
+    reader = ClipReader(plan, PREPROCESSING, "auto")
+    made_by = provenance(backbone, reader)
     cache = EmbeddingCache(root / "cache", made_by)
     sources = [Source((ids or {}).get(name, name), world / f"{name}.mp4") for name in names]
     with cache.locked():
         found = extract(
-            backbone, sources, reading, cache=cache, choice=TokenChoice(CHOSEN if chosen is None else chosen, "fp16"),
-            batch_size=batch_size, num_workers=num_workers, device=torch.device("cpu"),
-        )  # fmt: skip
-        store.write(
-            root / "embeddings", found.num_windows, lambda each: cache.load(found.sha256s[each]), attributes=made_by
+            backbone,
+            sources,
+            reader,
+            cache=cache,
+            selection=BlockInputSelection(CHOSEN if chosen is None else chosen, "fp16"),
+            batch_size=batch_size,
+            num_workers=num_workers,
+            device=torch.device("cpu"),
         )
-        tokens.write(
-            root / "tokens", found.token_windows,
-            lambda each: cache.load_tokens(found.sha256s[each], "fp16", found.token_windows[each]),
-            precision="fp16", attributes=made_by,
-        )  # fmt: skip
+        store.write_embeddings(
+            root / "embeddings", found.num_windows, lambda each: cache.load(found.sha256s[each]), provenance=made_by
+        )
+        block_inputs.write_block_inputs(
+            root / "tokens",
+            found.block_input_windows,
+            lambda each: cache.load_block_inputs(found.sha256s[each], "fp16", found.block_input_windows[each]),
+            precision="fp16",
+            provenance=made_by,
+        )
     return found
 
 
@@ -115,24 +139,24 @@ def whole(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     found = run(world, root)
     assert (found.num_embedded, found.num_reused, dict(found.failures)) == (5, 0, {})
     assert found.num_windows == {name: PLAN.num_windows(frames / 12) for name, frames in LENGTHS.items()}
-    assert found.token_windows == {"v0": (0, 2), "v2": (1,), "v4": (0, 3)}  # no video has 500 windows
+    assert found.block_input_windows == {"v0": (0, 2), "v2": (1,), "v4": (0, 3)}  # no video has 500 windows
     return root
 
 
 def test_the_rows_are_the_windows_own(world: Path, whole: Path) -> None:
     """Each stored vector is the backbone's, of that window's frames alone; tokens are what enters its last block."""
-    backbone = Backbone.load(world / "backbone0", dtype=torch.float32)
-    embeddings, _ = store.read(whole / "embeddings")
-    kept, _ = tokens.open_tokens(whole / "tokens")
+    backbone = load_backbone(world / "backbone0", dtype=torch.float32)
+    embeddings, _ = store.read_embeddings(whole / "embeddings")
+    kept, _ = block_inputs.open_block_inputs(whole / "tokens")
     for name in LENGTHS:
         rows = np.flatnonzero(embeddings.video_ids == name)
-        clips = list(Reading(PLAN, PREPROCESSING, "auto").clips(Source(name, world / f"{name}.mp4")))
+        clips = list(ClipReader(PLAN, PREPROCESSING, "auto").clips(Source(name, world / f"{name}.mp4")))
         assert [clip.segment.start_s for clip in clips] == embeddings.start_s[rows].tolist()
         assert [clip.num_padded for clip in clips] == embeddings.num_padded[rows].tolist()
         for number, (row, clip) in enumerate(zip(rows, clips, strict=True)):
             with torch.no_grad():
                 pixels = PREPROCESSING.normalise(torch.from_numpy(clip.frames)[None], torch.float32)
-                prefix = backbone.prefix(pixels)
+                prefix = backbone.block_input(pixels)
                 wanted = backbone.pool(backbone.last_block(prefix), ["pooler", "mean", "max"])
             for pooling, vector in wanted.items():
                 assert np.array_equal(embeddings.vectors[pooling][row], vector[0].half().numpy()), (name, number)
@@ -169,12 +193,15 @@ def test_what_is_not_in_the_key_costs_nothing(world: Path, whole: Path, tmp_path
     videos = tmp_path / "videos"
     shutil.copytree(world, videos)
     assert run(videos, tmp_path, ["v4", "v0"]).num_embedded == 0
-    assert set(store.read(tmp_path / "embeddings")[0].video_ids) == {"v0", "v4"}
+    assert set(store.read_embeddings(tmp_path / "embeddings")[0].video_ids) == {"v0", "v4"}
     (videos / "v1.mp4").touch()
     shutil.copy(videos / "v1.mp4", videos / "copy.mp4")
     found = run(videos, tmp_path, [*LENGTHS, "copy"], ids={"v3": "other"})
     assert (found.num_embedded, found.num_reused) == (0, 6)
-    embeddings, before = store.read(tmp_path / "embeddings")[0], store.read(whole / "embeddings")[0]
+    embeddings, before = (
+        store.read_embeddings(tmp_path / "embeddings")[0],
+        store.read_embeddings(whole / "embeddings")[0],
+    )
     for name, was in (("other", "v3"), ("copy", "v1"), ("v1", "v1")):
         now, then = embeddings.select([name]), before.select([was])
         assert np.array_equal(now.start_s, then.start_s)
@@ -200,27 +227,29 @@ def test_what_is_in_the_key_costs_all_and_coming_back_nothing(world: Path, whole
 def test_tokens_asked_for_later_are_made_alone(world: Path, whole: Path, tmp_path: Path) -> None:
     """Where embeddings are there already only the windows that tokens are asked of are run, to the same bytes."""
     assert run(world, tmp_path, chosen={}).num_embedded == 5
-    assert tokens.open_tokens(tmp_path / "tokens")[0].shape == (0, 0, 0)
+    assert block_inputs.open_block_inputs(tmp_path / "tokens")[0].shape == (0, 0, 0)
     assert run(world, tmp_path).num_embedded == 3
     assert outputs(tmp_path) == outputs(whole)
     assert tree(tmp_path / "cache") == tree(whole / "cache")
     assert run(world, tmp_path, chosen={"v0": frozenset({2})}).num_embedded == 0  # fewer is no work
-    assert tokens.open_tokens(tmp_path / "tokens")[0].windows == {"v0": (2,)}
+    assert block_inputs.open_block_inputs(tmp_path / "tokens")[0].windows == {"v0": (2,)}
 
 
 def test_the_quota_lets_the_longest_unused_go_first(world: Path, tmp_path: Path) -> None:
     """Beyond the quota old recipes' pieces go before the ones just used, and of these tokens first."""
     run(world, tmp_path, seed=1)
     found = run(world, tmp_path)
-    cache = EmbeddingCache(tmp_path / "cache", recipe(Backbone.load(world / "backbone0", dtype=torch.float32),
-                                                     Reading(PLAN, PREPROCESSING, "auto")))  # fmt: skip
+    cache = EmbeddingCache(
+        tmp_path / "cache",
+        provenance(load_backbone(world / "backbone0", dtype=torch.float32), ClipReader(PLAN, PREPROCESSING, "auto")),
+    )
     pieces = list((tmp_path / "cache").glob("*/*.safetensors"))
     mine = [path for path in pieces if path.parent == cache.folder]
     assert (len(pieces), len(mine)) == (16, 8)
     assert cache.shrink(sum(path.stat().st_size for path in pieces)) == 0
     assert cache.shrink(sum(path.stat().st_size for path in mine)) == 8
     assert all(path.exists() for path in mine)
-    without = sum(path.stat().st_size for path in mine if ".tokens-" not in path.name)
+    without = sum(path.stat().st_size for path in mine if ".block-inputs-" not in path.name)
     assert cache.shrink(without) == 3
     assert all(cache.has(digest) for digest in found.sha256s.values())
     assert cache.shrink(0) == 5
@@ -248,25 +277,36 @@ def test_bad_input_costs_a_row_each(world: Path, whole: Path, tmp_path: Path, ca
 
 def test_an_embedding_that_is_not_finite_costs_its_video(world: Path, tmp_path: Path) -> None:
     """A value beyond float16 is that video's failure, with the window, and never a stored infinity."""
-    backbone = Backbone.load(world / "backbone0", dtype=torch.float32)
+    backbone = load_backbone(world / "backbone0", dtype=torch.float32)
     with torch.no_grad():
-        backbone.layernorm.weight.fill_(1e6)  # type: ignore[operator]
-    (video,) = embedding.embed_videos(
-        backbone, [Source("v1", world / "v1.mp4")], Reading(PLAN, PREPROCESSING, "auto"), token_windows={},
-        batch_size=4, num_workers=0, device=torch.device("cpu"),
-    )  # fmt: skip
-    assert isinstance(video, embedding.FailedVideo)
-    assert video.failure.reason == "its embedding is not finite"
-    assert "window at 0 s" in video.failure.found
+        backbone.after_last[0].weight.fill_(1e6)
+    ((_, video),) = embed.embed_videos(
+        backbone,
+        [Source("v1", world / "v1.mp4")],
+        ClipReader(PLAN, PREPROCESSING, "auto"),
+        block_input_windows={},
+        batch_size=4,
+        num_workers=0,
+        device=torch.device("cpu"),
+    )
+    with pytest.raises(UnreadableVideo) as caught:
+        video.result()
+    assert caught.value.reason == "its embedding is not finite"
+    assert "window at 0 s" in caught.value.found
 
 
 def test_inference_mode_does_not_leak(world: Path) -> None:
     """Whoever takes a video's embeddings can train."""
-    backbone = Backbone.load(world / "backbone0", dtype=torch.float32)
-    done = embedding.embed_videos(
-        backbone, [Source("v1", world / "v1.mp4")], Reading(PLAN, PREPROCESSING, "auto"), token_windows={},
-        batch_size=1, num_workers=0, device=torch.device("cpu"),
-    )  # fmt: skip
+    backbone = load_backbone(world / "backbone0", dtype=torch.float32)
+    done = embed.embed_videos(
+        backbone,
+        [Source("v1", world / "v1.mp4")],
+        ClipReader(PLAN, PREPROCESSING, "auto"),
+        block_input_windows={},
+        batch_size=1,
+        num_workers=0,
+        device=torch.device("cpu"),
+    )
     next(done)
     assert not torch.is_inference_mode_enabled()
 
@@ -314,13 +354,13 @@ def kennel() -> Iterator[Kennel]:
 
 
 PHASES: dict[str, list[tuple[Any, str]]] = {
-    "decode": [(Reading, "__call__")],
-    "forward": [(embedding, "_started")],
+    "decode": [(ClipReader, "clips")],
+    "forward": [(embed, "submit_batch")],
     "write": [(cache_module, "_write"), (cache_module, "save"), (os, "fsync")],
     "commit": [
-        (store, "write"),
-        (store, "put_in_place"),
-        (tokens, "write"),
+        (store, "write_embeddings"),
+        (Path, "rename"),
+        (block_inputs, "write_block_inputs"),
         (shutil, "rmtree"),
         (EmbeddingCache, "load"),
     ],
@@ -331,7 +371,7 @@ def killed(world: Path, root: Path, phase: str, seed: int) -> None:
     """Run until some call of the phase, the third one say, has begun; then die a random moment later."""
     rng = random.Random(seed)
     place, name = rng.choice(PHASES[phase])
-    calls_left = rng.randint(0, {"write": 0, "put_in_place": 0, "rmtree": 1}.get(name, 4))
+    calls_left = rng.randint(0, {"write_embeddings": 0, "write_block_inputs": 0, "rename": 1, "rmtree": 1}.get(name, 4))
     delay_s = rng.choice([0.0, rng.uniform(0, 0.02)])
     original = getattr(place, name)
 
@@ -360,7 +400,7 @@ def limited(world: Path, root: Path) -> None:
 
 def slow(world: Path, root: Path) -> None:
     """Run, and stop within the lock: says so by a file, and goes on when that is gone."""
-    original = embedding._started
+    original = embed.submit_batch
 
     def waits(*args: Any, **kwargs: Any) -> Any:
         while (root / "entered").exists():
@@ -368,7 +408,7 @@ def slow(world: Path, root: Path) -> None:
         return original(*args, **kwargs)
 
     (root / "entered").touch()
-    embedding._started = waits  # type: ignore[assignment]
+    embed.submit_batch = waits  # type: ignore[assignment]
     run(world, root)
 
 
@@ -389,8 +429,8 @@ def test_a_kill_at_any_moment_loses_nothing(
         root = tmp_path / str(seed)
         kennel.start(killed, world, root, phase, seed)
         assert kennel.wait() == -signal.SIGKILL
-        finished = len([path for path in root.glob("cache/*/*.safetensors") if ".tokens-" not in path.name])
-        tokens_finished = {path.name[:64] for path in root.glob("cache/*/*.tokens-*.safetensors")}
+        finished = len([path for path in root.glob("cache/*/*.safetensors") if ".block-inputs-" not in path.name])
+        tokens_finished = {path.name[:64] for path in root.glob("cache/*/*.block-inputs-*.safetensors")}
         found = run(world, root)
         redone = {found.sha256s[name] for name in CHOSEN} - tokens_finished
         assert found.num_embedded <= 5 - finished + len(redone)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import dataclasses
 import json
@@ -12,28 +13,35 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-import yaml
 from click.testing import CliRunner
+from ruamel.yaml import YAML
 from torch import Tensor
 
 import bench.heads
 from features.store import embeddings as store
 from heads import losses
-from heads.linear import Head, HeadGrid
+from heads.linear import LinearHead, LinearHeadGrid
 from heads.training.grid import Setting, best_of, save_table, settings_of, train_heads
-from heads.training.loop import TrainingSchedule
+from heads.training.schedule import TrainingSchedule
 from heads.training.validation import average_precisions, scores
 from pipeline.dataset import manifest
 from pipeline.dataset.manifest import Interval, Manifest, VideoEntry
+from pipeline.layout import Layout
 from pipeline.stages.train import main as train_stage
-from reports.metrics import windows as metrics
+from reports.metrics import average_precision
 
 REPOSITORY = Path(__file__).parents[1]
 
 SCHEDULE = TrainingSchedule(
-    steps=160, accumulation=2, evaluate_every=10, patience=2, warmup_share=0.1, decay="constant", max_grad_norm=0.5,
+    steps=160,
+    accumulation=2,
+    evaluate_every_steps=10,
+    patience=2,
+    warmup_share=0.1,
+    decay="constant",
+    max_grad_norm=0.5,
     precision="fp32",
-)  # fmt: skip
+)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -107,17 +115,19 @@ def test_the_table_names_every_head_and_one_choice(trials, tmp_path: Path):
         best = trial.history.best
         assert (row["loss"], float(row["learning_rate"])) == (trial.setting.loss, trial.setting.learning_rate)
         assert (int(row["best_step"]), float(row["val_loss"]), float(row["val_map"])) == (
-            best.step, best.val_loss, best.val_map,
-        )  # fmt: skip
+            best.step,
+            best.val_loss,
+            best.val_map,
+        )
     (chosen,) = [row for row in rows if row["chosen"] == "1"]
     assert float(chosen["val_map"]) == max(float(row["val_map"]) for row in rows)
 
 
 def test_a_grid_of_heads_answers_as_each_of_them():
     """One matrix product gives (C, B, L): what each head says alone, biases and standardisation included."""
-    head = Head(24, 7)
+    head = LinearHead(24, 7)
     head.start_from(*TRAIN)
-    grid = HeadGrid(head, 3)
+    grid = LinearHeadGrid(head, 3)
     with torch.no_grad():
         for parameter in grid.parameters():
             parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(parameter.numel())))
@@ -140,7 +150,7 @@ def test_average_precision_is_scikit_learns(decimals):
     found = average_precisions(np.stack([probabilities, probabilities[::-1]]), targets)
     assert found.shape == (2, 12)
     for own, candidate in zip(found, (probabilities, probabilities[::-1]), strict=True):
-        np.testing.assert_allclose(own, metrics.average_precisions(candidate, targets), rtol=0, atol=1e-9)
+        np.testing.assert_allclose(own, average_precision.average_precisions(candidate, targets), rtol=0, atol=1e-9)
     assert math.isnan(found[0, 0])
     assert found[0, 2] == 1.0
 
@@ -151,7 +161,7 @@ def test_scores_leave_out_labels_without_positives():
     targets = torch.rand(60, 5, generator=torch.Generator().manual_seed(1)) < 0.3
     targets[:, 2] = False
     found = scores(logits, targets)
-    expected = metrics.mean_average_precision(logits.sigmoid().numpy(), targets.numpy())
+    expected = np.nanmean(average_precision.average_precisions(logits.sigmoid().numpy(), targets.numpy()))
     assert found["map"] == pytest.approx(expected, abs=1e-9)
     assert found["loss"] == pytest.approx(float(F.binary_cross_entropy_with_logits(logits, targets.float())), abs=1e-6)
     assert math.isnan(scores(logits, torch.zeros(60, 5))["map"])
@@ -248,36 +258,47 @@ def run_stage(folder: Path, *, seed_of_test: int) -> dict[str, bytes]:
         times = {label: float(random.integers(0, 6)) * 2 for label in acts}
         entries.append(
             VideoEntry(
-                video_id, f"{video_id}.mp4", f"s{k}", "Kitchen", split, 16.0,
+                video_id,
+                f"{video_id}.mp4",
+                f"s{k}",
+                "Kitchen",
+                split,
+                16.0,
                 tuple(Interval(label, start_s, start_s + 4) for label, start_s in times.items()),
             )
-        )  # fmt: skip
+        )
         seen = np.array([[times.get(label, -9) <= t < times.get(label, -9) + 4 for label in acts[:3]] for t in starts])
         noise = random.normal(size=(8, 6))
         noise[:, : seen.shape[1]] += 2 * seen
         embedded[video_id] = store.VideoEmbeddings(
             starts, starts + 2, np.zeros(8, np.int32), {"mean": noise.astype(np.float16)}
         )
-    manifest.write(folder / "manifest", Manifest(tuple(entries)))
-    store.write(
-        folder / "embeddings.zarr", dict.fromkeys(splits, 8), embedded.__getitem__, attributes={"precision": "fp32"}
+    paths = Layout("demo", "set", folder)
+    manifest.write(paths.manifest, Manifest(tuple(entries)))
+    store.write_embeddings(
+        paths.embeddings, dict.fromkeys(splits, 8), embedded.__getitem__, provenance={"precision": "fp32"}
     )
-    (folder / "set.txt").write_text("c015 Holding a phone\nc059 Sitting down\nc097 Walking\n")
-    values = yaml.safe_load((REPOSITORY / "params.yaml").read_text(encoding="utf-8"))
-    values["demo"]["train"] |= {
-        "features": ["mean"], "learning_rate": [0.001, 0.03], "weight_decay": 0.1, "loss": ["bce", "class_balanced"],
-        "batch_size": 16, "steps": 40, "evaluate_every_steps": 10,
-    }  # fmt: skip
-    (folder / "params.yaml").write_text(yaml.safe_dump(values | {"profile": "demo"}), encoding="utf-8")
-    outs = {"out": "head", "history": "history/head.csv", "grid": "history/grid.csv"}
-    ins = {"embeddings": "embeddings.zarr", "manifest": "manifest", "labels": "set.txt", "params": "params.yaml"}
-    arguments = [word for name, path in (ins | outs).items() for word in (f"--{name}", str(folder / path))]
-    result = CliRunner().invoke(train_stage, arguments, catch_exceptions=False)
+    paths.label_sets.mkdir(parents=True)
+    paths.label_set.write_text("c015 Holding a phone\nc059 Sitting down\nc097 Walking\n")
+    values = YAML(typ="safe").load(REPOSITORY / "params" / "demo.yaml")
+    values["train"] |= {
+        "features": ["mean"],
+        "learning_rate": [0.001, 0.03],
+        "weight_decay": 0.1,
+        "loss": ["bce", "class_balanced"],
+        "batch_size": 16,
+        "steps": 40,
+        "evaluate_every_steps": 10,
+    }
+    (folder / "params").mkdir()
+    YAML(typ="safe").dump(values, folder / "params" / "demo.yaml")
+    with contextlib.chdir(folder):
+        result = CliRunner().invoke(train_stage, ["demo", "set"], catch_exceptions=False)
     assert result.exit_code == 0, result.output
     return {
-        path.relative_to(folder).as_posix(): path.read_bytes()
-        for part in ("head", "history")
-        for path in (folder / part).iterdir()
+        f"{part.name}/{path.name}": path.read_bytes()
+        for part in (paths.model("head"), paths.grid.parent)
+        for path in part.iterdir()
     }
 
 
@@ -293,8 +314,9 @@ def test_the_stage_keeps_the_best_and_never_sees_test(tmp_path: Path):
     assert described["num_videos"] == 7
     assert described["loss"] == chosen["loss"]
     assert (described["learning_rate"], described["weight_decay"]) == (
-        float(chosen["learning_rate"]), float(chosen["weight_decay"]),
-    )  # fmt: skip
+        float(chosen["learning_rate"]),
+        float(chosen["weight_decay"]),
+    )
     history = list(csv.DictReader(files["history/head.csv"].decode().splitlines()))
     assert max(float(row["val_map"]) for row in history) == float(chosen["val_map"])
 

@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+from ruamel.yaml import YAML
+
+from pipeline.layout import MODELS, Layout
 
 REPOSITORY = Path(__file__).parents[1]
 LAYERS = ("features", "heads", "reports", "pipeline")  # an import only ever points left
+FRAME = ("pipeline/params.py", "pipeline/layout.py", "pipeline/stage.py")
+"""Carries values, paths and errors into every stage: DVC tracks the values and the paths themselves."""
+MAX_LINES = 350
+SCRATCH = {"cache", "checkpoint"}  # of a run that goes on, no result
+NEUTRAL = {"extract.num_workers"}  # no result depends on it
 OWNERS = {
-    "decord": ("features/decode/",),
+    "decord": ("features/decode/with_decord.py",),
     "av": ("features/decode/", "pipeline/demo/"),  # reading, and encoding
     "transformers": ("features/backbone.py",),
     "zarr": ("features/store/",),
@@ -22,7 +31,8 @@ OWNERS = {
     "datasets": ("pipeline/dataset/manifest.py",),
     "sklearn": ("reports/metrics/",),
     "click": ("pipeline/",),
-    "yaml": ("pipeline/",),
+    "pyarrow": ("pipeline/dataset/manifest.py",),
+    "ruamel": ("pipeline/params.py",),
     "torch": ("features/", "heads/", "pipeline/"),
 }
 
@@ -54,12 +64,12 @@ def first_party(name: str, root: Path) -> list[Path]:
 
 
 def import_closure(start: Path, root: Path) -> set[Path]:
-    """All first-party files that running a module may import, itself included."""
+    """All first-party files that running a module may import, itself included, but for what the frame imports."""
     found: set[Path] = set()
     waiting = [start, *first_party(".".join(start.relative_to(root).with_suffix("").parts), root)]
     while waiting:
         path = waiting.pop()
-        if path not in found:
+        if path not in found and path.relative_to(root).as_posix() not in FRAME:
             found.add(path)
             waiting += [file for name in imported_names(path, root) for file in first_party(name, root)]
     return found
@@ -92,7 +102,7 @@ def is_code(path: Path) -> bool:
 
 
 def stages(root: Path) -> dict[str, dict[str, Any]]:
-    loaded: dict[str, Any] = yaml.safe_load((root / "dvc.yaml").read_text(encoding="utf-8"))
+    loaded: dict[str, Any] = YAML(typ="safe").load(root / "dvc.yaml")
     return {name: stage.get("do", stage) for name, stage in loaded["stages"].items()}
 
 
@@ -120,15 +130,53 @@ def dependency_faults(root: Path) -> list[str]:
 
 
 def stage_modules(root: Path) -> set[str]:
-    """Modules of pipeline/stages/ that define a `@stage(…)`."""
+    """Modules of pipeline/stages/ that define a `@stage`."""
     return {
         path.stem
         for path in (root / "pipeline" / "stages").glob("*.py")
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.FunctionDef)
         for decorator in node.decorator_list
-        if isinstance(decorator, ast.Call) and ast.unparse(decorator.func).split(".")[-1] == "stage"
+        if ast.unparse(decorator) == "stage"
     }
+
+
+def paths_used(stage_name: str, root: Path) -> set[str]:
+    """The paths that a stage's module takes from its `paths`; those of a model are of both unless it names one."""
+    layout = Layout("${item.profile}", "${item.labels}")
+    tree = ast.parse((root / "pipeline" / "stages" / f"{stage_name}.py").read_text(encoding="utf-8"))
+    named: dict[ast.expr, list[str]] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and node.args:
+            only = node.args[0]
+            named[node.func] = [only.value] if isinstance(only, ast.Constant) else list(MODELS)
+    used: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "paths":
+            if node.attr in {"profile", "labels", "root", *SCRATCH}:
+                continue
+            path = getattr(layout, node.attr)
+            used |= {str(path)} if isinstance(path, Path) else {str(path(model)) for model in named.get(node, MODELS)}
+    return used
+
+
+def paths_declared(stage: dict[str, Any]) -> set[str]:
+    """A stage's deps and outs of any kind, code left out."""
+    entries = [entry for kind in ("deps", "outs", "metrics", "plots") for entry in stage.get(kind, [])]
+    names = {next(iter(entry)) if isinstance(entry, dict) else entry for entry in entries}
+    return {name for name in names if name.split("/")[0] not in LAYERS}
+
+
+def sections_used(stage_name: str, root: Path) -> set[str]:
+    """What a stage's module reads of its params, such as `extract.batch_size`, or a whole section."""
+    tree = ast.parse((root / "pipeline" / "stages" / f"{stage_name}.py").read_text(encoding="utf-8"))
+    used = {
+        ast.unparse(node).removeprefix("params.")
+        for node in ast.walk(tree)
+        if ast.unparse(node).startswith("params.") and isinstance(node, ast.Attribute)
+    }
+    used -= NEUTRAL
+    return {name for name in used if not any(other.startswith(f"{name}.") for other in used)}
 
 
 needs_dvc_yaml = pytest.mark.skipif(not (REPOSITORY / "dvc.yaml").exists(), reason="there is no dvc.yaml yet")
@@ -158,6 +206,37 @@ def test_stages_and_modules_bear_the_same_names() -> None:
     assert stage_modules(REPOSITORY) == set(names)
 
 
+@needs_dvc_yaml
+def test_a_stage_uses_exactly_the_paths_that_it_declares() -> None:
+    """layout.py and dvc.yaml name the same files: what a stage opens is a dep, what it writes an out."""
+    for name, stage in stages(REPOSITORY).items():
+        assert paths_used(name, REPOSITORY) == paths_declared(stage), name
+
+
+@needs_dvc_yaml
+def test_a_stage_reads_only_params_that_it_declares() -> None:
+    """A value that could change a result without running the stage again would be stale in silence."""
+    for name, stage in stages(REPOSITORY).items():
+        (declared,) = [keys for entry in stage["params"] if isinstance(entry, dict) for keys in entry.values()] or [[]]
+        for used in sections_used(name, REPOSITORY):
+            assert any(used == key or used.startswith(f"{key}.") for key in declared), f"{name} reads {used}"
+
+
+def test_no_module_is_too_long() -> None:
+    """A module is one noun; over 350 lines it is two."""
+    long = [path for path in sources(REPOSITORY) if len(path.read_text(encoding="utf-8").splitlines()) > MAX_LINES]
+    assert long == []
+
+
+def test_light_stages_import_nothing_heavy() -> None:
+    """They start in well under a second of CPU: libraries are imported where they are used."""
+    for name in ("fetch", "prepare", "sweep", "report", "export"):
+        code = f"import sys, pipeline.stages.{name}; print(*sorted(sys.modules))"
+        done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+        heavy = {"torch", "transformers", "sklearn", "datasets", "matplotlib", "zarr"} & set(done.stdout.split())
+        assert not heavy, (name, heavy)
+
+
 @pytest.fixture
 def crooked(tmp_path: Path) -> Path:
     """A house with a fault of each kind."""
@@ -168,8 +247,7 @@ def crooked(tmp_path: Path) -> Path:
         "heads/model.py": "from features import video\n\n\ndef late() -> None:\n    from pipeline.stages import cut\n",
         "reports/page.py": "import torch.nn\nimport heads.model\n",
         "pipeline/__init__.py": "X = 1\n",
-        "pipeline/stages/cut.py": "from .. import paste\nfrom features.decode.grid import x\n"
-        "@stage(E)\ndef main(): ...\n",
+        "pipeline/stages/cut.py": "from .. import paste\nfrom features.decode.grid import x\n@stage\ndef main(): ...\n",
         "pipeline/paste.py": "import yaml\n",
         "dvc.yaml": "stages:\n  cut:\n    matrix: {set: [a]}\n    cmd: python -m pipeline.stages.cut --in x\n"
         "    deps: [data/x, features, {pipeline/stages/cut.py: {}}]\n",

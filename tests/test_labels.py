@@ -32,9 +32,9 @@ def test_a_label_set_is_read_in_its_own_order(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("c008 Opening a door\nc08 Closing a door\n", ":2: a line like"),
-        ("c008\n", ":1: a line like"),
-        ("c008 Opening a door\n\nc008 Again\n", ":3: c008 stands on line 1 already"),
+        ("c008 Opening a door\nc006\n", ":2: expected a line like"),
+        ("c008\n", ":1: expected a line like"),
+        ("c008 Opening a door\n\nc008 Again\n", ":3: c008 is already on line 1"),
         ("# nothing\n", ": names no label"),
     ],
 )

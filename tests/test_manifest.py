@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import shutil
@@ -11,9 +12,10 @@ import pytest
 from click.testing import CliRunner
 
 from features.video import Segment
-from pipeline.dataset import manifest
-from pipeline.dataset.labels import LabelSet, read_classes
+from pipeline.dataset import charades, manifest
 from pipeline.dataset.manifest import Interval, Manifest, ManifestError, VideoEntry
+from pipeline.dataset.split import cut_val
+from pipeline.layout import Layout
 from pipeline.stages import prepare
 
 REPOSITORY = Path(__file__).parents[1]
@@ -49,23 +51,26 @@ def dataset(tmp_path: Path) -> Path:
 
 
 def read(dataset: Path, val_share: float = 0.25, seed: int = 0) -> Manifest:
-    return manifest.read_charades(dataset, classes(dataset), val_share=val_share, seed=seed)
-
-
-def classes(dataset: Path) -> LabelSet:
-    return read_classes(manifest.annotations_dir(dataset) / "Charades_v1_classes.txt")
+    videos, classes = charades.read(dataset, val_share=val_share, seed=seed)
+    assert classes.ids == ("c006", "c008", "c134")
+    return videos
 
 
 def people(num_people: int) -> list[VideoEntry]:
     """Person p has p % 7 + 1 videos, each with one to three of five classes."""
     return [
         VideoEntry(
-            f"V{person}x{number}", "", f"S{person}", "", "train", 10.0,
+            f"V{person}x{number}",
+            "",
+            f"S{person}",
+            "",
+            "train",
+            10.0,
             tuple(Interval(f"c{(person + number * step) % 5:03d}", 0, 5) for step in range(1 + number % 3)),
         )
         for person in range(num_people)
         for number in range(person % 7 + 1)
-    ]  # fmt: skip
+    ]
 
 
 def test_quirks_count_for_the_video_but_only_real_times_become_actions(dataset: Path) -> None:
@@ -111,7 +116,7 @@ def test_val_is_whole_people_off_train_and_test_is_untouched(dataset: Path) -> N
 @pytest.mark.parametrize("seed", range(5))
 def test_val_is_near_its_share_of_videos_and_of_each_class(seed: int) -> None:
     """With some dozens of people, val has its share of the videos within 1 point, of each class within 5."""
-    videos = manifest.cut_val(people(60), val_share=0.2, seed=seed)
+    videos = cut_val(people(60), val_share=0.2, seed=seed)
     val = [video for video in videos if video.split == "val"]
     assert len(val) / len(videos) == pytest.approx(0.2, abs=0.01)
     for label in ("c000", "c001", "c002", "c003", "c004"):
@@ -122,19 +127,19 @@ def test_val_is_near_its_share_of_videos_and_of_each_class(seed: int) -> None:
 def test_the_cut_depends_on_videos_and_seed_alone() -> None:
     """The order in which videos come changes nobody's split; another seed chooses other people."""
     videos = people(30)
-    cut = {video.video_id: video.split for video in manifest.cut_val(videos, 0.2, seed=1)}
-    again = {video.video_id: video.split for video in manifest.cut_val(videos[::-1], 0.2, seed=1)}
-    other = {video.video_id: video.split for video in manifest.cut_val(videos, 0.2, seed=2)}
+    cut = {video.video_id: video.split for video in cut_val(videos, 0.2, seed=1)}
+    again = {video.video_id: video.split for video in cut_val(videos[::-1], 0.2, seed=1)}
+    other = {video.video_id: video.split for video in cut_val(videos, 0.2, seed=2)}
     assert cut == again
     assert cut != other
 
 
 def test_two_people_are_one_on_each_side_and_one_cannot_be_cut() -> None:
     """However small the share, val and train have somebody each; with one person that fails."""
-    cut = manifest.cut_val(people(2), val_share=0.01, seed=0)
+    cut = cut_val(people(2), val_share=0.01, seed=0)
     assert {video.split for video in cut} == {"train", "val"}
-    with pytest.raises(ManifestError, match="takes two at least; train has 1"):
-        manifest.cut_val(people(1), val_share=0.2, seed=0)
+    with pytest.raises(ManifestError, match="takes at least two; train has 1"):
+        cut_val(people(1), val_share=0.2, seed=0)
 
 
 def test_a_subject_in_two_splits_is_refused(tmp_path: Path) -> None:
@@ -154,16 +159,16 @@ def test_a_video_in_both_files_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "told"),
     [
-        ("F,G,H", "more or fewer fields than the head of the file names"),
-        ("FFFF1,FINN,Hall,7,7,Yes,Goes.,door,Goes.,c006 0.00,8.00", "FFFF1: an action like"),
+        ("F,G,H", "more or fewer fields than the header names"),
+        ("FFFF1,FINN,Hall,7,7,Yes,Goes.,door,Goes.,c006 0.00,8.00", "FFFF1: expected an action like"),
         ("FFFF1,FINN,Hall,7,7,Yes,Goes.,door,Goes.,c157 0.00 1.00,8.00", "FFFF1: c157 is not among the 3 classes"),
-        ("FFFF1,FINN,Hall,7,7,Yes,Goes.,door,Goes.,c006 a 1.00,8.00", "FFFF1: c006: seconds from 0 on are wanted"),
-        ("FFFF1,FINN,Hall,7,7,Yes,Goes.,door,Goes.,c006 nan 1.00,8.00", "FFFF1: c006: seconds from 0 on are wanted"),
-        ("FFFF1,FINN,Hall,7,7,Yes,Goes.,door,Goes.,,", "FFFF1: length: seconds from 0 on are wanted, got ''"),
+        ("FFFF1,FINN,Hall,7,7,Yes,Goes.,door,Goes.,c006 a 1.00,8.00", "FFFF1: c006: expected seconds from 0 on"),
+        ("FFFF1,FINN,Hall,7,7,Yes,Goes.,door,Goes.,c006 nan 1.00,8.00", "FFFF1: c006: expected seconds from 0 on"),
+        ("FFFF1,FINN,Hall,7,7,Yes,Goes.,door,Goes.,,", "FFFF1: length: expected seconds from 0 on, got ''"),
         ("FFFF1,FINN,Hall,7,7,Yes,Goes.,door,Goes.,,0", "FFFF1: length is 0"),
         ("../x,FINN,Hall,7,7,Yes,Goes.,door,Goes.,,8.00", "an id is letters and digits, got '../x'"),
         ("FFFF1,,Hall,7,7,Yes,Goes.,door,Goes.,,8.00", "FFFF1: no subject"),
-        ("AAAA1,FINN,Hall,7,7,Yes,Goes.,door,Goes.,,8.00", "AAAA1 stands on line 2 already"),
+        ("AAAA1,FINN,Hall,7,7,Yes,Goes.,door,Goes.,,8.00", "AAAA1 is already on line 2"),
     ],
 )
 def test_an_unreadable_row_fails_with_file_and_line(dataset: Path, row: str, told: str) -> None:
@@ -184,7 +189,7 @@ def test_a_file_that_is_not_the_official_one_is_told(dataset: Path) -> None:
     with pytest.raises(ManifestError, match=r"Charades_v1_test.csv: no such file"):
         read(dataset)
     with pytest.raises(ManifestError, match=r"no Charades_v1_train.csv in it, nor in Charades/ below it"):
-        manifest.annotations_dir(dataset / "Charades_v1_480")
+        read(dataset / "Charades_v1_480")
 
 
 def test_a_video_is_found_under_either_folder(dataset: Path) -> None:
@@ -210,9 +215,7 @@ def test_a_missing_file_is_a_warning_and_stays_in_the_manifest(dataset: Path, ca
     with caplog.at_level(logging.WARNING):
         videos = read(dataset)
     assert videos.by_id["BBBB1"].path == "Charades_v1_480/BBBB1.mp4"
-    assert [record.getMessage() for record in caplog.records] == [
-        f"1 of 6 videos have no file in {dataset}: BBBB1"
-    ]  # fmt: skip
+    assert [record.getMessage() for record in caplog.records] == [f"1 of 6 videos have no file in {dataset}: BBBB1"]
 
 
 def test_no_file_at_all_is_an_error(dataset: Path) -> None:
@@ -245,48 +248,51 @@ def test_a_split_without_videos_is_not_written_and_a_missing_one_not_read(datase
         manifest.read(tmp_path / "whole")
 
 
-def run_prepare(dataset: Path, labels: Path, out: Path, params: Path) -> tuple[int, str]:
-    facts = out.with_name("facts.json")
-    options = ["--dataset", dataset, "--labels", labels, "--out", out, "--facts", facts, "--params", params]
-    result = CliRunner().invoke(prepare.main, [str(option) for option in options])
+@pytest.fixture
+def project(dataset: Path, tmp_path: Path) -> Layout:
+    """A project with this data set and two label sets."""
+    paths = Layout("demo", root=tmp_path / "project")
+    for name in ("params.yaml", "params/demo.yaml"):
+        (paths.root / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(REPOSITORY / name, paths.root / name)
+    paths.dataset.parent.mkdir(parents=True)
+    paths.dataset.symlink_to(dataset)
+    paths.label_sets.mkdir(parents=True)
+    (paths.label_sets / "diary.txt").write_text("c006 Closing a door\nc134 Lying on a bed\n")
+    (paths.label_sets / "handpicked.txt").write_text("c008 Opening a door\n")
+    return paths
+
+
+def run_prepare(paths: Layout) -> tuple[int, str]:
+    with contextlib.chdir(paths.root):
+        result = CliRunner().invoke(prepare.main, [paths.profile])
     return result.exit_code, result.stderr
 
 
-@pytest.fixture
-def labels_dir(tmp_path: Path) -> Path:
-    folder = tmp_path / "labels"
-    folder.mkdir()
-    (folder / "diary.txt").write_text("c006 Closing a door\nc134 Lying on a bed\n")
-    (folder / "handpicked.txt").write_text("c008 Opening a door\n")
-    return folder
-
-
-def test_the_stage_writes_manifest_and_facts(dataset: Path, labels_dir: Path, tmp_path: Path) -> None:
+def test_the_stage_writes_manifest_and_facts(project: Layout) -> None:
     """`prepare` leaves the three splits and a facts.json that counts each label set's videos."""
-    out = tmp_path / "manifest"
-    status, told = run_prepare(dataset, labels_dir, out, REPOSITORY / "params.yaml")
-    assert status == 0, told
-    assert "test: 1 videos of 1 subjects, 1 intervals" in told
-    facts = json.loads((tmp_path / "facts.json").read_text())
-    assert facts["splits"] == manifest.read(out).facts()
+    status, output = run_prepare(project)
+    assert status == 0, output
+    assert "test: 1 videos of 1 subjects, 1 intervals" in output
+    facts = json.loads(project.facts.read_text())
+    assert facts["splits"] == manifest.read(project.manifest).facts()
     with_label = facts["videos_with_label"]
     assert with_label["diary"]["c006"]["test"] == 1
     assert with_label["handpicked"]["c008"]["train"] + with_label["handpicked"]["c008"]["val"] == 3
 
 
-def test_the_stage_says_in_a_line_what_is_wrong(dataset: Path, labels_dir: Path, tmp_path: Path) -> None:
-    """An unknown class, a missing folder and a bad params.yaml end with a line, status 1, and nothing written."""
-    out = tmp_path / "manifest"
-    status, told = run_prepare(dataset, labels_dir, out, tmp_path / "params.yaml")
-    assert (status, told) == (
-        1, f"Error: {tmp_path}/params.yaml: no such file; run from the repository's top folder\n"
-    )  # fmt: skip
-    status, told = run_prepare(tmp_path / "nowhere", labels_dir, out, REPOSITORY / "params.yaml")
-    assert status == 1
-    assert told.startswith(f"Error: {tmp_path}/nowhere: no Charades_v1_train.csv")
-    with (labels_dir / "diary.txt").open("a") as file:
+def test_the_stage_says_in_a_line_what_is_wrong(project: Layout) -> None:
+    """An unknown class, a missing folder and a missing params file end with a line, status 1, and nothing written."""
+    with (project.label_sets / "diary.txt").open("a") as file:
         file.write("c999 Dancing\n")
-    status, told = run_prepare(dataset, labels_dir, out, REPOSITORY / "params.yaml")
+    status, output = run_prepare(project)
     assert status == 1
-    assert told.startswith(f"Error: {labels_dir}/diary.txt:3: c999 is not among the 3 classes of ")
-    assert not out.exists()
+    assert output.startswith("Error: labels/demo/diary.txt:3: c999 is not among the 3 classes of ")
+    project.dataset.unlink()
+    status, output = run_prepare(project)
+    assert status == 1
+    assert output.startswith("Error: data/demo/dataset: no Charades_v1_train.csv")
+    (project.root / "params.yaml").unlink()
+    status, output = run_prepare(project)
+    assert (status, output) == (1, "Error: params.yaml: no such file; run from the repository's top folder\n")
+    assert not project.manifest.exists()

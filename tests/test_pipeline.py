@@ -9,23 +9,36 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import time
+import venv
 from pathlib import Path
 
 import psutil
 import pytest
-import yaml
+from ruamel.yaml import YAML
 
-from features.store import embeddings as store
+from features.store.embeddings import read_embeddings
 from pipeline import params
+from pipeline.layout import Layout
 from tests.videos import evenly, write_video
+
+pytestmark = pytest.mark.slow
 
 REPOSITORY = Path(__file__).parents[1]
 SMALL = {
-    "num_train_videos": 22, "num_test_videos": 8, "num_train_subjects": 5, "num_test_subjects": 3, "mean_length_s": 6,
-    "recording_s": 12, "steps": 12, "evaluate_every_steps": 6, "shuffle_windows": 32, "evaluate_windows": 40,
+    "num_train_videos": 22,
+    "num_test_videos": 8,
+    "num_train_subjects": 5,
+    "num_test_subjects": 3,
+    "mean_length_s": 6,
+    "recording_s": 12,
+    "steps": 12,
+    "evaluate_every_steps": 6,
+    "shuffle_windows": 32,
+    "evaluate_windows": 40,
     "num_workers": 1,
-}  # fmt: skip
+}
 
 
 def environment() -> dict[str, str]:
@@ -33,23 +46,29 @@ def environment() -> dict[str, str]:
     return os.environ | {"PATH": path, "DVC_NO_ANALYTICS": "1"}
 
 
-def run(clone: Path, *command: str, fails: bool = False) -> str:
-    """A command in the clone, with what it printed; its exit status is as expected."""
+def run(folder: Path, *command: str, fails: bool = False, **variables: str) -> str:
+    """A command in the folder, with what it printed; its exit status is as expected."""
     done = subprocess.run(
-        command, cwd=clone, env=environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
+        command,
+        cwd=folder,
+        env=environment() | variables,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=False,
     )
     assert (done.returncode != 0) == fails, done.stdout
     return done.stdout
 
 
 def edit(clone: Path, **values: object) -> None:
-    """Set keys of the demo's section, wherever they stand in it."""
-    file = clone / "params.yaml"
-    demo, charades = file.read_text(encoding="utf-8").split("\ncharades:\n")
+    """Set keys of the demo's params, wherever they stand."""
+    file = clone / "params" / "demo.yaml"
+    text = file.read_text(encoding="utf-8")
     for key, value in values.items():
-        demo, times = re.subn(rf"^( +{key}: )[^#\n]*", rf"\g<1>{value}  ", demo, flags=re.MULTILINE)
+        text, times = re.subn(rf"^( +{key}: )[^#\n]*", rf"\g<1>{value}  ", text, flags=re.MULTILINE)
         assert times, key
-    file.write_text(f"{demo}\ncharades:\n{charades}", encoding="utf-8")
+    file.write_text(text, encoding="utf-8")
 
 
 def stages_run(output: str) -> list[str]:
@@ -62,8 +81,11 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("clone")
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
-        cwd=REPOSITORY, text=True, capture_output=True, check=True,
-    )  # fmt: skip
+        cwd=REPOSITORY,
+        text=True,
+        capture_output=True,
+        check=True,
+    )
     for name in listed.stdout.splitlines():
         source = REPOSITORY / name
         if source.is_file() and not name.startswith("results/") and name != "dvc.lock":
@@ -74,7 +96,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     text = (folder / "params.yaml").read_text(encoding="utf-8")
     (folder / "params.yaml").write_text(text.replace("[diary, handpicked]", "[handpicked]"), encoding="utf-8")
     output = run(folder, "dvc", "repro")
-    assert stages_run(output) == list(yaml.safe_load((folder / "dvc.yaml").read_text())["stages"])
+    assert stages_run(output) == list(YAML(typ="safe").load(folder / "dvc.yaml")["stages"])
     return folder
 
 
@@ -87,9 +109,17 @@ def test_all_that_is_promised_is_there(clone: Path) -> None:
     """Metrics with their keys, a page, and three files for each recording; the broken video is a row."""
     results = clone / "results" / "demo" / "handpicked"
     keys = {
-        "micro_f1", "micro_f1_at_half", "micro_f1_prior", "macro_f1", "map", "threshold",
-        "n_windows", "n_videos", "n_labels", "n_labels_without_positives",
-    }  # fmt: skip
+        "micro_f1",
+        "micro_f1_at_half",
+        "micro_f1_prior",
+        "macro_f1",
+        "map",
+        "threshold",
+        "n_windows",
+        "n_videos",
+        "n_labels",
+        "n_labels_without_positives",
+    }
     for model in ("head", "finetune"):
         metrics = json.loads((results / f"{model}.json").read_text())
         assert keys <= metrics.keys()
@@ -103,7 +133,7 @@ def test_all_that_is_promised_is_there(clone: Path) -> None:
     with (clone / "data" / "demo" / "failed.csv").open(newline="") as file:
         failed = list(csv.DictReader(file))
     assert len(failed) == 1
-    embeddings, made_by = store.read(clone / "data" / "demo" / "embeddings.zarr")
+    embeddings, made_by = read_embeddings(clone / "data" / "demo" / "embeddings.zarr")
     assert failed[0]["video_id"] not in set(embeddings.video_ids.tolist())
     assert made_by["windows"]["num_frames"] == 8
     assert "micro_f1" in run(clone, "dvc", "metrics", "show")
@@ -111,20 +141,21 @@ def test_all_that_is_promised_is_there(clone: Path) -> None:
 
 def test_too_many_failures_stop_the_stage_with_their_list(clone: Path, tmp_path: Path) -> None:
     """Beyond `max_failed_share` the stage fails, names what failed and why, and leaves the whole list."""
-    file = tmp_path / "params.yaml"
-    text = (clone / "params.yaml").read_text(encoding="utf-8")
-    file.write_text(re.sub(r"max_failed_share: \S+", "max_failed_share: 0.0", text), encoding="utf-8")
-    data = clone / "data" / "demo"
-    ins = [str(word) for name in ("dataset", "manifest", "backbone") for word in (f"--{name}", data / name)]
-    outs = {"--out": "e.zarr", "--tokens": "t.zarr", "--failed": "failed.csv"}
-    command = [sys.executable, "-m", "pipeline.stages.extract", *ins, "--cache", str(clone / "data" / "cache")]
-    command += [str(word) for flag, name in outs.items() for word in (flag, tmp_path / name)]
-    output = run(clone, *command, "--params", str(file), fails=True)
+    project = Layout("demo", root=tmp_path)
+    shutil.copy(clone / "params.yaml", tmp_path)
+    shutil.copytree(clone / "params", tmp_path / "params")
+    edit(tmp_path, max_failed_share=0.0)
+    project.dataset.parent.mkdir(parents=True)
+    finished = Layout("demo", root=clone)
+    for name in ("dataset", "manifest", "backbone", "cache"):
+        getattr(project, name).symlink_to(getattr(finished, name))
+    path = f"{clone}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
+    output = run(tmp_path, sys.executable, "-m", "pipeline.stages.extract", "demo", fails=True, PYTHONPATH=path)
     assert "1 of 30 videos failed, more than max_failed_share = 0 allows" in output
     assert "index is missing or damaged" in output
     assert "Traceback" not in output
-    assert (tmp_path / "failed.csv").read_text() == (data / "failed.csv").read_text()
-    assert not (tmp_path / "e.zarr").exists()
+    assert project.failed.read_text() == finished.failed.read_text()
+    assert not project.embeddings.exists()
 
 
 def test_nothing_that_is_saved_needs_pickle(clone: Path) -> None:
@@ -139,7 +170,7 @@ def test_the_command_writes_a_diary_of_any_video(clone: Path, tmp_path: Path) ->
     video = tmp_path / "from my phone.mov"
     write_video(video, evenly(75, 30), codec="mpeg4", rate=30, size=(180, 320))
     out = tmp_path / "diaries"
-    command = [sys.executable, "-m", "pipeline.cli.main", "write", str(video), "-o", str(out), "--labels", "handpicked"]
+    command = [sys.executable, "-m", "pipeline.cli", "write", str(video), "-o", str(out), "--labels", "handpicked"]
     run(clone, *command, "--recorded-at", "2026-05-01T12:00:00+02:00")
     written = out / "from my phone"
     assert {file.name for file in written.iterdir()} == {"events.jsonl", "diary.md", "diary.html"}
@@ -155,7 +186,7 @@ def test_what_is_no_video_is_said_in_one_line(clone: Path, tmp_path: Path) -> No
     command = [
         sys.executable,
         "-m",
-        "pipeline.cli.main",
+        "pipeline.cli",
         "write",
         "--labels",
         "handpicked",
@@ -170,44 +201,83 @@ def test_what_is_no_video_is_said_in_one_line(clone: Path, tmp_path: Path) -> No
     assert (tmp_path / "out" / "good" / "diary.html").is_file()
 
 
+def test_a_model_folder_needs_no_project(clone: Path, tmp_path: Path) -> None:
+    """Moved elsewhere, the exported folder alone writes the same diary, with no params, no DVC and no repository."""
+    video = write_video(tmp_path / "kitchen.mp4", evenly(40, 12))
+    command = [sys.executable, "-m", "pipeline.cli", "write", str(video), "--recorded-at", "2026-05-01T12:00:00+02:00"]
+    run(clone, *command, "-o", str(tmp_path / "one"), "--labels", "handpicked")
+    shutil.copytree(Layout("demo", "handpicked", clone).diary_model, tmp_path / "model")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    run(elsewhere, *command, "-o", str(tmp_path / "other"), "--model", str(tmp_path / "model"), PYTHONPATH=str(clone))
+    for name in ("events.jsonl", "diary.md", "diary.html"):
+        written = [(tmp_path / folder / "kitchen" / name).read_bytes() for folder in ("one", "other")]
+        assert written[0] == written[1]
+    (tmp_path / "model" / "diary.json").unlink()
+    output = run(elsewhere, *command, "-o", "x", "--model", str(tmp_path / "model"), fails=True, PYTHONPATH=str(clone))
+    assert "is no model folder: it has no diary.json" in output
+    assert "Traceback" not in output
+
+
+def test_the_wheel_alone_writes_a_diary(clone: Path, tmp_path: Path) -> None:
+    """Installed from a wheel into an environment of its own, the command needs a model folder and no repository."""
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
+    run(clone, *pip, "wheel", "--quiet", "--no-deps", "--wheel-dir", str(tmp_path / "wheels"), str(clone))
+    (wheel,) = (tmp_path / "wheels").glob("*.whl")
+    venv.create(tmp_path / "venv", with_pip=False, symlinks=True)
+    (site,) = (tmp_path / "venv" / "lib").glob("python*/site-packages")
+    run(tmp_path, *pip, "install", "--quiet", "--no-deps", "--target", str(site), str(wheel))
+    (site / "dependencies.pth").write_text(sysconfig.get_path("purelib"))  # installed already, but for the project
+    shutil.copytree(Layout("demo", "handpicked", clone).diary_model, tmp_path / "model")
+    write_video(tmp_path / "kitchen.mp4", evenly(40, 12))
+    code = "import features; from pipeline.cli.__main__ import main; print(features.__file__); main()"
+    command = [str(tmp_path / "venv" / "bin" / "python"), "-c", code, "write", "kitchen.mp4", "-o", "out"]
+    output = run(tmp_path, *command, "--model", "model")
+    assert str(site) in output
+    assert {path.name for path in (tmp_path / "out" / "kitchen").iterdir()} == {
+        "events.jsonl",
+        "diary.md",
+        "diary.html",
+    }
+
+
 def test_models_that_are_not_trained_are_asked_for(clone: Path, tmp_path: Path) -> None:
     """Another label set or profile: a sentence that says what is missing and what makes it."""
-    command = [sys.executable, "-m", "pipeline.cli.main", "write", "x.mp4", "-o", str(tmp_path)]
-    assert "nothing is trained" in run(clone, *command, "--labels", "diary", fails=True)
-    assert "no section named 'holidays'" in run(clone, *command, "--profile", "holidays", fails=True)
+    command = [sys.executable, "-m", "pipeline.cli", "write", "x.mp4", "-o", str(tmp_path)]
+    assert "run `dvc repro`" in run(clone, *command, "--labels", "diary", fails=True)
+    assert "there is no params/holidays.yaml" in run(clone, *command, "--profile", "holidays", fails=True)
 
 
 def test_charades_without_its_folder_says_which_and_where(clone: Path) -> None:
     """One parameter switches to the real thing, and what is missing is named with its key."""
-    file = clone / "params.yaml"
-    kept = file.read_text(encoding="utf-8")
+    project, profile = clone / "params.yaml", clone / "params" / "charades.yaml"
+    kept = {file: file.read_text(encoding="utf-8") for file in (project, profile)}
     try:
-        text = kept.replace("profile: demo", "profile: charades").replace("~/Charades", "/nowhere/Charades")
-        file.write_text(text, encoding="utf-8")
+        project.write_text(kept[project].replace("profile: demo", "profile: charades"), encoding="utf-8")
+        profile.write_text(kept[profile].replace("~/Charades", "/nowhere/Charades"), encoding="utf-8")
         output = run(clone, "dvc", "repro", fails=True)
     finally:
-        file.write_text(kept, encoding="utf-8")
-    assert "/nowhere/Charades" in output
-    assert "charades.fetch.dataset_dir" in output
+        for file, text in kept.items():
+            file.write_text(text, encoding="utf-8")
+    assert "there is no folder /nowhere/Charades: set fetch.dataset_dir in params/charades.yaml" in output
     assert "Traceback" not in output
     assert "up to date" in run(clone, "dvc", "repro")
 
 
 def test_a_folder_is_linked_and_not_copied(clone: Path, tmp_path: Path) -> None:
     """The data set of a user's own folder costs no second copy, and comes in the same layout."""
-    chosen = params.load(clone / "params.yaml")
-    assert set(chosen.profiles) == {"demo", "charades"}
-    file = tmp_path / "params.yaml"
-    text = (clone / "params.yaml").read_text(encoding="utf-8").replace("profile: demo", "profile: charades")
-    text = text.replace("~/Charades", str(clone / "data/demo/dataset"))
-    file.write_text(text.replace("~/vjepa2-vitl-fpc16-256-ssv2", str(clone / "data/demo/backbone")), encoding="utf-8")
-    outs = [str(word) for out in ("dataset", "backbone", "recordings") for word in (f"--{out}", tmp_path / out)]
-    run(clone, sys.executable, "-m", "pipeline.stages.fetch", *outs, "--params", str(file))
-    videos = sorted((clone / "data/demo/dataset/Charades_v1_480").iterdir())
+    finished, linked = Layout("demo", root=clone), Layout("charades", root=tmp_path)
+    shutil.copytree(clone / "params", tmp_path / "params")
+    file = tmp_path / "params" / "charades.yaml"
+    text = file.read_text(encoding="utf-8").replace("~/Charades", str(finished.dataset))
+    file.write_text(text.replace("~/vjepa2-vitl-fpc16-256-ssv2", str(finished.backbone)), encoding="utf-8")
+    assert params.load(tmp_path, "charades").fetch.source == "folder"
+    run(tmp_path, sys.executable, "-m", "pipeline.stages.fetch", "charades", PYTHONPATH=str(clone))
+    videos = sorted((finished.dataset / "Charades_v1_480").iterdir())
     assert videos
     for video in videos:
-        assert (tmp_path / "dataset" / "Charades_v1_480" / video.name).samefile(video)
-    assert list((tmp_path / "recordings").iterdir()) == []
+        assert (linked.dataset / "Charades_v1_480" / video.name).samefile(video)
+    assert list(linked.recordings.iterdir()) == []
 
 
 # The last two change the clone.

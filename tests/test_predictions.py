@@ -14,6 +14,7 @@ def predictions() -> Predictions:
     return Predictions(
         labels=("c015", "c059"),
         video_ids=np.array(["A1", "A1", "B2"]),
+        window=np.array([0, 1, 0], dtype=np.int32),
         start_s=np.array([0.0, 2.0, 0.0]),
         end_s=np.array([4.0, 5.5, 3.0]),
         probabilities=np.array([[0.1, 0.9], [0.6, 0.2], [0.3, 0.4]], dtype=np.float32),
@@ -54,14 +55,14 @@ def test_the_same_predictions_are_the_same_bytes(predictions, tmp_path: Path):
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"start_s": np.array([2.0, 0.0, 0.0])}, r"sorted.*row 1 is \('A1', 0.0\) after \('A1', 2.0\)"),
-        ({"start_s": np.array([2.0, 2.0, 0.0])}, "unique"),
+        ({"window": np.array([1, 0, 0])}, r"sorted.*row 1 is \('A1', 0\) after \('A1', 1\)"),
+        ({"window": np.array([1, 1, 0])}, "unique"),
         ({"end_s": np.array([4.0, 2.0, 3.0])}, "end after it starts"),
         ({"videos": np.array(["A1", "C3"])}, r"\['B2', 'C3'\]"),
         ({"labels": ("c015", "c015")}, "unique labels"),
         ({"labels": ("c015",)}, "probabilities must be"),
-        ({"probabilities": np.array([[0.1, 0.9], [np.nan, 0.2], [0.3, 0.4]], np.float32)}, r"row 1, \('A1', 2.0\)"),
-        ({"probabilities": np.array([[0.1, 0.9], [0.6, 0.2], [0.3, 1.1]], np.float32)}, r"row 2, \('B2', 0.0\)"),
+        ({"probabilities": np.array([[0.1, 0.9], [np.nan, 0.2], [0.3, 0.4]], np.float32)}, r"row 1, \('A1', 1\)"),
+        ({"probabilities": np.array([[0.1, 0.9], [0.6, 0.2], [0.3, 1.1]], np.float32)}, r"row 2, \('B2', 0\)"),
         ({"video_ids": np.array(["A1", "A1", "B2"], dtype=object)}, "kind 'U'"),
         ({"video_targets": np.array([[True, False], [False, True]])}, "its video does not"),
     ],

@@ -9,24 +9,26 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from pipeline.layout import Layout
+from pipeline.params import Params, ParamsError
 from pipeline.stage import stage
 
 
-def told(error: Exception) -> Result:
-    @stage(KeyError)
-    def main() -> None:
+def run(error: Exception) -> Result:
+    @stage
+    def main(params: Params, paths: Layout) -> None:
         """Fails."""
         raise error
 
-    return CliRunner().invoke(main)
+    return CliRunner().invoke(main, ["demo", "diary"])
 
 
 def test_a_full_disk_is_a_sentence() -> None:
     """No room, with or without the file's name, says what is kept and what to do; the exit status is not 0."""
     for error in (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), OSError(errno.EDQUOT, "Quota exceeded", "/x/y")):
-        result = told(error)
+        result = run(error)
         assert result.exit_code == 1
-        assert "what was finished is kept: make room, run again" in result.output
+        assert "what was finished is kept: make room and run again" in result.output
         assert "Traceback" not in result.output
     assert "no room to write /x/y: Quota exceeded" in result.output
 
@@ -38,11 +40,11 @@ def test_a_file_that_fills_a_real_device_is_one_too() -> None:
         pytest.skip("this system has no /dev/full")
     with pytest.raises(OSError, match="No space left") as caught:
         full.write_text("x")
-    assert "no room to write" in told(caught.value).output
+    assert "no room to write" in run(caught.value).output
 
 
-def test_foreseen_errors_and_missing_files_are_a_line_and_others_are_not() -> None:
-    """A foreseen error is its message, a missing file its name, and a bug keeps its traceback."""
-    assert told(KeyError("the key")).output == "Error: 'the key'\n"
-    assert told(FileNotFoundError(2, "No such file", "params.yaml")).output == "Error: params.yaml: No such file\n"
-    assert isinstance(told(ValueError("a bug")).exception, ValueError)
+def test_own_errors_and_missing_files_are_a_line_and_others_are_not() -> None:
+    """An error that this project defines is its message, a missing file its name, and a bug keeps its traceback."""
+    assert run(ParamsError("a sentence")).output == "Error: a sentence\n"
+    assert run(FileNotFoundError(2, "No such file", "params.yaml")).output == "Error: params.yaml: No such file\n"
+    assert isinstance(run(ValueError("a bug")).exception, ValueError)

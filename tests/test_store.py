@@ -14,7 +14,8 @@ import pytest
 import zarr
 
 from features.store import embeddings as store
-from features.store.embeddings import Embeddings, StoreError, VideoEmbeddings, read
+from features.store.embeddings import Embeddings, VideoEmbeddings, read_embeddings
+from features.store.rows import StoreError
 
 VIDEOS = ("0A8CF", "ZZ9ZZ", "B", "AA")
 STARTS_S = (0.0, 0.5, 2.0, 10.0)
@@ -39,9 +40,9 @@ def world() -> dict[str, VideoEmbeddings]:
     return {video_id: video(video_id) for video_id in VIDEOS}
 
 
-def write(path: Path, videos: Mapping[str, VideoEmbeddings], *, attributes: Mapping[str, Any] | None = None) -> None:
+def write(path: Path, videos: Mapping[str, VideoEmbeddings], *, provenance: Mapping[str, Any] | None = None) -> None:
     counts = {video_id: len(each) for video_id, each in videos.items()}
-    store.write(path, counts, videos.__getitem__, attributes=attributes or {})
+    store.write_embeddings(path, counts, videos.__getitem__, provenance=provenance or {})
 
 
 def contents(folder: Path) -> dict[str, str]:
@@ -52,10 +53,10 @@ def contents(folder: Path) -> dict[str, str]:
 def test_every_window_comes_back_with_its_own_vectors(tmp_path: Path) -> None:
     """Rows are sorted by (video id, start), and each key still has the times, padding and vectors it was given."""
     path = tmp_path / "data" / "embeddings.zarr"
-    write(path, world(), attributes={"backbone": "x", "poolings": ("a", "b")})
-    embeddings, attributes = read(path)
+    write(path, world(), provenance={"backbone": "x", "poolings": ("a", "b")})
+    embeddings, attributes = read_embeddings(path)
     assert attributes == {"backbone": "x", "poolings": ["a", "b"]}
-    assert embeddings.keys == [(video_id, start_s) for video_id in sorted(VIDEOS) for start_s in STARTS_S]
+    assert embeddings.keys == [(video_id, k) for video_id in sorted(VIDEOS) for k in range(len(STARTS_S))]
     for video_id, wanted in world().items():
         mine = embeddings.video_ids == video_id
         assert np.array_equal(embeddings.end_s[mine], wanted.end_s)
@@ -68,9 +69,9 @@ def test_every_window_comes_back_with_its_own_vectors(tmp_path: Path) -> None:
 def test_the_same_videos_are_the_same_bytes(tmp_path: Path) -> None:
     """Neither the videos' order, nor that of the attributes, nor what lay there before changes a byte."""
     first, second = tmp_path / "first", tmp_path / "second"
-    write(first, world(), attributes={"a": 1, "b": {"c": 2, "d": 3}})
+    write(first, world(), provenance={"a": 1, "b": {"c": 2, "d": 3}})
     write(second, {"B": video("B", [4.0])})
-    write(second, dict(reversed(world().items())), attributes={"b": {"d": 3, "c": 2}, "a": 1})
+    write(second, dict(reversed(world().items())), provenance={"b": {"d": 3, "c": 2}, "a": 1})
     assert contents(first) == contents(second)
     assert len(contents(first)) > 6
     assert sorted(path.name for path in tmp_path.iterdir()) == ["first", "second"]
@@ -78,9 +79,9 @@ def test_the_same_videos_are_the_same_bytes(tmp_path: Path) -> None:
 
 def test_others_read_it_with_zarr_alone(tmp_path: Path) -> None:
     """`zarr.open` and the attributes are enough to find a window's vector by its video and time."""
-    write(tmp_path / "s", world(), attributes={"made": "so"})
+    write(tmp_path / "s", world(), provenance={"made": "so"})
     group = zarr.open(tmp_path / "s", mode="r")
-    assert "sorted by (video id, start_s)" in group.attrs["description"]
+    assert "sorted by (video id, window)" in group.attrs["description"]
     names = np.array(group.attrs["video_ids"])[group["video"][:]]
     (row,) = np.flatnonzero((names == "B") & (group["start_s"][:] == 2.0))
     assert group["vectors/mean"][row].tolist() == [202, -2]
@@ -92,13 +93,15 @@ def test_more_rows_than_a_chunk(tmp_path: Path) -> None:
     marks = np.arange(20000)
     videos = {
         f"v{k:04d}": VideoEmbeddings(
-            np.arange(50.0), np.arange(1, 51.0), np.zeros(50, np.int32),
+            np.arange(50.0),
+            np.arange(1, 51.0),
+            np.zeros(50, np.int32),
             {"mean": np.stack([np.full(50, k), np.arange(50)], axis=1).astype(np.float16)},
         )
         for k in range(400)
-    }  # fmt: skip
+    }
     write(tmp_path / "s", videos)
-    vectors = read(tmp_path / "s")[0].vectors["mean"]
+    vectors = read_embeddings(tmp_path / "s")[0].vectors["mean"]
     assert np.array_equal(vectors, np.stack([marks // 50, marks % 50], axis=1))
 
 
@@ -107,9 +110,9 @@ def test_what_raises_leaves_the_old_store(tmp_path: Path) -> None:
     write(tmp_path / "s", world())
     before = contents(tmp_path / "s")
     with pytest.raises(KeyError, match="nobody"):
-        store.write(tmp_path / "s", {"B": 4, "nobody": 1}, world().__getitem__, attributes={})
+        store.write_embeddings(tmp_path / "s", {"B": 4, "nobody": 1}, world().__getitem__, provenance={})
     with pytest.raises(StoreError, match=r"video B: 4 windows with vectors of sizes .* where 3"):
-        store.write(tmp_path / "s", {"B": 3}, world().__getitem__, attributes={})
+        store.write_embeddings(tmp_path / "s", {"B": 3}, world().__getitem__, provenance={})
     thin = VideoEmbeddings(np.zeros(1), np.ones(1), np.zeros(1, np.int32), {"mean": np.zeros((1, 1), np.float16)})
     with pytest.raises(StoreError, match=r"video B: .* sizes \{'mean': 1\}, where 1 and \{'mean': 2, 'pooler': 3\}"):
         write(tmp_path / "s", {"AA": video("AA"), "B": thin})
@@ -120,7 +123,7 @@ def test_what_raises_leaves_the_old_store(tmp_path: Path) -> None:
 
 def test_leftovers_of_a_killed_run_do_no_harm(tmp_path: Path) -> None:
     """A partial folder that a killed run left is not mixed into the next store."""
-    write(tmp_path / "s.partial", {"ZZ9ZZ": video("ZZ9ZZ", [7.0])}, attributes={"stale": True})
+    write(tmp_path / "s.partial", {"ZZ9ZZ": video("ZZ9ZZ", [7.0])}, provenance={"stale": True})
     (tmp_path / "s.partial" / "stray").write_text("x")
     write(tmp_path / "s", world())
     write(tmp_path / "clean", world())
@@ -142,52 +145,52 @@ def test_what_is_not_finite_is_never_stored(bad: float, tmp_path: Path) -> None:
 def test_missing_and_damaged_stores_say_so(tmp_path: Path) -> None:
     """No store, no attributes, a lost chunk or a short one: an error with the path, never zeros."""
     with pytest.raises(StoreError, match=f"no embeddings at {tmp_path / 'none'}"):
-        read(tmp_path / "none")
+        read_embeddings(tmp_path / "none")
     (tmp_path / "empty").mkdir()
     with pytest.raises(StoreError, match="incomplete or damaged"):
-        read(tmp_path / "empty")
+        read_embeddings(tmp_path / "empty")
     good = tmp_path / "good"
     write(good, world())
     chunks = sorted(path.relative_to(good) for path in good.rglob("c/*") if path.is_file() or path.is_dir())
     # Some columns hold zeros alone: their chunks are there too, so that a lost one is seen.
-    assert {chunk.parts[0] for chunk in chunks} == {"video", "start_s", "end_s", "num_padded", "vectors"}
+    assert {chunk.parts[0] for chunk in chunks} == {"video", "window", "start_s", "end_s", "num_padded", "vectors"}
     for name in ("num_padded", "vectors/mean"):
         lost = tmp_path / "lost"
         shutil.copytree(good, lost)
         shutil.rmtree(lost / name / "c")
         with pytest.raises(StoreError, match="has 0 of its 1 chunks"):
-            read(lost)
+            read_embeddings(lost)
         shutil.rmtree(lost)
     short = tmp_path / "short"
     shutil.copytree(good, short)
     (chunk,) = [path for path in (short / "start_s" / "c").rglob("*") if path.is_file()]
     chunk.write_bytes(chunk.read_bytes()[:-3])
     with pytest.raises(StoreError, match="incomplete or damaged"):
-        read(short)
+        read_embeddings(short)
     unmarked = tmp_path / "unmarked"
     shutil.copytree(good, unmarked)
     (unmarked / "zarr.json").write_text('{"zarr_format": 3, "node_type": "group", "attributes": {}}')
     with pytest.raises(StoreError, match="incomplete: their attributes were never written"):
-        read(unmarked)
+        read_embeddings(unmarked)
 
 
 def test_a_column_of_zeros_is_read_back(tmp_path: Path) -> None:
     """One video without padding, all zeros on disk, is a complete store."""
     zeros = VideoEmbeddings(np.zeros(1), np.ones(1), np.zeros(1, np.int32), {"mean": np.zeros((1, 4), np.float16)})
     write(tmp_path / "s", {"B": zeros})
-    assert np.array_equal(read(tmp_path / "s")[0].vectors["mean"], np.zeros((1, 4)))
+    assert np.array_equal(read_embeddings(tmp_path / "s")[0].vectors["mean"], np.zeros((1, 4)))
 
 
 @pytest.fixture
 def embeddings(tmp_path: Path) -> Embeddings:
     write(tmp_path / "s", world())
-    return read(tmp_path / "s")[0]
+    return read_embeddings(tmp_path / "s")[0]
 
 
 def test_select_takes_whole_videos(embeddings: Embeddings) -> None:
     """All windows of the named videos in the store's order, whatever the order of asking; an unknown one is named."""
     chosen = embeddings.select(["ZZ9ZZ", "AA"])
-    assert chosen.keys == [(video, start) for video in ("AA", "ZZ9ZZ") for start in (0.0, 0.5, 2.0, 10.0)]
+    assert chosen.keys == [(video, start) for video in ("AA", "ZZ9ZZ") for start in range(4)]
     assert chosen.vectors["mean"][:, 0].tolist() == [300, 300.5, 302, 310, 100, 100.5, 102, 110]
     assert len(embeddings.select([])) == 0
     with pytest.raises(StoreError, match="1 of 2 videos have no embeddings: nobody"):
@@ -221,19 +224,20 @@ def test_one_videos_windows_fit_together() -> None:
 def test_embeddings_refuse_rows_that_do_not_fit() -> None:
     """Unsorted or double keys and columns of unlike length cannot be made."""
 
-    def made(start_s: list[float], n: int) -> Embeddings:
+    def made(window: list[int], n: int) -> Embeddings:
         return Embeddings(
             video_ids=np.array(["v", "v"]),
-            start_s=np.array(start_s),
+            window=np.array(window, dtype=np.int32),
+            start_s=np.array([0.0, 1.0]),
             end_s=np.array([5.0, 6.0]),
             num_padded=np.zeros(2, np.int32),
             vectors={"mean": np.zeros((n, 3), np.float16)},
         )
 
-    assert repr(made([0.0, 1.0], 2)) == "Embeddings(2 windows of 1 videos; mean (2, 3))"
+    assert repr(made([0, 1], 2)) == "Embeddings(2 windows of 1 videos; mean (2, 3))"
     with pytest.raises(ValueError, match="keys are unique and sorted"):
-        made([1.0, 1.0], 2)
+        made([1, 1], 2)
     with pytest.raises(ValueError, match="keys are unique and sorted"):
-        made([1.0, 0.0], 2)
+        made([1, 0], 2)
     with pytest.raises(ValueError, match=r"2 video ids do not fit \{'mean': 3\}"):
-        made([0.0, 1.0], 3)
+        made([0, 1], 3)

@@ -5,7 +5,7 @@ from features.store.embeddings import Embeddings
 from features.video import Segment
 from heads.targets import video_targets, window_targets
 from pipeline.dataset.manifest import Interval, Manifest, VideoEntry
-from pipeline.dataset.truth import SplitTargets, split_targets
+from pipeline.dataset.truth import SplitTruth, split_truth
 
 LABELS = ["c015", "c059", "c097"]
 
@@ -60,12 +60,14 @@ def test_a_video_carries_classes_without_a_time():
     assert video_targets({"c097", "c100"}, LABELS).tolist() == [False, False, True]
 
 
-def stored_split() -> SplitTargets:
+def stored_split() -> SplitTruth:
     """Train of three videos, of which `b` failed to embed; `a` has three windows of 2 s, `c` two, one second apart."""
     keys = [("a", 0.0), ("a", 1.0), ("a", 2.0), ("c", 0.0), ("c", 1.0), ("d", 0.0)]
     start_s = np.array([start for _, start in keys])
+    window = start_s.astype(np.int32)
     rows = Embeddings(
         video_ids=np.array([video_id for video_id, _ in keys]),
+        window=window,
         start_s=start_s,
         end_s=start_s + 2,
         num_padded=np.zeros(len(keys), dtype=np.int32),
@@ -75,14 +77,14 @@ def stored_split() -> SplitTargets:
         VideoEntry(video_id, f"{video_id}.mp4", f"s{video_id}", "Kitchen", split, 4.0, (Interval("c059", 2.5, 4.0),))
         for video_id, split in (("c", "train"), ("a", "train"), ("b", "train"), ("d", "val"))
     ]
-    return split_targets(rows, Manifest(tuple(videos)), "train", LABELS, min_overlap_s=1.0)
+    return split_truth(rows, Manifest(tuple(videos)), "train", LABELS, min_overlap_s=1.0)
 
 
 def test_a_window_is_found_by_its_number_and_a_stretch_by_its_times():
     """A stored window's targets are those of its segment; one between two windows has its own; others raise."""
     split = stored_split()
     assert split.video_ids == ("a", "c")
-    assert split.num_windows == {"a": 3, "c": 2}
+    assert split.windows_of == {"a": (0, 1, 2), "c": (0, 1)}
     assert [split.target_at("a", k).tolist()[1] for k in range(3)] == [False, False, True]
     assert split.target_at("c", 1).tolist() == split.windows[4].tolist()
     for k in range(3):

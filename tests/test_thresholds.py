@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score, precision_score, recall_score
 
-from reports.thresholds import Sweep, decide, sweep, threshold_grid
+from reports.thresholds import Sweep, ThresholdGrid, decide, sweep
 
-GRID = threshold_grid(low=0.05, high=0.95, step=0.05)
+GRID = ThresholdGrid(0.05, 0.95, 0.05, 1).values()
 
 
 @pytest.fixture
@@ -21,10 +21,10 @@ def world() -> tuple[np.ndarray, np.ndarray, list[str]]:
 def test_the_grid_is_exact():
     """0.05 to 0.95 are 19 decimals without drift; steps that miss the end are refused."""
     assert GRID.tolist() == [float(f"{k * 5 / 100:.2f}") for k in range(1, 20)]
-    with pytest.raises(ValueError, match="whole steps"):
-        threshold_grid(low=0.05, high=0.95, step=0.2)
-    with pytest.raises(ValueError, match="whole steps"):
-        threshold_grid(low=0.05, high=0.95, step=0.0)
+    with pytest.raises(ValueError, match="whole number of steps"):
+        ThresholdGrid(0.05, 0.95, 0.2, 1)
+    with pytest.raises(ValueError, match="whole number of steps"):
+        ThresholdGrid(0.05, 0.95, 0.0, 1)
 
 
 def test_reaching_a_threshold_is_enough():

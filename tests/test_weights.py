@@ -5,13 +5,17 @@ import pytest
 import torch
 from torch import nn
 
+from features.provenance import ProvenanceMismatch
 from heads import weights
 from heads.weights import WeightsMismatch
 
-DESCRIPTION = {
+CONFIG = {
     "labels": ["c015", "c059"],
-    "backbone": {"id": "tiny", "sha256": "abc"},
-    "windows": {"num_frames": 16, "sample_fps": 8.0, "stride_s": 1.0},
+    "provenance": {
+        "backbone": {"id": "tiny", "sha256": "abc"},
+        "poolings": ["mean", "max"],
+        "windows": {"num_frames": 16, "sample_fps": 8.0, "stride_s": 1.0},
+    },
 }
 
 
@@ -22,14 +26,15 @@ def head() -> nn.Linear:
 
 @pytest.fixture
 def folder(head: nn.Linear, tmp_path: Path) -> Path:
-    weights.save(tmp_path / "head", head.state_dict(), DESCRIPTION)
+    weights.save(tmp_path / "head", head.state_dict(), CONFIG)
     return tmp_path / "head"
 
 
 def test_weights_come_back_as_they_were(head, folder):
-    """Tensors and description are what was saved, and fill a new module; tuples in what is expected match lists."""
-    tensors, description = weights.load(folder, expect={"labels": ("c015", "c059"), "windows": DESCRIPTION["windows"]})
-    assert description == DESCRIPTION
+    """Tensors and config are what was saved, and fill a new module; tuples in what is expected match lists."""
+    expected = {"poolings": ("mean", "max"), "windows": CONFIG["provenance"]["windows"]}
+    tensors, config = weights.load(folder, expected=expected)
+    assert config == CONFIG == weights.read_config(folder)
     other = nn.Linear(3, 2)
     weights.load_into(other, tensors)
     assert torch.equal(other.weight, head.weight)
@@ -39,30 +44,30 @@ def test_weights_come_back_as_they_were(head, folder):
 def test_the_same_weights_are_the_same_bytes(head, folder, tmp_path):
     """Neither the order of names nor the time of writing enters the files or the hash; a value does."""
     turned = dict(reversed(head.state_dict().items()))
-    weights.save(tmp_path / "again", turned, dict(reversed(DESCRIPTION.items())))
+    weights.save(tmp_path / "again", turned, dict(reversed(CONFIG.items())))
     for name in ("model.safetensors", "config.json"):
         assert (tmp_path / "again" / name).read_bytes() == (folder / name).read_bytes()
     assert weights.sha256(tmp_path / "again") == weights.sha256(folder)
-    weights.save(tmp_path / "again", turned, DESCRIPTION | {"labels": ["c059", "c015"]})
+    weights.save(tmp_path / "again", turned, CONFIG | {"labels": ["c059", "c015"]})
     assert weights.sha256(tmp_path / "again") != weights.sha256(folder)
 
 
 def test_what_does_not_belong_together_is_named(folder):
     """Every difference is named by key, wanted and found; also one that only one side has."""
-    expect = {
+    expected = {
         "backbone": {"id": "tiny", "sha256": "def"},
         "windows": {"num_frames": 16, "sample_fps": 8.0, "stride_s": 1.0, "crop": 96},
         "features": "pooler",
     }
-    with pytest.raises(WeightsMismatch) as failure:
-        weights.load(folder, expect=expect)
+    with pytest.raises(ProvenanceMismatch) as failure:
+        weights.load(folder, expected=expected)
     said = str(failure.value)
     assert "backbone.sha256: wanted 'def', found 'abc'" in said
     assert "windows.crop: wanted 96, found nothing" in said
     assert "features: wanted 'pooler', found nothing" in said
     assert "backbone.id" not in said
-    with pytest.raises(WeightsMismatch, match=r"windows\.stride_s: wanted nothing, found 1\.0"):
-        weights.load(folder, expect={"windows": {"num_frames": 16, "sample_fps": 8.0}})
+    with pytest.raises(ProvenanceMismatch, match=r"windows\.stride_s: wanted nothing, found 1\.0"):
+        weights.load(folder, expected={"windows": {"num_frames": 16, "sample_fps": 8.0}})
 
 
 def test_tensors_that_do_not_fit_are_listed_and_not_copied(head):
@@ -87,13 +92,13 @@ def test_what_was_not_written_completely_is_not_loaded(head, folder):
     """Without config.json, which comes last, a folder is refused with one sentence, and so is no folder at all."""
     (folder / "config.json").unlink()
     for missing in (folder, folder.parent / "nowhere"):
-        for use in (lambda path: weights.load(path, expect={}), weights.sha256):
-            with pytest.raises(FileNotFoundError, match="no complete weights in"):
+        for use in (lambda path: weights.load(path, expected={}), weights.sha256):
+            with pytest.raises(FileNotFoundError, match="run the stage that trains it"):
                 use(missing)
 
 
 def test_a_failed_save_leaves_no_complete_folder(head, folder):
-    """When the description cannot be written, the new tensors do not pass under the old description."""
+    """When the config cannot be written, the new tensors do not pass under the old config."""
     with pytest.raises(ValueError, match="nan"):
         weights.save(folder, head.state_dict(), {"best_map": float("nan")})
     assert not (folder / "config.json").exists()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from features.video import WindowPlan
 from pipeline.dataset.manifest import Manifest, VideoEntry
-from pipeline.dataset.windows import spread_windows, windows_to_keep
+from pipeline.dataset.windows import block_input_windows, spread_windows
 
 
 def test_windows_are_spread_over_videos_and_times() -> None:
@@ -25,15 +25,15 @@ def entry(video_id: str, split: str, length_s: float) -> VideoEntry:
     return VideoEntry(video_id, f"{video_id}.mp4", f"somebody in {split}", "scene", split, length_s, ())
 
 
-def test_tokens_are_kept_of_what_is_needed_first() -> None:
-    """First the windows of val that stage 2 is judged on, then train's, evenly, then what is left of val and test."""
+def test_block_inputs_are_kept_of_what_is_needed_first() -> None:
+    """First val windows that stage 2 is evaluated on, then train's, evenly, then the rest of val and test."""
     videos = Manifest(
         (entry("t1", "train", 10), entry("t2", "train", 10), entry("v", "val", 10), entry("x", "test", 5))
     )
     plan = WindowPlan(num_frames=4, sample_fps=4, stride_s=1.0)  # ten windows in 10 s
 
     def kept(num_clips: int) -> dict[str, int]:
-        chosen = windows_to_keep(videos, plan, num_clips=num_clips, evaluate_windows=3)
+        chosen = block_input_windows(videos, plan, num_clips=num_clips, evaluate_windows=3)
         return {video_id: len(numbers) for video_id, numbers in sorted(chosen.items())}
 
     assert kept(0) == {}
@@ -43,4 +43,4 @@ def test_tokens_are_kept_of_what_is_needed_first() -> None:
     assert kept(1000) == {"t1": 10, "t2": 10, "v": 10, "x": 5}
     for num_clips in range(40):
         assert sum(kept(num_clips).values()) <= num_clips
-    assert windows_to_keep(videos, plan, num_clips=11, evaluate_windows=3)["v"] == {0, 4, 9}
+    assert block_input_windows(videos, plan, num_clips=11, evaluate_windows=3)["v"] == {0, 4, 9}

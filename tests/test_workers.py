@@ -14,7 +14,11 @@ import numpy as np
 import psutil
 import pytest
 
-from features.workers import Ended, WorkerError, work_apart
+from features.workers import WorkerError, WorkerLost, imap_processes
+
+
+class ForeseenError(Exception):
+    """An error that the work is expected to raise."""
 
 
 def arrays(task: tuple[int, int]) -> Iterator[np.ndarray]:
@@ -38,62 +42,101 @@ def trouble(task: str) -> Iterator[str]:
         time.sleep(1000)
     elif what == "raise":
         raise ValueError("something new")
+    elif what == "foreseen":
+        raise ForeseenError("half a file")
     elif what == "log":
         logging.getLogger("features.decode.grid").warning("%s: half a frame", task)
     yield "done"
 
 
-def run(tasks: list[str], **settings: float) -> list[tuple[str, object]]:
-    return list(work_apart(trouble, tasks, num_workers=2, ahead=4, hang_s=settings.get("hang_s", 60.0)))
+def run(tasks: list[str], *, hang_s: float = 60.0) -> dict[str, tuple[list[str], Exception | None]]:
+    """Each task's items and the error that ended it."""
+    results: dict[str, tuple[list[str], Exception | None]] = {}
+    for task, items in imap_processes(trouble, tasks, expected=ForeseenError, num_workers=2, ahead=4, hang_s=hang_s):
+        received: list[str] = []
+        error: Exception | None = None
+        try:
+            received.extend(items)
+        except (ForeseenError, WorkerLost) as raised:
+            error = raised
+        results[task] = (received, error)
+    return results
 
 
 def test_all_items_come_in_the_order_of_the_tasks() -> None:
-    """Whoever is quicker, a task's items come in order and behind those of the tasks before it; arrays arrive whole."""
+    """Whichever worker is quicker, a task's items come in order behind those of earlier tasks; arrays arrive whole."""
     tasks = [(k, (7 * k) % 5 + (40 if k == 3 else 0)) for k in range(12)]
-    come = list(work_apart(arrays, tasks, num_workers=3, ahead=4, hang_s=60.0))
-    assert [(task, int(item[0, 0])) for task, item in come if not isinstance(item, Ended)] == [
-        (task, task[0]) for task in tasks for _ in range(task[1])
-    ]
-    assert [task for task, item in come if isinstance(item, Ended)] == tasks
-    assert all(item.flags.writeable for _, item in come if not isinstance(item, Ended))
+    stream = imap_processes(arrays, tasks, expected=ForeseenError, num_workers=3, ahead=4, hang_s=60.0)
+    received = [(task, list(items)) for task, items in stream]
+    assert [task for task, _ in received] == tasks
+    assert [[int(item[0, 0]) for item in items] for _, items in received] == [[task[0]] * task[1] for task in tasks]
+    assert all(item.flags.writeable for _, items in received for item in items)
+
+
+def test_items_that_nobody_takes_are_dropped() -> None:
+    """Asking for the next task passes over what is left of this one."""
+    stream = imap_processes(arrays, [(1, 20), (2, 3)], expected=ForeseenError, num_workers=1, ahead=2, hang_s=60.0)
+    _, first = next(stream)
+    next(first)
+    task, items = next(stream)
+    assert task == (2, 3)
+    assert [int(item[0, 0]) for item in items] == [2, 2, 2]
 
 
 def test_a_crash_costs_its_task_alone() -> None:
-    """A segmentation fault, twice, is told with its signal; items from before it come once, other tasks whole."""
-    come = run(["a", "crash", "b", "c"])
-    assert [item for task, item in come if task == "crash"] == [
-        "crash", "crash", Ended(("crashed", "signal 11, 2 times")),
-    ]  # fmt: skip
-    for task in "abc":
-        assert [item for each, item in come if each == task] == [task, task, "done", Ended(None)]
+    """A segmentation fault, twice, is raised with its signal; items from before it come once, other tasks whole."""
+    results = run(["a", "crash", "b", "c"])
+    received, error = results["crash"]
+    assert received == ["crash", "crash"]
+    assert isinstance(error, WorkerLost)
+    assert (error.cause, error.detail) == ("crashed", "signal 11, 2 times")
+    assert {task: results[task] for task in "abc"} == {task: ([task, task, "done"], None) for task in "abc"}
 
 
 def test_a_worker_that_is_killed_from_outside_costs_nothing(tmp_path: Path) -> None:
-    """Its task is done again by another, and what had come before is not repeated."""
+    """Another worker runs its task again, and what had arrived before is not repeated."""
     task = f"crash-once {tmp_path / 'once'}"
-    assert [item for _, item in run([task])] == [task, task, "done", Ended(None)]
+    assert run([task]) == {task: ([task, task, "done"], None)}
 
 
 def test_a_hang_costs_its_task_alone() -> None:
-    """A worker that is silent for too long is killed, and its task is told as hung."""
-    come = run(["hang", "a"], hang_s=3.0)
-    assert [item for task, item in come if task == "hang"] == ["hang", "hang", Ended(("hung", "nothing came for 3 s"))]
-    assert [item for task, item in come if task == "a"][-1] == Ended(None)
+    """A worker that is silent for too long is killed, and its task is reported as hung."""
+    results = run(["hang", "a"], hang_s=3.0)
+    received, error = results["hang"]
+    assert received == ["hang", "hang"]
+    assert isinstance(error, WorkerLost)
+    assert (error.cause, error.detail) == ("hung", "nothing came for 3 s")
+    assert results["a"] == (["a", "a", "done"], None)
 
 
-def test_slow_takers_are_no_hang() -> None:
-    """While nobody takes what has come, a worker that waits with more is left alone, however long."""
-    taken = []
-    for _, item in work_apart(arrays, [(1, 30)], num_workers=1, ahead=2, hang_s=1.0):
-        if len(taken) == 3:
+def test_an_expected_error_ends_its_task_alone() -> None:
+    """The very error that the work raised is raised here, behind the items from before it."""
+    results = run(["foreseen", "a"])
+    received, error = results["foreseen"]
+    assert received == ["foreseen", "foreseen"]
+    assert isinstance(error, ForeseenError)
+    assert str(error) == "half a file"
+    assert results["a"] == (["a", "a", "done"], None)
+
+
+def test_a_slow_consumer_is_no_hang() -> None:
+    """While nobody takes what has arrived, a worker that waits with more is left alone, however long."""
+    ((_, items),) = [
+        (task, list(_slowly(items)))
+        for task, items in imap_processes(arrays, [(1, 30)], expected=ForeseenError, num_workers=1, ahead=2, hang_s=1.0)
+    ]
+    assert len(items) == 30
+
+
+def _slowly(items: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+    for number, item in enumerate(items):
+        if number == 3:
             time.sleep(2.5)
-        taken.append(item)
-    assert len(taken) == 31
-    assert taken[-1] == Ended(None)
+        yield item
 
 
-def test_what_is_not_foreseen_is_raised_here() -> None:
-    """An exception in the work is a bug: it comes with its traceback."""
+def test_an_unexpected_error_is_raised_here() -> None:
+    """Any other exception in the work is a bug: it comes with its traceback."""
     with pytest.raises(WorkerError, match="something new"):
         run(["a", "raise"])
 
@@ -112,8 +155,9 @@ def test_nobody_is_left_behind() -> None:
         server = [each for each in psutil.Process().children() if "forkserver" in " ".join(each.cmdline())]
         return [child for each in server for child in each.children()] if server else []
 
-    stream = work_apart(arrays, [(1, 100), (2, 100)], num_workers=2, ahead=4, hang_s=60.0)
-    next(stream)
+    stream = imap_processes(arrays, [(1, 100), (2, 100)], expected=ForeseenError, num_workers=2, ahead=4, hang_s=60.0)
+    _, items = next(stream)
+    next(items)
     assert workers() or not hasattr(os, "fork")
     stream.close()  # type: ignore[attr-defined]
     assert workers() == []

@@ -1,13 +1,10 @@
-"""Embeddings on disk. Knows video ids and times; knows nothing of labels.
+"""Embeddings on disk and in memory, keyed by (video id, window).
 
-A store is one Zarr v3 group, complete or not there: it is written beside its place, its attributes last, and then
-renamed. The same windows give the same bytes.
+Stores know video ids, windows and times, and no labels.
 """
 
 from __future__ import annotations
 
-import json
-import shutil
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,26 +12,22 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import zarr
 
-_CHUNK_ROWS = 8192  # whole-array reads at 1.1-1.4 times a plain memory copy; one-row chunks are 400 times slower
-_VIDEO_IDS, _NUM_ROWS, _METADATA = "video_ids", "num_rows", "metadata"
+from features.store.rows import StoreError, loaded, opened_rows, written_rows
+
+_CHUNK_BYTES = 16 * 1024**2  # whole arrays read at 1.1-1.4 times a plain memory copy; one-row chunks at 400 times
 _DESCRIPTION = (
-    "Embeddings of video windows, one row a window, rows sorted by (video id, start_s), which is unique. "
-    "`video` is a row's index into the attribute `video_ids`. [start_s, end_s) is the stretch of the video that the "
-    "window really covers, in seconds from the first shown frame; its last `num_padded` frames repeat the frame "
-    "before. `vectors/<pooling>` is float16 (num_rows, D). `metadata` is the writer's: what made these embeddings. "
-    "The attributes are written last: a group without `num_rows` is incomplete."
+    "Embeddings of video windows, one row a window, rows sorted by (video id, window), which is unique. "
+    "`video` is a row's index into the attribute `video_ids`, `window` the window's number within its video, from 0. "
+    "[start_s, end_s) is the part of the video that the window covers, in seconds from the first shown frame; its last "
+    "`num_padded` frames repeat the frame before. `vectors/<pooling>` is float16 (num_rows, D). `provenance` is what "
+    "made these embeddings. The attributes are written last: a group without `num_rows` is incomplete."
 )
-
-
-class StoreError(Exception):
-    """A store is missing, incomplete, or does not hold what was asked of it."""
 
 
 @dataclass(frozen=True, eq=False)
 class VideoEmbeddings:
-    """One video's windows and their embeddings, in order of time, without saying which video it is.
+    """One video's windows and their embeddings; row k is window k.
 
     `start_s`, `end_s` (n,) float64; `num_padded` (n,) int32; `vectors` by pooling (n, D) float16. n may be 0.
     """
@@ -82,12 +75,14 @@ class VideoEmbeddings:
 
 @dataclass(frozen=True, eq=False)
 class Embeddings:
-    """Windows and their embeddings, in memory, sorted by their key (video id, start_s), which is unique.
+    """Windows and their embeddings in memory, sorted by their unique key (video id, window).
 
-    `video_ids` (n,) str; `start_s`, `end_s` (n,) float64; `num_padded` (n,) int32; `vectors` by pooling (n, D) float16.
+    `video_ids` (n,) str; `window` (n,) int32; `start_s`, `end_s` (n,) float64; `num_padded` (n,) int32; `vectors` by
+    pooling (n, D) float16.
     """
 
     video_ids: npt.NDArray[np.str_]
+    window: npt.NDArray[np.int32]
     start_s: npt.NDArray[np.float64]
     end_s: npt.NDArray[np.float64]
     num_padded: npt.NDArray[np.int32]
@@ -95,13 +90,13 @@ class Embeddings:
 
     def __post_init__(self) -> None:
         n = len(self.video_ids)
-        lengths = {name: len(getattr(self, name)) for name in ("start_s", "end_s", "num_padded")}
+        lengths = {name: len(getattr(self, name)) for name in ("window", "start_s", "end_s", "num_padded")}
         lengths |= {name: len(vectors) for name, vectors in self.vectors.items()}
         wrong = {name: length for name, length in lengths.items() if length != n}
         if wrong:
             raise ValueError(f"{n} video ids do not fit {wrong}")
         before, after = self.video_ids[:-1], self.video_ids[1:]
-        rising = (before < after) | ((before == after) & (self.start_s[:-1] < self.start_s[1:]))
+        rising = (before < after) | ((before == after) & (self.window[:-1] < self.window[1:]))
         if not rising.all():
             i = int(np.argmin(rising))
             raise ValueError(f"keys are unique and sorted, got {self.keys[i]} before {self.keys[i + 1]}")
@@ -114,8 +109,8 @@ class Embeddings:
         return f"Embeddings({len(self)} windows of {len(np.unique(self.video_ids))} videos; {shapes})"
 
     @property
-    def keys(self) -> list[tuple[str, float]]:
-        return list(zip(self.video_ids.tolist(), self.start_s.tolist(), strict=True))
+    def keys(self) -> list[tuple[str, int]]:
+        return list(zip(self.video_ids.tolist(), self.window.tolist(), strict=True))
 
     def select(self, video_ids: Collection[str]) -> Embeddings:
         """All windows of these videos; a video without any raises, so leave the failed ones out by name."""
@@ -123,13 +118,14 @@ class Embeddings:
         if missing:
             shown = ", ".join(missing[:5]) + (", …" if len(missing) > 5 else "")
             raise StoreError(f"{len(missing)} of {len(set(video_ids))} videos have no embeddings: {shown}")
-        chosen = np.isin(self.video_ids, np.array(sorted(video_ids), dtype=np.str_))
+        rows = np.isin(self.video_ids, np.array(sorted(video_ids), dtype=np.str_))
         return Embeddings(
-            video_ids=self.video_ids[chosen],
-            start_s=self.start_s[chosen],
-            end_s=self.end_s[chosen],
-            num_padded=self.num_padded[chosen],
-            vectors={pooling: vectors[chosen] for pooling, vectors in self.vectors.items()},
+            video_ids=self.video_ids[rows],
+            window=self.window[rows],
+            start_s=self.start_s[rows],
+            end_s=self.end_s[rows],
+            num_padded=self.num_padded[rows],
+            vectors={pooling: vectors[rows] for pooling, vectors in self.vectors.items()},
         )
 
     def features(self, names: Sequence[str]) -> npt.NDArray[np.float32]:
@@ -140,128 +136,61 @@ class Embeddings:
         return np.concatenate([self.vectors[name] for name in names], axis=1, dtype=np.float32)
 
 
-def write(
-    path: Path, num_windows: Mapping[str, int], load: Callable[[str], VideoEmbeddings], *, attributes: Mapping[str, Any]
+def write_embeddings(
+    path: Path, num_windows: Mapping[str, int], load: Callable[[str], VideoEmbeddings], *, provenance: Mapping[str, Any]
 ) -> None:
-    """Write the store at `path`, in place of any that is there: of each video as many windows as `num_windows` says.
+    """Write the store at `path`, in place of any that is there, with `num_windows` windows of each video.
 
-    `load` gives one video's, and is called once for each in the order of their ids; a chunk of rows and one video are
-    in memory at a time. `attributes` says what made the embeddings, in JSON's types. Videos with unlike vectors, and
-    no window at all raise; whatever raises, also in `load`, leaves an earlier store as it was.
+    `load` gives one video's embeddings and is called once for each, in the order of ids; a chunk of rows and one video
+    are in memory at a time. Videos with unlike vectors, and no window at all, raise `StoreError`. Whatever raises, also
+    in `load`, leaves an earlier store as it was.
     """
     video_ids = sorted(video_id for video_id, count in num_windows.items() if count)
     num_rows = sum(num_windows.values())
     if not num_rows:
         raise StoreError("no window was embedded, so there is nothing to store")
-    metadata = json.loads(json.dumps(dict(attributes), sort_keys=True, allow_nan=False))
-    partial = path.with_name(path.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    path.parent.mkdir(parents=True, exist_ok=True)
-
-    group = zarr.create_group(store=partial, zarr_format=3)
-    written = _Columns(group, num_rows)
     first: VideoEmbeddings | None = None
-    for number, video_id in enumerate(video_ids):
-        video = load(video_id)
-        first = first or video
-        fault = video.not_finite()
-        if fault or video.sizes != first.sizes or len(video) != num_windows[video_id]:
-            raise StoreError(
-                f"video {video_id}: " + (fault or f"{len(video)} windows with vectors of sizes {video.sizes}, where "
-                f"{num_windows[video_id]} and {first.sizes} are wanted")
-            )  # fmt: skip
-        written.append(
-            {
-                "video": np.full(len(video), number, dtype=np.int32),
-                "start_s": video.start_s,
-                "end_s": video.end_s,
-                "num_padded": video.num_padded,
-                **{f"vectors/{pooling}": each for pooling, each in sorted(video.vectors.items())},
-            }
-        )
-    written.flush()
-    group.update_attributes(
-        {"description": _DESCRIPTION, _METADATA: metadata, _VIDEO_IDS: video_ids, _NUM_ROWS: num_rows}
-    )
-    put_in_place(partial, path)
+    with written_rows(
+        path,
+        video_ids,
+        num_rows,
+        chunk_bytes=_CHUNK_BYTES,
+        description=_DESCRIPTION,
+        provenance=provenance,
+        attributes={},
+    ) as rows:
+        for number, video_id in enumerate(video_ids):
+            video = load(video_id)
+            first = first or video
+            fault = video.not_finite()
+            if not fault and (video.sizes != first.sizes or len(video) != num_windows[video_id]):
+                fault = (
+                    f"{len(video)} windows with vectors of sizes {video.sizes}, where {num_windows[video_id]} and "
+                    f"{first.sizes} are wanted"
+                )
+            if fault:
+                raise StoreError(f"video {video_id}: {fault}")
+            rows.append(
+                {
+                    "video": np.full(len(video), number, dtype=np.int32),
+                    "window": np.arange(len(video), dtype=np.int32),
+                    "start_s": video.start_s,
+                    "end_s": video.end_s,
+                    "num_padded": video.num_padded,
+                    **{f"vectors/{pooling}": vectors for pooling, vectors in sorted(video.vectors.items())},
+                }
+            )
 
 
-def read(path: Path) -> tuple[Embeddings, dict[str, Any]]:
-    """All of a store, loaded into memory once, and the attributes that its writer gave."""
-    if not path.is_dir():
-        raise StoreError(f"there are no embeddings at {path}: run the stage that writes them")
-    try:
-        group = zarr.open_group(store=path, mode="r", zarr_format=3)
-        stored = dict(group.attrs)
-        if _NUM_ROWS not in stored:
-            raise StoreError(f"the embeddings at {path} are incomplete: their attributes were never written")
-        num_rows = int(stored[_NUM_ROWS])
+def read_embeddings(path: Path) -> tuple[Embeddings, dict[str, Any]]:
+    """The whole store in memory, and its provenance. Raises `StoreError`."""
+    with opened_rows(path, "embeddings") as (group, attributes, num_rows):
         embeddings = Embeddings(
-            video_ids=np.array(stored[_VIDEO_IDS], dtype=np.str_)[_load(group["video"], num_rows)],
-            start_s=_load(group["start_s"], num_rows),
-            end_s=_load(group["end_s"], num_rows),
-            num_padded=_load(group["num_padded"], num_rows),
-            vectors={name: _load(array, num_rows) for name, array in sorted(group["vectors"].arrays())},
+            video_ids=np.array(attributes["video_ids"], dtype=np.str_)[loaded(group["video"], num_rows)],
+            window=loaded(group["window"], num_rows),
+            start_s=loaded(group["start_s"], num_rows),
+            end_s=loaded(group["end_s"], num_rows),
+            num_padded=loaded(group["num_padded"], num_rows),
+            vectors={name: loaded(array, num_rows) for name, array in sorted(group["vectors"].arrays())},
         )
-    except (OSError, KeyError, IndexError, ValueError) as error:
-        raise StoreError(f"the embeddings at {path} are incomplete or damaged: {error}") from error
-    return embeddings, stored[_METADATA]
-
-
-class _Columns:
-    """Arrays of a group that grow together, `num_rows` long in the end; written a chunk at a time."""
-
-    def __init__(self, group: zarr.Group, num_rows: int) -> None:
-        self._group, self._num_rows = group, num_rows
-        self._held: dict[str, list[npt.NDArray[Any]]] = {}
-        self._num_held = self._num_written = 0
-        self._arrays: dict[str, zarr.Array] = {}
-
-    def append(self, columns: Mapping[str, npt.NDArray[Any]]) -> None:
-        for name, values in columns.items():
-            self._held.setdefault(name, []).append(values)
-        self._num_held += len(next(iter(columns.values())))
-        while self._num_held >= _CHUNK_ROWS:
-            self._write(_CHUNK_ROWS)
-
-    def flush(self) -> None:
-        self._write(self._num_held)
-
-    def _write(self, count: int) -> None:
-        for name, parts in self._held.items():
-            values = np.concatenate(parts)
-            if name not in self._arrays:
-                shape = (self._num_rows, *values.shape[1:])
-                self._arrays[name] = _create(self._group, name, shape=shape, dtype=values.dtype)
-            self._arrays[name][self._num_written : self._num_written + count] = values[:count]
-            self._held[name] = [values[count:]]
-        self._num_written += count
-        self._num_held -= count
-
-
-def put_in_place(partial: Path, path: Path) -> None:
-    """Make what is written completely the folder at `path`. A kill in between leaves neither, and `partial` whole."""
-    if path.exists():
-        shutil.rmtree(path)
-    partial.rename(path)
-
-
-def _create(group: zarr.Group, name: str, *, shape: tuple[int, ...], dtype: npt.DTypeLike) -> zarr.Array:
-    return group.create_array(
-        name,
-        shape=shape,
-        dtype=dtype,
-        chunks=(min(_CHUNK_ROWS, shape[0]), *shape[1:]),
-        filters=None,
-        compressors=None,
-        # Zarr leaves a chunk of zeros out by default, and then nobody can tell it from one that was lost.
-        config={"write_empty_chunks": True},
-    )
-
-
-def _load(array: zarr.Array, num_rows: int) -> npt.NDArray[Any]:
-    if array.shape[0] != num_rows:
-        raise ValueError(f"{array.name} has {array.shape[0]} rows, not {num_rows}")
-    if array.nchunks_initialized != array.nchunks:
-        raise ValueError(f"{array.name} has {array.nchunks_initialized} of its {array.nchunks} chunks")
-    return np.asarray(array[:])
+        return embeddings, attributes["provenance"]

@@ -1,34 +1,32 @@
-"""Stage 2's batches: planned from window keys alone, then filled with decoded frames or with stored tokens.
+"""Batches: rows in memory for stage 1; for stage 2 planned from window keys, then filled with frames or block inputs.
 
-Knows windows by video and number; knows no label's name and no params. Decodes nothing before the plan is made.
+Nothing is decoded before the plan is made.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from features.clips import Reading, Source, read_passes
-from features.decode.grid import UnreadableVideo
-from features.store.block_inputs import Tokens
+from features.clips import ClipReader, Source, read_videos
+from features.decode.container import UnreadableVideo
+from features.store.block_inputs import BlockInputs
 from features.video import Clip, Segment
-from heads.action_model import ActionModel, Tail
 from heads.training.loop import TrainBatches
-from heads.training.validation import Evaluate, scores
 
 Targets = npt.NDArray[np.bool_]
 
 
-class Draw(NamedTuple):
-    """A window of a batch: number `window` of the plan's pass number `pass_number`, mirrored left-right or not."""
+class BatchItem(NamedTuple):
+    """A window of a batch: `window` of the plan's pass `pass_number`, mirrored left to right or not."""
 
     pass_number: int
     window: int
@@ -37,20 +35,19 @@ class Draw(NamedTuple):
 
 @dataclass(frozen=True)
 class Plan:
-    """Which windows a training sees and in which batches: settled before anything is decoded.
+    """The windows that a training sees, in batches of one size.
 
-    `passes` over videos are made in this order; each names the windows that batches draw from it, no others, and each
-    of those is drawn once. All `batches` are of one size.
+    `passes` over videos are made in this order; each names exactly the windows that batches draw from it, once each.
     """
 
     passes: tuple[Source, ...]
-    batches: tuple[tuple[Draw, ...], ...]
+    batches: tuple[tuple[BatchItem, ...], ...]
 
     def __post_init__(self) -> None:
         if len({len(batch) for batch in self.batches}) != 1 or not self.batches[0]:
             raise ValueError("a plan has batches, all of one size, which is not 0")
-        drawn = sorted((draw.pass_number, draw.window) for batch in self.batches for draw in batch)
-        read = [(number, window) for number, each in enumerate(self.passes) for window in sorted(each.windows or ())]
+        drawn = sorted((item.pass_number, item.window) for batch in self.batches for item in batch)
+        read = [(number, window) for number, own in enumerate(self.passes) for window in sorted(own.windows or ())]
         if drawn != read:
             raise ValueError(f"each window of a pass is drawn once: {len(read)} are read and {len(drawn)} drawn")
 
@@ -59,23 +56,31 @@ class Plan:
 
     @property
     def sha256(self) -> str:
-        """The same for the same batches of the same windows of the same videos, wherever their files are."""
-        passes = [[each.video_id, each.first_frame] for each in self.passes]
+        """Hash of the batches, their windows and videos, whatever the paths."""
+        passes = [[source.video_id, source.first_frame] for source in self.passes]
         return hashlib.sha256(json.dumps([passes, self.batches]).encode()).hexdigest()
 
 
 def plan_batches(
-    sources: Sequence[Source], windows: Mapping[str, Sequence[int]], *, steps: int, batch_size: int,
-    windows_per_pass: int, buffer_size: int, start_frames: int, mirrored_share: float, generator: torch.Generator,
-) -> Plan:  # fmt: skip
-    """Plan `steps` batches of the `windows` that there are, by video id their numbers, ascending.
+    sources: Sequence[Source],
+    windows: Mapping[str, Sequence[int]],
+    *,
+    steps: int,
+    batch_size: int,
+    windows_per_pass: int,
+    buffer_size: int,
+    start_frames: int,
+    mirrored_share: float,
+    generator: torch.Generator,
+) -> Plan:
+    """Plan `steps` batches of these `windows`, by video id and ascending.
 
-    An epoch is a pass over each video that has any, in a new order; a pass takes up to `windows_per_pass` of them,
-    without replacement. Batches are drawn from a buffer, refilled by whole passes to `buffer_size` windows before each
+    An epoch is a pass over each video with windows, in a new order; a pass takes up to `windows_per_pass` of them,
+    without replacement. Batches are drawn from a buffer that whole passes refill to `buffer_size` windows before each
     draw. Each drawn window is mirrored with probability `mirrored_share`.
 
-    A pass begins 0 … `start_frames` - 1 frames late. Its windows are then other ones than were embedded, and the last
-    may not be there, so it is not chosen; a video of a single window is always read from its beginning.
+    A pass begins 0 … `start_frames` - 1 frames late. Its windows then differ from the embedded ones, and the last may
+    not exist, so it is not drawn; a video of a single window is always read from its beginning.
     """
     if not any(windows.get(source.video_id) for source in sources):
         raise ValueError("there is no window to train on")
@@ -89,7 +94,7 @@ def plan_batches(
         while len(held) < max(1, buffer_size):
             passes.append(next(endless))
             held.extend((len(passes) - 1, window) for window in sorted(passes[-1].windows or ()))
-        # The drawn one's place is taken by the last, so that a draw costs the same however large the buffer.
+        # The last one takes the place of the drawn one, so that a draw costs the same however large the buffer is.
         k = int(torch.randint(len(held), (1,), generator=generator))
         held[k], held[-1] = held[-1], held[k]
         drawn.append(held.pop())
@@ -97,135 +102,129 @@ def plan_batches(
     taken = _by_pass(drawn)
     renumbered = {number: position for position, number in enumerate(taken)}
     mirrored = (torch.rand(len(drawn), generator=generator) < mirrored_share).tolist()
-    draws = [Draw(renumbered[number], window, flip) for (number, window), flip in zip(drawn, mirrored, strict=True)]
+    items = [
+        BatchItem(renumbered[number], window, flip) for (number, window), flip in zip(drawn, mirrored, strict=True)
+    ]
     return Plan(
         passes=tuple(replace(passes[number], windows=numbers) for number, numbers in taken.items()),
-        batches=tuple(tuple(draws[first : first + batch_size]) for first in range(0, len(draws), batch_size)),
+        batches=tuple(tuple(items[first : first + batch_size]) for first in range(0, len(items), batch_size)),
     )
 
 
 def frame_batches(
-    plan: Plan, reading: Reading, target_of: Callable[[str, Segment], Targets], *, num_workers: int
+    plan: Plan, reader: ClipReader, target_of: Callable[[str, Segment], Targets], *, num_workers: int
 ) -> TrainBatches:
     """The plan's batches from any one on, frames (B, T, H, W, 3) uint8, decoded as they are needed.
 
-    Only windows that these batches take are read, and only the passes that have one. Those that wait for their batch
-    are in memory: as many as the plan's buffer and one pass at most. `target_of` gives the targets (L,) of a stretch
-    of a video. A window that cannot be read raises `UnreadableVideo`.
+    Only windows of these batches are read, and only passes that have one. Windows that wait for their batch are in
+    memory: at most the plan's buffer and one pass. `target_of` gives the targets (L,) of a segment of a video. A window
+    that cannot be read raises `UnreadableVideo`.
     """
 
     def from_batch(first_batch: int) -> Iterator[tuple[Tensor, Tensor]]:
         batches = plan.batches[first_batch:]
-        wanted = _by_pass([(draw.pass_number, draw.window) for batch in batches for draw in batch])
+        wanted = _by_pass([(item.pass_number, item.window) for batch in batches for item in batch])
         sources = [replace(plan.passes[number], windows=windows) for number, windows in wanted.items()]
-        arriving = zip(wanted, sources, read_passes(sources, reading, num_workers=num_workers), strict=True)
+        passes = zip(wanted, read_videos(sources, reader, num_workers=num_workers), strict=True)
         held: dict[tuple[int, int], tuple[Clip, Targets]] = {}
         for batch in batches:
-            while any((draw.pass_number, draw.window) not in held for draw in batch):
-                number, source, (video_id, clips) = next(arriving)
-                for window, clip in zip(sorted(wanted[number]), _all_of(source, clips), strict=True):
-                    held[number, window] = clip, target_of(video_id, clip.segment)
-            taken = [(*held.pop((draw.pass_number, draw.window)), draw.mirrored) for draw in batch]
+            while any((item.pass_number, item.window) not in held for item in batch):
+                number, (source, clips) = next(passes)
+                for clip in all_clips(source, clips):
+                    held[number, clip.window] = clip, target_of(source.video_id, clip.segment)
+            taken = [(*held.pop((item.pass_number, item.window)), item.mirrored) for item in batch]
             frames = [np.flip(clip.frames, axis=2) if mirrored else clip.frames for clip, _, mirrored in taken]
-            yield torch.from_numpy(np.stack(frames)), _stacked([targets for _, targets, _ in taken])
+            yield torch.from_numpy(np.stack(frames)), stacked_targets([targets for _, targets, _ in taken])
 
     return from_batch
 
 
-def token_batches(plan: Plan, tokens: Tokens, target_at: Callable[[str, int], Targets]) -> TrainBatches:
-    """The plan's batches from any one on, tokens (B, N, D) as stored: nothing is decoded or encoded.
+def block_input_batches(
+    plan: Plan, block_inputs: BlockInputs, target_at: Callable[[str, int], Targets]
+) -> TrainBatches:
+    """The plan's batches from any one on, block inputs (B, N, D) as stored: nothing is decoded or encoded.
 
-    `target_at` gives the targets (L,) of a video's window by its number. Of stored tokens there is neither a mirrored
-    nor a later window: a plan that wants one raises.
+    `target_at` gives the targets (L,) of a window. A plan with late starts or mirrored windows raises `ValueError`,
+    since block inputs are stored of windows as they are.
     """
-    if any(each.first_frame for each in plan.passes) or any(draw.mirrored for batch in plan.batches for draw in batch):
-        raise ValueError("stored tokens are of windows as they are: plan without random starts and mirroring")
+    is_late = any(source.first_frame for source in plan.passes)
+    if is_late or any(item.mirrored for batch in plan.batches for item in batch):
+        raise ValueError("block inputs are stored of windows as they are: plan without random starts and mirroring")
 
     def from_batch(first_batch: int) -> Iterator[tuple[Tensor, Tensor]]:
         for batch in plan.batches[first_batch:]:
-            keys = [(plan.passes[draw.pass_number].video_id, draw.window) for draw in batch]
-            yield tokens.read([tokens.row(*key) for key in keys]), _stacked([target_at(*key) for key in keys])
+            keys = [(plan.passes[item.pass_number].video_id, item.window) for item in batch]
+            rows = [block_inputs.row(*key) for key in keys]
+            yield block_inputs.read(rows), stacked_targets([target_at(*key) for key in keys])
 
     return from_batch
 
 
-def on_frames(
-    sources: Sequence[Source], reading: Reading, target_of: Callable[[str, Segment], Targets], *, batch_size: int,
-    num_workers: int,
-) -> Evaluate:  # fmt: skip
-    """Evaluate an `ActionModel` on all windows that the sources name, decoded here and now.
-
-    What enters the last block is constant while only that block and the head train: it is computed at the first
-    evaluation and kept, n · N · D values, in place of the frames.
-    """
-    read = list(zip(sources, read_passes(sources, reading, num_workers=num_workers), strict=True))
-    found = [(video_id, clip) for source, (video_id, clips) in read for clip in _all_of(source, clips)]
-    targets = _stacked([target_of(video_id, clip.segment) for video_id, clip in found])
-    frames_or_tokens = {"frames": torch.from_numpy(np.stack([clip.frames for _, clip in found]))}
-
-    def evaluate(model: nn.Module) -> Mapping[str, float]:
-        assert isinstance(model, ActionModel)
-        device = next(model.parameters()).device
-        if "frames" in frames_or_tokens:
-            batches = frames_or_tokens.pop("frames").split(batch_size)
-            frames_or_tokens["tokens"] = torch.cat([model.prefix(batch.to(device)).cpu() for batch in batches])
-        return _scores(model.tail, frames_or_tokens["tokens"].split(batch_size), targets)
-
-    return evaluate
-
-
-def on_tokens(
-    tokens: Tokens, windows: Mapping[str, Collection[int]], target_at: Callable[[str, int], Targets], *, batch_size: int
-) -> Evaluate:
-    """Evaluate a `Tail` on stored windows, by video id their numbers; a batch of them is in memory at a time."""
-    keys = [(video_id, window) for video_id, numbers in windows.items() for window in sorted(numbers)]
-    rows = [tokens.row(*key) for key in keys]
-    targets = _stacked([target_at(*key) for key in keys])
-
-    def evaluate(model: nn.Module) -> Mapping[str, float]:
-        assert isinstance(model, Tail)
-        batches = (tokens.read(rows[first : first + batch_size]) for first in range(0, len(rows), batch_size))
-        return _scores(model, batches, targets)
-
-    return evaluate
-
-
 def _passes(
-    sources: Sequence[Source], windows: Mapping[str, Sequence[int]], *, windows_per_pass: int, start_frames: int,
+    sources: Sequence[Source],
+    windows: Mapping[str, Sequence[int]],
+    *,
+    windows_per_pass: int,
+    start_frames: int,
     generator: torch.Generator,
-) -> Iterator[Source]:  # fmt: skip
+) -> Iterator[Source]:
     """Epoch after epoch, without end."""
     useful = [source for source in sources if windows.get(source.video_id)]
     while True:
         for k in torch.randperm(len(useful), generator=generator).tolist():
             numbers = windows[useful[k].video_id]
             late = int(torch.randint(start_frames, (1,), generator=generator)) if len(numbers) > 1 else 0
-            there = numbers[:-1] if late else numbers
-            chosen = torch.randperm(len(there), generator=generator)[:windows_per_pass].tolist()
-            yield replace(useful[k], windows=frozenset(there[i] for i in chosen), first_frame=late)
+            candidates = numbers[:-1] if late else numbers
+            places = torch.randperm(len(candidates), generator=generator)[:windows_per_pass].tolist()
+            yield replace(useful[k], windows=frozenset(candidates[i] for i in places), first_frame=late)
 
 
 def _by_pass(drawn: Sequence[tuple[int, int]]) -> dict[int, frozenset[int]]:
-    """Window numbers by the number of their pass, in the order of the passes."""
-    found: dict[int, set[int]] = {}
+    """Windows by pass, in the order of the passes."""
+    by_pass: dict[int, set[int]] = {}
     for number, window in sorted(drawn):
-        found.setdefault(number, set()).add(window)
-    return {number: frozenset(windows) for number, windows in found.items()}
+        by_pass.setdefault(number, set()).add(window)
+    return {number: frozenset(windows) for number, windows in by_pass.items()}
 
 
-def _all_of(source: Source, clips: Sequence[Clip]) -> Sequence[Clip]:
+def shuffled_batches(features: Tensor, targets: Tensor, *, batch_size: int, generator: torch.Generator) -> TrainBatches:
+    """Endless float32 batches of rows in memory, from any batch on, in a new order each epoch.
+
+    An epoch's last partial batch is left out; with fewer rows than `batch_size`, every batch is all rows. One number is
+    drawn from `generator` here and determines all orders.
+    """
+    n_rows = len(features)
+    if n_rows == 0 or n_rows != len(targets):
+        raise ValueError(f"training needs rows with targets, got {n_rows} rows and {len(targets)} targets")
+    size = min(batch_size, n_rows)
+    seed = int(torch.randint(2**31, (1,), generator=generator))
+
+    def from_batch(first_batch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        own = torch.Generator().manual_seed(seed)
+        epochs, skipped = divmod(first_batch, n_rows // size)
+        for _ in range(epochs):
+            torch.randperm(n_rows, generator=own)
+        while True:
+            order = torch.randperm(n_rows, generator=own)
+            for first in range(skipped * size, n_rows - size + 1, size):
+                rows = order[first : first + size]
+                yield features[rows].float(), targets[rows].float()
+            skipped = 0
+
+    return from_batch
+
+
+def all_clips(source: Source, clips: Iterable[Clip]) -> list[Clip]:
+    """The clips of all windows that `source` names; raises `UnreadableVideo` where the video has fewer."""
     wanted = sorted(source.windows or ())
-    if len(clips) != len(wanted):
+    read = list(clips)
+    if len(read) != len(wanted):
         raise UnreadableVideo(
-            source.path, f"windows {wanted} are wanted, as when it was embedded", f"{len(clips)} of them"
+            source.path, f"windows {wanted} are wanted, as when it was embedded", f"{len(read)} of them"
         )
-    return clips
+    return read
 
 
-def _stacked(targets: Sequence[Targets]) -> Tensor:
+def stacked_targets(targets: Sequence[Targets]) -> Tensor:
+    """Targets (L,) of n windows as float32 (n, L)."""
     return torch.from_numpy(np.stack(targets).astype(np.float32))
-
-
-def _scores(tail: Tail, batches: Iterator[Tensor] | Sequence[Tensor], targets: Tensor) -> Mapping[str, float]:
-    device = next(tail.parameters()).device
-    return scores(torch.cat([tail(batch.to(device)).cpu() for batch in batches]), targets)

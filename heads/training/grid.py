@@ -1,11 +1,10 @@
-"""Stage 1: heads with several rates, decays and losses trained at once, one of them chosen on val.
+"""Stage 1: heads with several rates, decays and losses, trained at once; val chooses one.
 
-Knows embeddings in memory and targets; knows no file but the table that it writes.
+Knows embeddings in memory and targets, and no file but the table that it writes.
 """
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -14,16 +13,19 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from features.files import write_csv
 from heads import losses
-from heads.linear import Head, HeadGrid
-from heads.losses import LossName
-from heads.training.loop import Candidate, History, TrainingSchedule, fit, shuffled_batches
+from heads.linear import LinearHead, LinearHeadGrid
+from heads.training.batches import shuffled_batches
+from heads.training.candidates import Candidate, History
+from heads.training.loop import fit
+from heads.training.schedule import LossName, TrainingSchedule
 from heads.training.validation import on_features
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What one head of a grid is trained with, and no other."""
+    """What one head of a grid is trained with."""
 
     loss: LossName
     learning_rate: float
@@ -32,17 +34,17 @@ class Setting:
 
 @dataclass(frozen=True)
 class Trial:
-    """A trained head and how it came about."""
+    """A trained head and its history."""
 
     setting: Setting
-    head: Head
+    head: LinearHead
     history: History
 
 
 def settings_of(
     loss_names: Sequence[LossName], learning_rates: Sequence[float], weight_decays: Sequence[float]
 ) -> list[Setting]:
-    """All combinations; those of one loss follow each other, since `fit` gives them to it together."""
+    """All combinations, sorted by loss, since `fit` computes neighbours with one loss together."""
     return [Setting(*each) for each in product(loss_names, learning_rates, weight_decays)]
 
 
@@ -62,9 +64,9 @@ def train_heads(
     rounding. `val_loss` in a history is the head's own loss on val.
     """
     features, targets = train
-    start = Head(features.shape[1], targets.shape[1])
+    start = LinearHead(features.shape[1], targets.shape[1])
     start.start_from(features, targets)
-    grid = HeadGrid(start, len(settings))
+    grid = LinearHeadGrid(start, len(settings))
     by_name = {setting.loss: losses.named(setting.loss, targets) for setting in settings}
     candidates = [
         Candidate(
@@ -95,26 +97,18 @@ def train_heads(
 
 
 def best_of(trials: Sequence[Trial]) -> Trial:
-    """The one with the highest val mAP; of equals, the first."""
+    """The trial with the highest val mAP; of equals, the first."""
     return max(trials, key=lambda trial: trial.history.best.val_map)
 
 
 def save_table(path: Path, trials: Sequence[Trial]) -> None:
-    """Write CSV, a row a trial: its setting, step, val loss and val mAP of its best evaluation, and 1 for `best_of`."""
-    chosen = best_of(trials)
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["loss", "learning_rate", "weight_decay", "best_step", "val_loss", "val_map", "chosen"])
-        for trial in trials:
-            setting, best = trial.setting, trial.history.best
-            writer.writerow(
-                [
-                    setting.loss,
-                    setting.learning_rate,
-                    setting.weight_decay,
-                    best.step,
-                    best.val_loss,
-                    best.val_map,
-                    int(trial is chosen),
-                ]
-            )
+    """Write CSV, a row for each trial: setting, step, val loss and val mAP of its best evaluation, 1 for `best_of`."""
+    best_trial = best_of(trials)
+    rows = []
+    for trial in trials:
+        setting, best = trial.setting, trial.history.best
+        is_best = int(trial is best_trial)
+        rows.append(
+            [setting.loss, setting.learning_rate, setting.weight_decay, best.step, best.val_loss, best.val_map, is_best]
+        )
+    write_csv(path, ["loss", "learning_rate", "weight_decay", "best_step", "val_loss", "val_map", "chosen"], rows)

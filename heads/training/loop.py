@@ -1,37 +1,32 @@
-"""The one training loop, for heads on embeddings and for blocks on clips. Knows batches and logits; knows no data set.
-
-Owns accelerate, which brings device, precision and several processes.
-"""
+"""The one training loop, for heads on embeddings and for blocks on clips. Knows batches and logits, no data set."""
 
 from __future__ import annotations
 
-import csv
 import logging
 import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import groupby, islice
-from pathlib import Path
-from typing import Any, Literal, TypedDict
+from typing import Any
 
 import torch
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
-from accelerate.utils import GradientAccumulationPlugin, broadcast_object_list, gather_object
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from heads.losses import Loss
+from heads.training.candidates import Candidate, CandidateState, Evaluation, History
+from heads.training.processes import Processes, joined_processes
+from heads.training.schedule import TrainingSchedule
 from heads.training.state import Checkpoint
 
 log = logging.getLogger(__name__)
 
 TrainBatches = Callable[[int], Iterator[tuple[Tensor, Tensor]]]
+"""From the number of a batch to the batches from there on: inputs, and targets (B, L)."""
 
 
-class NonFiniteLoss(RuntimeError):  # noqa: N818, named as what it is
+class NonFiniteLoss(RuntimeError):
     """A loss became nan or infinite; nothing after that step would mean anything."""
 
     def __init__(self, *, which: str, candidate: str, step: int, value: float) -> None:
@@ -40,110 +35,6 @@ class NonFiniteLoss(RuntimeError):  # noqa: N818, named as what it is
         )
         self.step = step
         self.value = value
-
-
-class ParameterGroup(TypedDict):
-    """Parameters that share a peak learning rate and a weight decay; `name` heads the rate's column in the history."""
-
-    params: list[nn.Parameter]
-    lr: float
-    weight_decay: float
-    name: str
-
-
-@dataclass(frozen=True, eq=False)
-class Candidate:
-    """What is trained as one: parameters of its own, in groups, on a loss. Several share batches, and nothing else."""
-
-    name: str
-    groups: Sequence[ParameterGroup]
-    loss: Loss
-
-    def __post_init__(self) -> None:
-        names = [group["name"] for group in self.groups]
-        if not names or len(set(names)) != len(names):
-            raise ValueError(f"{self.name}: parameter groups need names of their own, got {names}")
-
-    @property
-    def parameters(self) -> list[nn.Parameter]:
-        """All of its parameters, in the order of its groups."""
-        return [parameter for group in self.groups for parameter in group["params"]]
-
-
-@dataclass(frozen=True)
-class TrainingSchedule:
-    """How long and how fast: `steps` micro-steps (batches a process sees), `accumulation` of them to an update.
-
-    The learning rate rises over the first `warmup_share` of the updates, then stays or falls to 0 as a cosine.
-    Evaluated every `evaluate_every` micro-steps; a candidate is done after `patience` evaluations in a row without a
-    better val mAP. `max_grad_norm` is for each candidate's gradient; None clips nothing.
-    """
-
-    steps: int
-    accumulation: int
-    evaluate_every: int
-    patience: int
-    warmup_share: float
-    decay: Literal["cosine", "constant"]
-    max_grad_norm: float | None
-    precision: Literal["fp32", "bf16", "fp16"]
-
-    def __post_init__(self) -> None:
-        if min(self.steps, self.accumulation, self.evaluate_every, self.patience) < 1:
-            raise ValueError(f"steps, accumulation, evaluate_every and patience must be 1 or more, got {self}")
-        if self.steps % self.accumulation:
-            raise ValueError(
-                f"{self.steps} steps are no multiple of accumulation {self.accumulation}: some would be lost"
-            )
-        if not 0 <= self.warmup_share < 1:
-            raise ValueError(f"warmup_share lies in [0, 1), got {self}")
-        if self.decay not in ("cosine", "constant") or self.precision not in ("fp32", "bf16", "fp16"):
-            raise ValueError(f"unknown decay {self.decay!r} or precision {self.precision!r}")
-
-    def lr_factor(self, update: int) -> float:
-        """Share of the peak learning rate that update number `update` (from 0) is made with."""
-        updates = self.steps // self.accumulation
-        warmup = round(self.warmup_share * updates)
-        if update < warmup:
-            return (update + 1) / warmup
-        if self.decay == "constant":
-            return 1.0
-        return 0.5 * (1 + math.cos(math.pi * (update - warmup) / (updates - warmup)))
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """The state after `step` micro-steps. `train_loss` is the mean since the evaluation before, None at step 0;
-    `learning_rates`, by group, are those of the next update.
-    """
-
-    step: int
-    train_loss: float | None
-    val_loss: float
-    val_map: float
-    learning_rates: Mapping[str, float]
-
-
-@dataclass(frozen=True)
-class History:
-    """All evaluations of one candidate, in order, the one before the first step included."""
-
-    rows: tuple[Evaluation, ...]
-
-    @property
-    def best(self) -> Evaluation:
-        """The first evaluation that has the highest val mAP: whose weights the model was left with."""
-        return max(self.rows, key=lambda row: row.val_map)
-
-    def save(self, path: Path) -> None:
-        """Write CSV: step, train_loss, val_loss, val_map, and lr_<group> for each group."""
-        names = list(self.rows[0].learning_rates)
-        with path.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(["step", "train_loss", "val_loss", "val_map", *(f"lr_{name}" for name in names)])
-            for row in self.rows:
-                rates = [row.learning_rates[name] for name in names]
-                writer.writerow([row.step, row.train_loss, row.val_loss, row.val_map, *rates])
 
 
 def fit(
@@ -157,256 +48,199 @@ def fit(
     checkpoint: Checkpoint | None,
     cpu: bool,
 ) -> list[History]:
-    """Train each of C candidates with AdamW on its loss, and leave its best parameters in `model`; a history for each.
+    """Train C candidates with AdamW, leave each one's best parameters in `model`, and return a history for each.
 
-    `model(inputs)` gives logits (C, B, L), or (B, L) where there is one candidate. `train_batches(k)` gives (inputs,
-    targets (B, L)) from batch k (from 0) to the last step's; of several processes each takes every n-th batch, so all
-    must be given the same. `evaluate` gets the model on its device, in eval mode, without gradients and in the
-    schedule's precision, and gives val's "map" and "loss": (C,), or numbers where there is one candidate. Candidates
-    must hold exactly the parameters that require a gradient, each once; only those go back to the best evaluation's.
-    The model goes through `train()` and `eval()`: one with frozen parts keeps those in eval mode by itself. It comes
-    back on the CPU, in eval mode.
+    `model(inputs)` gives logits (C, B, L), or (B, L) for one candidate. `train_batches(k)` gives (inputs, targets
+    (B, L)) from batch k (from 0) to the last step's; of several processes each takes every n-th batch, so all must get
+    the same. `evaluate` gets the model on its device, in eval mode, without gradients and in the schedule's precision,
+    and gives val's "map" and "loss": (C,), or numbers for one candidate. Candidates hold exactly the parameters that
+    require a gradient, each once; only those return to the best evaluation's. A model with frozen parts keeps them in
+    eval mode by itself when `train()` is called. The model comes back on the CPU, in eval mode.
 
-    A candidate comes out as if it were trained alone: one that has run out of patience is evaluated no more, and the
-    training ends when all have. Neighbours with the very same loss are given to it together, so that grids sort by it.
+    A candidate comes out as if it were trained alone: without patience left it is evaluated no more, and the training
+    ends when all have none. Neighbours with the very same loss are given to it together, so sort grids by loss.
 
-    `generator` drives dropout; the global random state of CPU and CUDA is as before afterwards. On one CPU with one
-    number of threads, the same inputs give the same parameters, bit for bit, and so does a training that was killed
-    and goes on from `checkpoint`, which is removed at the end. `cpu` refuses any accelerator. Raises `NonFiniteLoss`.
+    `generator` drives dropout; the global random state of CPU and CUDA is restored afterwards. On one CPU with one
+    number of threads, the same inputs give the same parameters, bit for bit, also when a killed training resumes from
+    `checkpoint`, which is removed at the end. `cpu` refuses any accelerator. Raises `NonFiniteLoss`.
     """
     names = _names_of_trained(model, candidates)
-    # accelerate keeps one device and precision for the whole process, and would refuse a second fit that wants others.
-    AcceleratorState._reset_state(reset_partial_state=True)
-    accelerator = Accelerator(
-        cpu=cpu,
-        mixed_precision="no" if schedule.precision == "fp32" else schedule.precision,
-        gradient_accumulation_plugin=GradientAccumulationPlugin(
-            num_steps=schedule.accumulation, sync_with_dataloader=False
-        ),
-    )
-    if schedule.precision == "fp16" and accelerator.device.type == "cpu":
-        raise ValueError("precision fp16 needs an accelerator; a CPU has fp32 and bf16")
-    wrapped = accelerator.prepare(model)
-    courses = [_Course(candidate) for candidate in candidates]
-    training = _Training(accelerator, wrapped, _adamw(candidates), courses, names, schedule)
+    states = [CandidateState(candidate) for candidate in candidates]
+    processes = joined_processes(cpu=cpu, precision=schedule.precision)
+    training = _Training(processes, processes.wrapped(model), _adamw(candidates), states, names, schedule)
     if checkpoint:
-        checkpoint = replace(checkpoint, identity={**checkpoint.identity, "fit": training.identity})
-    seed = int(torch.randint(2**31, (1,), generator=generator)) + accelerator.process_index
-    with torch.random.fork_rng([accelerator.device] if accelerator.device.type == "cuda" else []):
+        checkpoint = replace(checkpoint, provenance={**checkpoint.provenance, "fit": training.provenance})
+    seed = int(torch.randint(2**31, (1,), generator=generator)) + processes.rank
+    with torch.random.fork_rng([processes.device] if processes.device.type == "cuda" else []):
         torch.manual_seed(seed)
-        done = training.resume(checkpoint) if checkpoint else None
-        saved = done or 0
-        batches = islice(
-            train_batches(saved * accelerator.num_processes), accelerator.process_index, None, accelerator.num_processes
-        )
-        with tqdm(
-            total=schedule.steps,
-            initial=saved,
-            unit="step",
-            file=sys.stderr,
-            disable=not accelerator.is_local_main_process,
-        ) as bar:
-            for step in range(0 if done is None else done + 1, schedule.steps + 1):
-                if step:
-                    batch = next(batches, None)
-                    if batch is None:
-                        raise ValueError(f"train_batches ended before step {step} of {schedule.steps}")
-                    training.micro_step(batch, step)
-                    bar.update()
-                if step % schedule.evaluate_every == 0 or step == schedule.steps:
-                    training.evaluate(model, evaluate, step)
-                    bar.set_postfix(val_map=max(course.best_map for course in courses))
-                    if not training.running:
-                        break
-                ends_update = step % schedule.accumulation == 0  # before that, gradients would have to be kept too
-                if checkpoint and ends_update and step - saved >= checkpoint.every_steps and step < schedule.steps:
-                    training.save(checkpoint, step)
-                    saved = step
+        _run(model, training, train_batches, evaluate, checkpoint)
     with torch.no_grad():
-        for course in courses:
-            for parameter, best in zip(course.candidate.parameters, course.best, strict=True):
+        for state in states:
+            for parameter, best in zip(state.candidate.parameters, state.best, strict=True):
                 parameter.copy_(best)
-    accelerator.unwrap_model(wrapped, keep_fp32_wrapper=False)
-    model.__dict__.pop("forward", None)  # what autocast put in front of the class's own
     model.zero_grad(set_to_none=True)
     model.cpu().eval()
-    if checkpoint:
-        if accelerator.is_main_process:
-            checkpoint.remove()
-        accelerator.wait_for_everyone()
-    return [History(tuple(course.rows)) for course in courses]
+    if checkpoint and processes.is_main:
+        checkpoint.remove()
+    processes.wait()
+    return [History(tuple(state.rows)) for state in states]
 
 
-def shuffled_batches(features: Tensor, targets: Tensor, *, batch_size: int, generator: torch.Generator) -> TrainBatches:
-    """Endless float32 batches of rows held in memory, in a new order each epoch, from any batch on.
-
-    An epoch's last partial batch is left out; with fewer rows than `batch_size`, every batch is all rows. One number
-    is drawn from `generator`, here, and determines all orders.
-    """
-    n_rows = len(features)
-    if n_rows == 0 or n_rows != len(targets):
-        raise ValueError(f"training needs rows with targets, got {n_rows} rows and {len(targets)} targets")
-    size = min(batch_size, n_rows)
-    seed = int(torch.randint(2**31, (1,), generator=generator))
-
-    def from_batch(first_batch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        own = torch.Generator().manual_seed(seed)
-        epochs, skipped = divmod(first_batch, n_rows // size)
-        for _ in range(epochs):
-            torch.randperm(n_rows, generator=own)
-        while True:
-            order = torch.randperm(n_rows, generator=own)
-            for first in range(skipped * size, n_rows - size + 1, size):
-                rows = order[first : first + size]
-                yield features[rows].float(), targets[rows].float()
-            skipped = 0
-
-    return from_batch
-
-
-@dataclass
-class _Course:
-    """How far a candidate has come: its evaluations, the losses since the last of them, and its best parameters."""
-
-    candidate: Candidate
-    rows: list[Evaluation] = field(default_factory=list)
-    losses: list[float] = field(default_factory=list)
-    best: list[Tensor] = field(default_factory=list)
-    stale: int = 0  # evaluations in a row without a better val mAP
-
-    @property
-    def best_map(self) -> float:
-        return max((row.val_map for row in self.rows), default=-math.inf)
-
-    def take(self, row: Evaluation) -> None:
-        if row.val_map > self.best_map:
-            self.stale = 0
-            self.best = [parameter.detach().clone() for parameter in self.candidate.parameters]
-        else:
-            self.stale += 1
-        self.rows.append(row)
-        self.losses = []
+def _run(
+    model: nn.Module,
+    training: _Training,
+    train_batches: TrainBatches,
+    evaluate: Callable[[nn.Module], Mapping[str, Any]],
+    checkpoint: Checkpoint | None,
+) -> None:
+    schedule, processes = training.schedule, training.processes
+    resumed = training.resume(checkpoint) if checkpoint else None
+    saved = resumed or 0
+    batches = islice(train_batches(saved * processes.count), processes.rank, None, processes.count)
+    with tqdm(total=schedule.steps, initial=saved, unit="step", file=sys.stderr, disable=not processes.is_main) as bar:
+        for step in range(0 if resumed is None else resumed + 1, schedule.steps + 1):
+            if step:
+                batch = next(batches, None)
+                if batch is None:
+                    raise ValueError(f"train_batches ended before step {step} of {schedule.steps}")
+                training.micro_step(batch, step)
+                bar.update()
+            if step % schedule.evaluate_every_steps == 0 or step == schedule.steps:
+                training.evaluate(model, evaluate, step)
+                bar.set_postfix(val_map=max(state.best_map for state in training.states))
+                if not training.running:
+                    return
+            ends_update = step % schedule.accumulation == 0  # before that, gradients would have to be kept too
+            if checkpoint and ends_update and step - saved >= checkpoint.every_steps and step < schedule.steps:
+                training.save(checkpoint, step)
+                saved = step
 
 
 @dataclass
 class _Training:
-    """A training under way: its parts, and all of its state. `names` are the trained parameters' in the model."""
+    """A training under way and all of its state. `names` has the trained parameters' names in the model."""
 
-    accelerator: Accelerator
+    processes: Processes
     wrapped: nn.Module
     optimizer: torch.optim.Optimizer
-    courses: list[_Course]
+    states: list[CandidateState]
     names: Mapping[nn.Parameter, str]
     schedule: TrainingSchedule
 
-    @property
-    def running(self) -> list[int]:
-        """Which candidates have patience left."""
-        return [k for k, course in enumerate(self.courses) if course.stale < self.schedule.patience]
+    def __post_init__(self) -> None:
+        is_fp16 = self.schedule.precision == "fp16"
+        self.scaler = torch.amp.GradScaler(self.processes.device.type) if is_fp16 else None
 
     @property
-    def identity(self) -> dict[str, Any]:
-        """What determines this training, as far as it is known here; JSON."""
+    def running(self) -> list[int]:
+        """Numbers of the candidates that have patience left."""
+        return [k for k, state in enumerate(self.states) if state.stale < self.schedule.patience]
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """What determines this training, as far as the loop knows it; JSON."""
         return {
             "schedule": asdict(self.schedule),
             "candidates": {
-                course.candidate.name: [
+                state.candidate.name: [
                     {key: value for key, value in group.items() if key != "params"}
-                    | {"params": {self.names[each]: list(each.shape) for each in group["params"]}}
-                    for group in course.candidate.groups
+                    | {"params": {self.names[parameter]: list(parameter.shape) for parameter in group["params"]}}
+                    for group in state.candidate.groups
                 ]
-                for course in self.courses
+                for state in self.states
             },
-            "device": self.accelerator.device.type,
-            "processes": self.accelerator.num_processes,
+            "device": self.processes.device.type,
+            "processes": self.processes.count,
         }
 
     def micro_step(self, batch: tuple[Tensor, Tensor], step: int) -> None:
-        # accelerate's own optimizer and `accumulate` look for packages at each step: a head would wait for that more
-        # than for its arithmetic. What is left to it is all that depends on device, precision and processes.
-        inputs, targets = (tensor.to(self.accelerator.device, non_blocking=True) for tensor in batch)
+        inputs, targets = (tensor.to(self.processes.device, non_blocking=True) for tensor in batch)
         ends_update = step % self.schedule.accumulation == 0
-        with nullcontext() if ends_update else self.accelerator.no_sync(self.wrapped):
-            losses = _losses(self.wrapped(inputs).float(), targets.float(), self.courses)
+        with nullcontext() if ends_update else self.processes.without_sync(self.wrapped):
+            with self.processes.autocast():
+                logits = self.wrapped(inputs)
+            losses = _losses(logits.float(), targets.float(), self.states)
             values, running = losses.tolist(), self.running
             for k in running:
-                course = self.courses[k]
+                own = self.states[k]
                 if not math.isfinite(values[k]):
-                    raise NonFiniteLoss(which="train", candidate=course.candidate.name, step=step, value=values[k])
-                course.losses.append(values[k])
-            self.accelerator.backward(losses.sum() if len(running) == len(values) else losses[running].sum())
+                    raise NonFiniteLoss(which="train", candidate=own.candidate.name, step=step, value=values[k])
+                own.losses.append(values[k])
+            total = losses.sum() if len(running) == len(values) else losses[running].sum()
+            total = total / self.schedule.accumulation
+            (total if self.scaler is None else self.scaler.scale(total)).backward()
         if ends_update:
             self._update(self.schedule.lr_factor(step // self.schedule.accumulation - 1))
 
     def _update(self, lr_factor: float) -> None:
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak_lr"] * lr_factor
-        scaler = self.accelerator.scaler
         if self.schedule.max_grad_norm is not None:
-            self.accelerator.unscale_gradients(self.optimizer)
-            _shorten([course.candidate.parameters for course in self.courses], self.schedule.max_grad_norm)
-        if scaler is None:
+            if self.scaler is not None:
+                self.scaler.unscale_(self.optimizer)
+            clip_gradients([state.candidate.parameters for state in self.states], self.schedule.max_grad_norm)
+        if self.scaler is None:
             self.optimizer.step()
         else:
-            scaler.step(self.optimizer)
-            scaler.update()
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
         self.optimizer.zero_grad()
 
     def evaluate(self, model: nn.Module, evaluate: Callable[[nn.Module], Mapping[str, Any]], step: int) -> None:
         model.eval()
-        with torch.no_grad(), self.accelerator.autocast():
-            found = evaluate(model)
+        with torch.no_grad(), self.processes.autocast():
+            result = evaluate(model)
         model.train()
-        scores = [torch.as_tensor(found[name], dtype=torch.float64).reshape(-1).tolist() for name in ("loss", "map")]
-        # Processes may differ in the last bits, and must not differ in when to stop: all take the first one's.
-        losses, maps = broadcast_object_list(scores)
-        if not len(losses) == len(maps) == len(self.courses):
-            raise ValueError(f"{len(self.courses)} candidates want a loss and a mAP each, got {losses} and {maps}")
+        scores = [torch.as_tensor(result[name], dtype=torch.float64).reshape(-1).tolist() for name in ("loss", "map")]
+        # Processes may differ in the last bits and must not differ in when to stop: all take the first one's.
+        losses, maps = self.processes.of_main(scores)
+        if not len(losses) == len(maps) == len(self.states):
+            raise ValueError(f"{len(self.states)} candidates want a loss and a mAP each, got {losses} and {maps}")
         factor = self.schedule.lr_factor(step // self.schedule.accumulation)
         for k in self.running:
-            course = self.courses[k]
+            own = self.states[k]
             if not math.isfinite(losses[k]):
-                raise NonFiniteLoss(which="val", candidate=course.candidate.name, step=step, value=losses[k])
+                raise NonFiniteLoss(which="val", candidate=own.candidate.name, step=step, value=losses[k])
             if not math.isfinite(maps[k]):
                 raise ValueError(f"val mAP is {maps[k]} at step {step}: has val a label with positives?")
-            course.take(
+            own.take(
                 Evaluation(
                     step=step,
-                    train_loss=_mean_over_processes(self.accelerator, course.losses) if course.losses else None,
+                    train_loss=_mean_over_processes(self.processes, own.losses) if own.losses else None,
                     val_loss=losses[k],
                     val_map=maps[k],
-                    learning_rates={group["name"]: group["lr"] * factor for group in course.candidate.groups},
+                    learning_rates={group["name"]: group["lr"] * factor for group in own.candidate.groups},
                 )
             )
 
     def save(self, checkpoint: Checkpoint, step: int) -> None:
-        """All that the next micro-step depends on, the random states and losses of each process included."""
+        """Write all that the next micro-step depends on, with the random states and losses of each process."""
         tensors: dict[str, Tensor] = {}
         for parameter, name in self.names.items():
             tensors[f"parameter.{name}"] = parameter
             tensors |= {f"adamw.{key}.{name}": value for key, value in self.optimizer.state[parameter].items()}
-        for course in self.courses:
-            for parameter, best in zip(course.candidate.parameters, course.best, strict=True):
+        for own in self.states:
+            for parameter, best in zip(own.candidate.parameters, own.best, strict=True):
                 tensors[f"best.{self.names[parameter]}"] = best
         random = {kind: module.get_rng_state().tolist() for kind, module in self._random_modules().items()}
-        processes = gather_object([{"random": random, "losses": [course.losses for course in self.courses]}])
-        if self.accelerator.is_main_process:
+        processes = self.processes.gathered({"random": random, "losses": [own.losses for own in self.states]})
+        if self.processes.is_main:
             state = {
                 "step": step,
                 "processes": processes,
-                "rows": [[asdict(row) for row in course.rows] for course in self.courses],
-                "stale": [course.stale for course in self.courses],
-                "scaler": self.accelerator.scaler and self.accelerator.scaler.state_dict(),
+                "rows": [[asdict(row) for row in own.rows] for own in self.states],
+                "stale": [own.stale for own in self.states],
+                "scaler": self.scaler and self.scaler.state_dict(),
             }
             checkpoint.write(tensors, state)
-        self.accelerator.wait_for_everyone()
+        self.processes.wait()
 
     def resume(self, checkpoint: Checkpoint) -> int | None:
-        """Put everything as it was when `save` ran, and say after which micro-step that was; None without one."""
-        found = checkpoint.read()
-        if found is None:
+        """Restore what `save` wrote, and return after which micro-step that was; None without a checkpoint."""
+        saved = checkpoint.read()
+        if saved is None:
             return None
-        tensors, state = found
+        tensors, state = saved
         with torch.no_grad():
             for parameter, name in self.names.items():
                 parameter.copy_(tensors[f"parameter.{name}"])
@@ -416,22 +250,22 @@ class _Training:
                     for key in ("step", "exp_avg", "exp_avg_sq")
                     if f"adamw.{key}.{name}" in tensors
                 }
-        process = state["processes"][self.accelerator.process_index]
-        for k, course in enumerate(self.courses):
-            course.rows = [Evaluation(**row) for row in state["rows"][k]]
-            course.losses = process["losses"][k]
-            course.stale = state["stale"][k]
-            course.best = [tensors[f"best.{self.names[each]}"].to(each.device) for each in course.candidate.parameters]
-        if self.accelerator.scaler:
-            self.accelerator.scaler.load_state_dict(state["scaler"])
+        process = state["processes"][self.processes.rank]
+        for k, own in enumerate(self.states):
+            own.rows = [Evaluation(**row) for row in state["rows"][k]]
+            own.losses = process["losses"][k]
+            own.stale = state["stale"][k]
+            own.best = [tensors[f"best.{self.names[each]}"].to(each.device) for each in own.candidate.parameters]
+        if self.scaler:
+            self.scaler.load_state_dict(state["scaler"])
         for kind, module in self._random_modules().items():
             module.set_rng_state(torch.tensor(process["random"][kind], dtype=torch.uint8))
-        log.info("goes on after step %d of %d, from %s", state["step"], self.schedule.steps, checkpoint.path)
+        log.info("resuming after step %d of %d, from %s", state["step"], self.schedule.steps, checkpoint.path)
         return int(state["step"])
 
     def _random_modules(self) -> dict[str, Any]:
-        """What holds the random states that dropout may draw from, by kind of device."""
-        kind = self.accelerator.device.type
+        """The modules that hold the random states that dropout draws from, by kind of device."""
+        kind = self.processes.device.type
         return {"cpu": torch} if kind == "cpu" else {"cpu": torch, kind: torch.get_device_module(kind)}
 
 
@@ -466,10 +300,10 @@ def _adamw(candidates: Sequence[Candidate]) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, fused=True)
 
 
-def _losses(logits: Tensor, targets: Tensor, courses: Sequence[_Course]) -> Tensor:
+def _losses(logits: Tensor, targets: Tensor, states: Sequence[CandidateState]) -> Tensor:
     """Each candidate's loss, (C,), of logits (C, B, L) or, of one candidate, (B, L)."""
-    runs = [(loss, len(list(run))) for loss, run in groupby(course.candidate.loss for course in courses)]
-    parts = logits.reshape(len(courses), *targets.shape).split([count for _, count in runs])
+    runs = [(loss, len(list(run))) for loss, run in groupby(state.candidate.loss for state in states)]
+    parts = logits.reshape(len(states), *targets.shape).split([count for _, count in runs])
     return torch.cat(
         [
             loss(part[0] if count == 1 else part, targets).reshape(count)
@@ -478,8 +312,8 @@ def _losses(logits: Tensor, targets: Tensor, courses: Sequence[_Course]) -> Tens
     )
 
 
-def _shorten(parameters: Sequence[Sequence[nn.Parameter]], max_grad_norm: float) -> None:
-    """Each candidate's gradient to a length of `max_grad_norm` at most, all of them in a few calls."""
+def clip_gradients(parameters: Sequence[Sequence[nn.Parameter]], max_grad_norm: float) -> None:
+    """Scale each candidate's gradient to a norm of at most `max_grad_norm`, all of them in a few calls."""
     gradients = [(k, each.grad) for k, own in enumerate(parameters) for each in own if each.grad is not None]
     tensors = [gradient for _, gradient in gradients]
     owners = torch.tensor([k for k, _ in gradients], device=tensors[0].device)
@@ -490,7 +324,7 @@ def _shorten(parameters: Sequence[Sequence[nn.Parameter]], max_grad_norm: float)
         torch._foreach_mul_(tensors, list(factors[owners].unbind()))
 
 
-def _mean_over_processes(accelerator: Accelerator, values: list[float]) -> float:
-    total = torch.tensor([math.fsum(values), float(len(values))], device=accelerator.device)
-    total = accelerator.reduce(total, reduction="sum")
+def _mean_over_processes(processes: Processes, values: list[float]) -> float:
+    total = torch.tensor([math.fsum(values), float(len(values))], device=processes.device)
+    total = processes.total(total)
     return float(total[0] / total[1])

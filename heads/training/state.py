@@ -1,10 +1,9 @@
-"""A training's state on disk, complete or not there. Knows tensors, JSON and which training; knows no loop."""
+"""The state of a training on disk, complete or not there, to resume from."""
 
 from __future__ import annotations
 
 import json
 import logging
-import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +14,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from features.files import atomic_file
+from features.provenance import differences
+
 log = logging.getLogger(__name__)
 
 _FILE = "checkpoint.safetensors"
@@ -22,14 +24,14 @@ _FILE = "checkpoint.safetensors"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A place for the state of one training: the folder `path`, which is its own.
+    """The state of one training in a folder of its own, `path`.
 
-    `identity` (JSON) is all that determines the training, so that another one never goes on from its state. Written
+    `provenance` (JSON) is all that determines the training, so that no other training resumes from its state. Written
     every `every_steps` micro-steps, at the end of an update.
     """
 
     path: Path
-    identity: Mapping[str, Any]
+    provenance: Mapping[str, Any]
     every_steps: int
 
     def __post_init__(self) -> None:
@@ -37,24 +39,14 @@ class Checkpoint:
             raise ValueError(f"every_steps must be 1 or more, got {self.every_steps}")
 
     def write(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
-        """Put `tensors` and `state` (JSON) in place of what was there; a kill at any moment leaves one or the other."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        # One file for both, since only a file can be replaced in one go.
-        header = json.dumps({"identity": self.identity, "state": state}, allow_nan=False, sort_keys=True)
-        file = self.path / _FILE
-        partial = file.with_name(f"{_FILE}.partial")
+        """Write `tensors` and `state` (JSON); a kill at any moment leaves the earlier state or this one."""
+        header = json.dumps({"provenance": self.provenance, "state": state}, allow_nan=False, sort_keys=True)
         content = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, {"json": header})
-        try:
-            with partial.open("wb") as opened:
-                opened.write(content)
-                opened.flush()
-                os.fsync(opened.fileno())
-            partial.replace(file)
-        except OSError as error:  # a full disk names no file of itself
-            raise OSError(error.errno, error.strerror, str(partial)) from error
+        with atomic_file(self.path / _FILE, "wb") as file:
+            file.write(content)
 
     def read(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """Tensors (on CPU) and state; None, with a line in the log, where they are incomplete or another training's."""
+        """Tensors (on the CPU) and state; None, and a log line, for an incomplete file or another training's."""
         file = self.path / _FILE
         if not file.is_file():
             return None
@@ -63,16 +55,14 @@ class Checkpoint:
                 header = json.loads(opened.metadata()["json"])
                 tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118, it has no iterator
         except (SafetensorError, TypeError, KeyError, json.JSONDecodeError) as error:
-            log.warning("%s is no complete checkpoint (%s): the training begins anew", file, error)
+            log.warning("%s is no complete checkpoint (%s): the training starts over", file, error)
             return None
-        wanted = json.loads(json.dumps(self.identity))  # tuples become what JSON made of them when it was written
-        if header["identity"] != wanted:
-            keys = wanted.keys() | header["identity"].keys()
-            differing = sorted(key for key in keys if wanted.get(key) != header["identity"].get(key))
-            log.info("%s is another training's (%s): this one begins anew", file, ", ".join(differing))
+        different = differences({"training": header["provenance"]}, expected={"training": self.provenance})
+        if different:
+            log.info("%s is another training's (%s): this one starts over", file, "; ".join(different))
             return None
         return tensors, header["state"]
 
     def remove(self) -> None:
-        """Leave nothing of it."""
+        """Delete the folder."""
         shutil.rmtree(self.path, ignore_errors=True)

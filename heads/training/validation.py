@@ -1,9 +1,9 @@
-"""How a model does on val while it trains: loss and mAP. Knows tensors; chooses nothing."""
+"""How a model does on val while it trains: loss and mAP."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,16 +11,20 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from features.clips import ClipReader, Source, read_videos
+from features.store.block_inputs import BlockInputs
+from features.video import Segment
+from heads.action_model import ActionModel, Tail
 from heads.losses import Loss, bce
+from heads.training.batches import Targets, all_clips, stacked_targets
 
 Evaluate = Callable[[nn.Module], Mapping[str, Any]]
-"""Of a model: val's "loss" and "map", numbers, or (C,) of C candidates."""
+"""From a model to val's "loss" and "map": numbers, or (C,) of C candidates."""
 
 
 def scores(logits: Tensor, targets: Tensor, *, loss: Loss = bce) -> dict[str, float]:
     """The `loss` and mAP ("map") of logits (n, L) against targets (n, L)."""
-    found = _scores_of_each(logits[None], targets, [loss])
-    return {name: values[0] for name, values in found.items()}
+    return {name: values[0] for name, values in _scores_of_each(logits[None], targets, [loss]).items()}
 
 
 def on_features(features: Tensor, targets: Tensor, losses: Sequence[Loss]) -> Evaluate:
@@ -31,6 +35,66 @@ def on_features(features: Tensor, targets: Tensor, losses: Sequence[Loss]) -> Ev
         return _scores_of_each(logits, targets, losses)
 
     return evaluate
+
+
+def on_frames(
+    sources: Sequence[Source],
+    reader: ClipReader,
+    target_of: Callable[[str, Segment], Targets],
+    *,
+    batch_size: int,
+    num_workers: int,
+) -> Evaluate:
+    """Evaluate an `ActionModel` on all windows that the sources name, which are decoded here.
+
+    Block inputs are constant while only the last block and the head train: they are computed at the first evaluation
+    and kept, n · N · D values, in place of the frames.
+    """
+    read = [
+        (source.video_id, clip)
+        for source, clips in read_videos(sources, reader, num_workers=num_workers)
+        for clip in all_clips(source, clips)
+    ]
+    targets = stacked_targets([target_of(video_id, clip.segment) for video_id, clip in read])
+    frames: Tensor | None = torch.from_numpy(np.stack([clip.frames for _, clip in read]))
+    block_inputs = torch.empty(0)
+
+    def evaluate(model: nn.Module) -> Mapping[str, float]:
+        nonlocal frames, block_inputs
+        assert isinstance(model, ActionModel)
+        device = next(model.parameters()).device
+        if frames is not None:
+            batches = frames.split(batch_size)
+            block_inputs = torch.cat([model.block_input(batch.to(device)).cpu() for batch in batches])
+            frames = None
+        return _tail_scores(model.tail, block_inputs.split(batch_size), targets)
+
+    return evaluate
+
+
+def on_block_inputs(
+    block_inputs: BlockInputs,
+    windows: Mapping[str, Collection[int]],
+    target_at: Callable[[str, int], Targets],
+    *,
+    batch_size: int,
+) -> Evaluate:
+    """Evaluate a `Tail` on stored `windows`, by video id; a batch of them is in memory at a time."""
+    keys = [(video_id, window) for video_id, numbers in windows.items() for window in sorted(numbers)]
+    rows = [block_inputs.row(*key) for key in keys]
+    targets = stacked_targets([target_at(*key) for key in keys])
+
+    def evaluate(model: nn.Module) -> Mapping[str, float]:
+        assert isinstance(model, Tail)
+        batches = (block_inputs.read(rows[first : first + batch_size]) for first in range(0, len(rows), batch_size))
+        return _tail_scores(model, batches, targets)
+
+    return evaluate
+
+
+def _tail_scores(tail: Tail, batches: Iterable[Tensor], targets: Tensor) -> Mapping[str, float]:
+    device = next(tail.parameters()).device
+    return scores(torch.cat([tail(batch.to(device)).cpu() for batch in batches]), targets)
 
 
 def average_precisions(

@@ -1,1 +1,1 @@
-"""The command `diary`."""
+"""The command `diary`: one module for each of its commands."""

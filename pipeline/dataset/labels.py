@@ -1,6 +1,7 @@
-"""Label sets: plain files that name the actions to recognise. Knows class ids and names; knows no video.
+"""Label sets: plain text files that name the actions to recognise.
 
-A line is "c015 Holding a phone/camera"; blank lines and lines that begin with `#` are passed over.
+A line is an id without spaces, then a name: "c015 Holding a phone/camera". Blank lines and lines that begin with `#`
+are skipped.
 """
 
 from __future__ import annotations
@@ -12,16 +13,16 @@ from pathlib import Path
 
 log = logging.getLogger(__name__)
 
-_LINE = re.compile(r"(c\d{3})\s+(\S.*)")
+_LINE = re.compile(r"(\S+)\s+(\S.*)")
 
 
 class LabelError(Exception):
-    """A label file cannot be used. The message has a line, `file:line: …`, for each fault."""
+    """A label file cannot be used. The message has one line `file:line: …` for each fault."""
 
 
 @dataclass(frozen=True)
 class Label:
-    """A class of the data set, such as c015, and the name that people read."""
+    """A class of the data set, by id, and the name that people read."""
 
     id: str
     name: str
@@ -29,9 +30,9 @@ class Label:
 
 @dataclass(frozen=True)
 class LabelSet:
-    """Labels in the order of their file, which is the order of a head's outputs; no id twice, at least one.
+    """At least one label, in the order of the file and of a head's outputs; ids are unique.
 
-    `lines` says on which line of `path` each label stands.
+    `lines` has each label's line in `path`.
     """
 
     name: str
@@ -49,22 +50,22 @@ class LabelSet:
 
 
 def read_label_set(path: Path) -> LabelSet:
-    """Read a label file; the set bears the file's name without its ending.
+    """Read a label file; the set's name is the file's, without its suffix.
 
-    Malformed lines, a class that stands twice, a missing or an empty file raise `LabelError`.
+    A malformed line, a class that occurs twice, and a missing or empty file raise `LabelError`.
     """
     return _read(path, missing="label_sets in params.yaml names it")
 
 
 def read_classes(path: Path) -> LabelSet:
-    """Read a data set's own list of classes, such as Charades_v1_classes.txt; the same format, the same errors."""
+    """Read a data set's own list of classes: the same format, the same errors."""
     return _read(path, missing="it belongs to the data set's annotations")
 
 
 def check(label_set: LabelSet, classes: LabelSet) -> None:
-    """Raise `LabelError` if a label is not among the classes, with a line for each.
+    """Raise `LabelError` with a line for each label that is not among the classes.
 
-    A name that differs from the data set's own is only a warning: the user's wording is what the diary shows.
+    A name that differs from the data set's own is only a warning: the diary shows the user's wording.
     """
     names = {label.id: label.name for label in classes.labels}
     unknown = []
@@ -76,8 +77,13 @@ def check(label_set: LabelSet, classes: LabelSet) -> None:
         elif label.name != names[label.id]:
             log.warning(
                 "%s:%d: %s is %r here and %r in %s",
-                label_set.path, line, label.id, label.name, names[label.id], classes.path,
-            )  # fmt: skip
+                label_set.path,
+                line,
+                label.id,
+                label.name,
+                names[label.id],
+                classes.path,
+            )
     if unknown:
         raise LabelError("\n".join(unknown))
 
@@ -98,9 +104,9 @@ def _read(path: Path, missing: str) -> LabelSet:
             continue
         match = _LINE.fullmatch(line)
         if match is None:
-            faults.append(f'{path}:{number}: a line like "c015 Holding a phone/camera" is wanted, got {line!r}')
+            faults.append(f'{path}:{number}: expected a line like "c015 Holding a phone/camera", got {line!r}')
         elif match[1] in lines:
-            faults.append(f"{path}:{number}: {match[1]} stands on line {lines[match[1]]} already")
+            faults.append(f"{path}:{number}: {match[1]} is already on line {lines[match[1]]}")
         else:
             lines[match[1]] = number
             labels.append(Label(match[1], match[2]))

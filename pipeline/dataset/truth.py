@@ -1,4 +1,4 @@
-"""Targets for stored windows: the manifest's actions joined with the store's rows, by video id and time."""
+"""What is true of stored windows: the manifest's actions joined with the rows of the store, by video id."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from pipeline.dataset.windows import spread_windows
 
 
 @dataclass(frozen=True)
-class SplitTargets:
-    """The windows of the split `name` that were embedded, and what is true of them.
+class SplitTruth:
+    """The embedded windows of the split `name` and their targets.
 
-    `windows` (n, L) in the order of `embeddings`, `videos` (n_videos, L) in the order of `video_ids`, sorted. `actions`
-    by video, `labels` (L,) and `min_overlap_s` are what any other stretch of these videos is judged by.
+    `windows` (n, L) is in the order of `embeddings`, `videos` (n_videos, L) in the order of `video_ids`, sorted.
+    `actions`, by video id, with `labels` (L,) and `min_overlap_s` give the targets of any other segment.
     """
 
     name: str
@@ -34,50 +34,53 @@ class SplitTargets:
     min_overlap_s: float
 
     @cached_property
-    def num_windows(self) -> dict[str, int]:
-        """How many windows each video has."""
-        found = np.unique(self.embeddings.video_ids, return_counts=True)
-        return dict(zip(*(each.tolist() for each in found), strict=True))
+    def windows_of(self) -> dict[str, tuple[int, ...]]:
+        """The numbers of each video's embedded windows, ascending."""
+        windows: dict[str, list[int]] = {video_id: [] for video_id in self.video_ids}
+        for video_id, window in self.embeddings.keys:
+            windows[video_id].append(window)
+        return {video_id: tuple(numbers) for video_id, numbers in windows.items()}
 
     @cached_property
-    def _first_row(self) -> dict[str, int]:
-        return dict(zip(self.video_ids, np.cumsum([0, *self.num_windows.values()])[:-1].tolist(), strict=True))
+    def _row_of(self) -> dict[tuple[str, int], int]:
+        return {key: row for row, key in enumerate(self.embeddings.keys)}
 
     def target_at(self, video_id: str, window: int) -> npt.NDArray[np.bool_]:
-        """The targets (L,) of a video's embedded window by its number, from 0; one that there is not: `KeyError`."""
-        if not 0 <= window < self.num_windows[video_id]:
-            raise KeyError(f"video {video_id} has {self.num_windows[video_id]} windows, and none with number {window}")
-        return self.windows[self._first_row[video_id] + window]
+        """The targets (L,) of an embedded window; `KeyError` for any other."""
+        return self.windows[self._row_of[video_id, window]]
 
     def target_of(self, video_id: str, segment: Segment) -> npt.NDArray[np.bool_]:
-        """The targets (L,) of a stretch of a video, whether or not it is one of the embedded windows."""
+        """The targets (L,) of a segment of a video, whether or not it is an embedded window."""
         actions = self.actions[video_id]
         return window_targets([segment], actions, self.labels, min_overlap_s=self.min_overlap_s)[0]
 
     def spread(self, count: int, *, among: Mapping[str, Sequence[int]]) -> dict[str, frozenset[int]]:
-        """Up to `count` windows, evenly over this split's videos and their times, by the rule of `spread_windows`.
+        """Up to `count` windows of this split, by video id, evenly over videos and times (`spread_windows`).
 
-        `among` says by video id the numbers, ascending, of those that may be chosen; it may name other videos as well.
+        `among` has the candidates, by video id and ascending; other splits' videos in it are ignored.
         """
-        mine = {video_id: among[video_id] for video_id in self.video_ids if video_id in among}
-        places = spread_windows({video_id: len(numbers) for video_id, numbers in mine.items()}, count)
-        return {video_id: frozenset(mine[video_id][k] for k in chosen) for video_id, chosen in places.items()}
+        candidates = {video_id: among[video_id] for video_id in self.video_ids if video_id in among}
+        places = spread_windows({video_id: len(windows) for video_id, windows in candidates.items()}, count)
+        return {
+            video_id: frozenset(candidates[video_id][place] for place in selected)
+            for video_id, selected in places.items()
+        }
 
 
-def split_targets(
+def split_truth(
     embeddings: Embeddings, manifest: Manifest, split: str, labels: Sequence[str], *, min_overlap_s: float
-) -> SplitTargets:
-    """The split's videos that are in the store, with their targets; those that failed in `extract` are left out."""
+) -> SplitTruth:
+    """The targets of the split's embedded videos; videos that failed in `extract` are left out."""
     stored = set(embeddings.video_ids.tolist())
     video_ids = tuple(video.video_id for video in manifest.split(split) if video.video_id in stored)
     rows = embeddings.select(video_ids)
     actions = {video_id: manifest.by_id[video_id].actions for video_id in video_ids}
     windows = np.zeros((len(rows), len(labels)), dtype=np.bool_)
     for video_id in video_ids:
-        mine = np.flatnonzero(rows.video_ids == video_id)
-        segments = [Segment(rows.start_s[k], rows.end_s[k]) for k in mine]
-        windows[mine] = window_targets(segments, actions[video_id], labels, min_overlap_s=min_overlap_s)
+        own = np.flatnonzero(rows.video_ids == video_id)
+        segments = [Segment(rows.start_s[row], rows.end_s[row]) for row in own]
+        windows[own] = window_targets(segments, actions[video_id], labels, min_overlap_s=min_overlap_s)
     videos = np.array(
         [video_targets(manifest.by_id[video_id].classes, labels) for video_id in video_ids], dtype=np.bool_
     ).reshape(-1, len(labels))
-    return SplitTargets(split, rows, windows, video_ids, videos, actions, tuple(labels), min_overlap_s)
+    return SplitTruth(split, rows, windows, video_ids, videos, actions, tuple(labels), min_overlap_s)

@@ -1,4 +1,4 @@
-"""Which of many windows are taken where there is no room for all. Knows how many each video has; knows no label."""
+"""Subsets of windows, where there is no room for all of them."""
 
 from __future__ import annotations
 
@@ -11,38 +11,39 @@ from pipeline.dataset.manifest import SPLITS, Manifest
 
 
 def spread_windows(num_windows: Mapping[str, int], count: int) -> dict[str, frozenset[int]]:
-    """Up to `count` of the windows that videos have, evenly over all videos, sorted by id, and over their times.
+    """Up to `count` windows, evenly over videos (sorted by id) and their times; by video id, numbered from 0.
 
-    Numbers are within each video, from 0; a video of which none is chosen is left out. All are chosen where they are
-    no more than `count`.
+    Videos without a selected window are left out. All windows are selected where there are at most `count`.
     """
     video_ids = sorted(num_windows)
     ends = np.cumsum([num_windows[video_id] for video_id in video_ids], dtype=np.int64)
     total = int(ends[-1]) if video_ids else 0
     rows = np.unique(np.linspace(0, total - 1, min(count, total)).round().astype(np.int64))
-    chosen: dict[str, set[int]] = {}
+    selected: dict[str, set[int]] = {}
     for row, position in zip(rows.tolist(), np.searchsorted(ends, rows, side="right").tolist(), strict=True):
         video_id = video_ids[position]
-        chosen.setdefault(video_id, set()).add(row - int(ends[position]) + num_windows[video_id])
-    return {video_id: frozenset(numbers) for video_id, numbers in chosen.items()}
+        selected.setdefault(video_id, set()).add(row - int(ends[position]) + num_windows[video_id])
+    return {video_id: frozenset(numbers) for video_id, numbers in selected.items()}
 
 
-def windows_to_keep(
+def block_input_windows(
     videos: Manifest, plan: WindowPlan, *, num_clips: int, evaluate_windows: int
 ) -> dict[str, frozenset[int]]:
-    """Up to `num_clips` windows whose tokens are kept, by video and number, going by the lengths that are stated.
+    """Up to `num_clips` windows whose block inputs are stored, by video id; stated lengths give the windows there are.
 
-    First those of val that stage 2 is evaluated on, then train's, then what is left of val and test: each evenly over
-    videos and times.
+    First come the val windows that stage 2 is evaluated on, then train, then the rest of val and test: each evenly
+    over videos and times.
     """
-    stated = {split: {v.video_id: plan.num_windows(v.length_s) for v in videos.split(split)} for split in SPLITS}
-    chosen: dict[str, frozenset[int]] = {}
-    for counts, most in (
-        (stated["val"], evaluate_windows),
-        (stated["train"], num_clips),
-        (stated["val"] | stated["test"], num_clips),
+    counts = {
+        split: {video.video_id: plan.num_windows(video.length_s) for video in videos.split(split)} for split in SPLITS
+    }
+    selected: dict[str, frozenset[int]] = {}
+    for candidates, limit in (
+        (counts["val"], evaluate_windows),
+        (counts["train"], num_clips),
+        (counts["val"] | counts["test"], num_clips),
     ):
-        room = num_clips - sum(map(len, chosen.values()))
-        some = spread_windows(counts, min(most, room)) if room > 0 else {}
-        chosen |= {video_id: chosen.get(video_id, frozenset()) | numbers for video_id, numbers in some.items()}
-    return chosen
+        room = num_clips - sum(map(len, selected.values()))
+        added = spread_windows(candidates, min(limit, room)) if room > 0 else {}
+        selected |= {video_id: selected.get(video_id, frozenset()) | windows for video_id, windows in added.items()}
+    return selected

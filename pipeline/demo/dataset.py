@@ -18,28 +18,58 @@ import av
 import numpy as np
 from tqdm import tqdm
 
-from pipeline.demo.render import HEIGHT, WIDTH, Renderer
-from pipeline.demo.world import CLASSES, Person, Story, make_person, make_story
+from pipeline.demo.canvas import HEIGHT, WIDTH
+from pipeline.demo.render import Renderer
+from pipeline.demo.script import make_story
+from pipeline.demo.story import Story
+from pipeline.demo.world import CLASSES, Person, make_person
 
 FPS = 10
 NAMES = {
-    "c006": "Closing a door", "c008": "Opening a door", "c015": "Holding a phone/camera",
-    "c016": "Playing with a phone/camera", "c017": "Putting a phone/camera somewhere",
-    "c018": "Taking a phone/camera from somewhere", "c019": "Talking on a phone/camera", "c026": "Holding a book",
-    "c028": "Putting a book somewhere", "c030": "Taking a book from somewhere",
-    "c032": "Watching/Reading/Looking at a book", "c046": "Closing a laptop", "c048": "Opening a laptop",
-    "c052": "Working/Playing on a laptop", "c059": "Sitting in a chair", "c097": "Walking through a doorway",
-    "c098": "Holding a broom", "c099": "Putting a broom somewhere", "c100": "Taking a broom from somewhere",
-    "c102": "Tidying up with a broom", "c104": "Turning on a light", "c105": "Turning off a light",
-    "c106": "Drinking from a cup/glass/bottle", "c107": "Holding a cup/glass/bottle of something",
-    "c109": "Putting a cup/glass/bottle somewhere", "c110": "Taking a cup/glass/bottle from somewhere",
-    "c122": "Lying on a sofa/couch", "c123": "Sitting on sofa/couch",
-    "c151": "Someone is going from standing to sitting", "c154": "Someone is standing up from somewhere",
-}  # fmt: skip
+    "c006": "Closing a door",
+    "c008": "Opening a door",
+    "c015": "Holding a phone/camera",
+    "c016": "Playing with a phone/camera",
+    "c017": "Putting a phone/camera somewhere",
+    "c018": "Taking a phone/camera from somewhere",
+    "c019": "Talking on a phone/camera",
+    "c026": "Holding a book",
+    "c028": "Putting a book somewhere",
+    "c030": "Taking a book from somewhere",
+    "c032": "Watching/Reading/Looking at a book",
+    "c046": "Closing a laptop",
+    "c048": "Opening a laptop",
+    "c052": "Working/Playing on a laptop",
+    "c059": "Sitting in a chair",
+    "c097": "Walking through a doorway",
+    "c098": "Holding a broom",
+    "c099": "Putting a broom somewhere",
+    "c100": "Taking a broom from somewhere",
+    "c102": "Tidying up with a broom",
+    "c104": "Turning on a light",
+    "c105": "Turning off a light",
+    "c106": "Drinking from a cup/glass/bottle",
+    "c107": "Holding a cup/glass/bottle of something",
+    "c109": "Putting a cup/glass/bottle somewhere",
+    "c110": "Taking a cup/glass/bottle from somewhere",
+    "c122": "Lying on a sofa/couch",
+    "c123": "Sitting on sofa/couch",
+    "c151": "Someone is going from standing to sitting",
+    "c154": "Someone is standing up from somewhere",
+}
 COLUMNS = (
-    "id", "subject", "scene", "quality", "relevance", "verified", "script", "objects", "descriptions", "actions",
+    "id",
+    "subject",
+    "scene",
+    "quality",
+    "relevance",
+    "verified",
+    "script",
+    "objects",
+    "descriptions",
+    "actions",
     "length",
-)  # fmt: skip
+)
 ID_LETTERS = np.array(list("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"))
 
 
@@ -102,17 +132,29 @@ def _row(video_id: str, subject: str, story: Story, rng: np.random.Generator, *,
     scene = "Home Office / Study (A room in a house used for work)" if story.room.kind == "study" else "Living room"
     objects = ";".join(sorted(story.room.things)) if story.room.kind == "study" else ""
     return [
-        video_id, subject, scene,
-        str(rng.integers(4, 8)) if rng.random() < 0.9 else "", str(rng.integers(5, 8)) if rng.random() < 0.9 else "",
-        "Yes", f"A person in a {story.room.kind}.", objects, "; ".join(done) or "An empty room.",
-        _actions_column(story, reverse_first=reverse_first), f"{story.length_s:.2f}",
-    ]  # fmt: skip
+        video_id,
+        subject,
+        scene,
+        str(rng.integers(4, 8)) if rng.random() < 0.9 else "",
+        str(rng.integers(5, 8)) if rng.random() < 0.9 else "",
+        "Yes",
+        f"A person in a {story.room.kind}.",
+        objects,
+        "; ".join(done) or "An empty room.",
+        _actions_column(story, reverse_first=reverse_first),
+        f"{story.length_s:.2f}",
+    ]
 
 
 def make_dataset(
-    folder: Path, *, seed: int, num_videos: dict[str, int], num_subjects: dict[str, int], mean_length_s: float,
+    folder: Path,
+    *,
+    seed: int,
+    num_videos: dict[str, int],
+    num_subjects: dict[str, int],
+    mean_length_s: float,
     num_workers: int,
-) -> None:  # fmt: skip
+) -> None:
     """Make `Charades/*.csv`, `Charades_v1_classes.txt` and `Charades_v1_480/*.mp4` under `folder`.
 
     `num_videos` and `num_subjects` have the keys "train" and "test"; no subject is in both. Among the training videos

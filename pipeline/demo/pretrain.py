@@ -27,8 +27,10 @@ from features.backbone import create, save
 from features.preprocess import Preprocessing
 from features.video import Segment
 from heads.targets import window_targets
-from pipeline.demo.render import HEIGHT, KINDS, WIDTH, Renderer
-from pipeline.demo.world import CLASSES, make_person, make_story
+from pipeline.demo.canvas import HEIGHT, KINDS, WIDTH
+from pipeline.demo.render import Renderer
+from pipeline.demo.script import make_story
+from pipeline.demo.world import CLASSES, make_person
 
 SEED = 20260314  # far from every seed that params.yaml is likely to have
 NUM_STORIES, LENGTH_S, SAMPLE_FPS, NUM_FRAMES = 600, 14.0, 4, 8

@@ -10,66 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageChops, ImageDraw
+from PIL import Image, ImageChops
 
-from pipeline.demo.world import DOOR_X, GROUND_Y, LAMP, SWITCH, Colour, Point, Room, Story
-
-WIDTH, HEIGHT = 320, 240
-SCALE = 2
-KINDS = (
-    "wall", "floor", "window", "doorway", "door", "lamp on", "lamp off", "switch", "table", "chair", "sofa", "shelf",
-    "head", "torso", "arm", "hand", "leg", "phone", "cup", "book", "broom", "screen", "laptop base", "rug",
-    "held phone", "held cup", "held book", "held broom",
-)  # fmt: skip
-_KIND = {name: k for k, name in enumerate(KINDS)}
-
-
-def shade(colour: Colour, factor: float) -> Colour:
-    return tuple(max(0, min(255, int(c * factor))) for c in colour)  # type: ignore[return-value]
-
-
-class _Canvas:
-    """Draws each shape into the picture and, where one is wanted, its kind into the map, through the room's camera."""
-
-    def __init__(self, room: Room, picture: Image.Image, kinds: Image.Image | None) -> None:
-        self.room = room
-        self.picture = ImageDraw.Draw(picture)
-        self.kinds = ImageDraw.Draw(kinds) if kinds else None
-
-    def place(self, point: Point) -> Point:
-        room = self.room
-        x = (point[0] - 160) * room.zoom + 160 + room.pan[0]
-        y = (point[1] - 150) * room.zoom + 150 + room.pan[1]
-        return ((WIDTH - x if room.mirrored else x) * SCALE, y * SCALE)
-
-    def polygon(self, points: list[Point], colour: Colour, kind: str) -> None:
-        placed = [self.place(point) for point in points]
-        self.picture.polygon(placed, fill=colour)
-        if self.kinds:
-            self.kinds.polygon(placed, fill=_KIND[kind])
-
-    def box(self, left: float, top: float, right: float, bottom: float, colour: Colour, kind: str) -> None:
-        self.polygon([(left, top), (right, top), (right, bottom), (left, bottom)], colour, kind)
-
-    def disc(self, centre: Point, radius: float, colour: Colour, kind: str, flat: float = 1.0) -> None:
-        x, y = self.place(centre)
-        r = radius * self.room.zoom * SCALE
-        for draw, fill in self._layers(colour, kind):
-            draw.ellipse([x - r, y - r * flat, x + r, y + r * flat], fill=fill)
-
-    def limb(self, points: list[Point], width: float, colour: Colour, kind: str) -> None:
-        placed = [self.place(point) for point in points]
-        w = width * self.room.zoom * SCALE
-        for draw, fill in self._layers(colour, kind):
-            draw.line(placed, fill=fill, width=round(w), joint="curve")
-            for x, y in placed:
-                draw.ellipse([x - w / 2, y - w / 2, x + w / 2, y + w / 2], fill=fill)
-
-    def _layers(self, colour: Colour, kind: str) -> list[tuple[ImageDraw.ImageDraw, Colour | int]]:
-        layers: list[tuple[ImageDraw.ImageDraw, Colour | int]] = [(self.picture, colour)]
-        if self.kinds:
-            layers.append((self.kinds, _KIND[kind]))
-        return layers
+from pipeline.demo.canvas import HEIGHT, SCALE, WIDTH, Canvas, shade
+from pipeline.demo.story import Story
+from pipeline.demo.world import DOOR_X, GROUND_Y, LAMP, SWITCH, Point
 
 
 def bend(start: Point, target: Point, upper: float, lower: float, side: float) -> tuple[Point, Point]:
@@ -164,7 +109,7 @@ def _hand_at(story: Story, body: _Body, name: str, time_s: float) -> Point:
             return (x, y - (5 if name != "broom" else 70))
 
 
-def _thing(canvas: _Canvas, name: str, at: Point, story: Story, *, in_use: bool, held: bool, facing: float) -> None:
+def _thing(canvas: Canvas, name: str, at: Point, story: Story, *, in_use: bool, held: bool, facing: float) -> None:
     x, y = at
     accent = story.room.accent
     kind = f"held {name}" if held else name
@@ -192,7 +137,7 @@ def _thing(canvas: _Canvas, name: str, at: Point, story: Story, *, in_use: bool,
             )
 
 
-def _background(story: Story, canvas: _Canvas, *, hallway: bool) -> None:
+def _background(story: Story, canvas: Canvas, *, hallway: bool) -> None:
     """Everything that does not move. With `hallway`, what is seen through the doorway alone."""
     room = story.room
     if hallway:
@@ -246,7 +191,7 @@ def _background(story: Story, canvas: _Canvas, *, hallway: bool) -> None:
         canvas.box(sx - 44, sy - 12, sx - 36, sy + 30, shade(room.fabric, 0.75), "sofa")
 
 
-def _door(canvas: _Canvas, story: Story, time_s: float) -> None:
+def _door(canvas: Canvas, story: Story, time_s: float) -> None:
     opened = story.door.at(time_s)
     left, right = DOOR_X - 19, DOOR_X - 19 + 38 * (1 - 0.8 * opened)
     skew = 9 * opened  # the free edge comes towards the camera
@@ -264,7 +209,7 @@ def _door(canvas: _Canvas, story: Story, time_s: float) -> None:
     canvas.disc((right - (right - left) * 0.12, 132), 2.6, (236, 200, 90), "door")
 
 
-def _laptop(canvas: _Canvas, story: Story, time_s: float) -> None:
+def _laptop(canvas: Canvas, story: Story, time_s: float) -> None:
     x, y = story.room.things["laptop"]
     lid = story.lid.at(time_s)
     canvas.polygon([(x - 18, y + 3), (x + 10, y + 3), (x + 12, y - 1), (x - 16, y - 1)], (150, 154, 162), "laptop base")
@@ -276,7 +221,7 @@ def _laptop(canvas: _Canvas, story: Story, time_s: float) -> None:
         canvas.limb([(hinge[0] - 2.5, hinge[1] - 3), (top[0] - 2.5, top[1] + 2)], 3.5, (130, 214, 250), "screen")
 
 
-def _figure(canvas: _Canvas, story: Story, body: _Body, hand: Point) -> None:
+def _figure(canvas: Canvas, story: Story, body: _Body, hand: Point) -> None:
     person, f, size = story.person, body.facing, body.size
     for k, foot in ((1, body.feet[1]), (0, body.feet[0])):
         tone = shade(person.trousers, 0.8 if k else 1.0)
@@ -297,7 +242,7 @@ def _figure(canvas: _Canvas, story: Story, body: _Body, hand: Point) -> None:
     canvas.disc((hx + f * 7, hy - 1), 1.4, (40, 34, 34), "head")
 
 
-def _front_arm(canvas: _Canvas, story: Story, body: _Body, hand: Point) -> Point:
+def _front_arm(canvas: Canvas, story: Story, body: _Body, hand: Point) -> Point:
     person, size = story.person, body.size
     elbow, reached = bend(body.shoulder, hand, 25 * size, 25 * size, body.facing)
     canvas.limb([body.shoulder, elbow], 9.5 * size, shade(person.shirt, 1.12), "arm")
@@ -316,17 +261,17 @@ class Renderer:
         self._layers = {}
         for hallway in (False, True):
             picture, kinds = Image.new("RGB", size), Image.new("L", size) if with_kinds else None
-            _background(story, _Canvas(story.room, picture, kinds), hallway=hallway)
+            _background(story, Canvas(story.room, picture, kinds), hallway=hallway)
             self._layers[hallway] = (picture, kinds)
         self._hole = Image.new("L", size, 255)
-        draw = _Canvas(story.room, self._hole, None)
+        draw = Canvas(story.room, self._hole, None)
         draw.box(DOOR_X - 19, 72, DOOR_X + 19, 180, 0, "doorway")  # type: ignore[arg-type]
         self._lit, self._unlit = self._light_maps()
 
     def _light_maps(self) -> tuple[Image.Image, Image.Image]:
         """What the pictures are multiplied with when the lamp is on, and when it is off."""
         room = self._story.room
-        lamp_x, lamp_y = _Canvas(room, Image.new("L", (1, 1)), None).place(LAMP)
+        lamp_x, lamp_y = Canvas(room, Image.new("L", (1, 1)), None).place(LAMP)
         y, x = np.mgrid[0:HEIGHT, 0:WIDTH].astype(np.float32)
         distance = np.hypot(x - lamp_x / SCALE, y - lamp_y / SCALE) / WIDTH
         glow = np.exp(-((distance / 0.62) ** 2))[..., None]
@@ -341,7 +286,7 @@ class Renderer:
         behind = story.depth.at(time_s) > 0.5
         picture, kinds = (layer.copy() if layer else None for layer in self._layers[behind])
         assert picture is not None
-        canvas = _Canvas(room, picture, kinds)
+        canvas = Canvas(room, picture, kinds)
         body = _body(story, time_s)
         before, after, share = story.hand.at(time_s)
         a, b = _hand_at(story, body, before, time_s), _hand_at(story, body, after, time_s)
@@ -371,7 +316,7 @@ class Renderer:
         shown = np.asarray(ImageChops.multiply(picture.reduce(SCALE), light))
         return shown, None if kinds is None else np.asarray(kinds)[::SCALE, ::SCALE].copy()
 
-    def _furnish(self, canvas: _Canvas, time_s: float, held: str) -> None:
+    def _furnish(self, canvas: Canvas, time_s: float, held: str) -> None:
         story = self._story
         _door(canvas, story, time_s)
         lit = story.light.at(time_s) > 0.5

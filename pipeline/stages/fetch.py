@@ -1,7 +1,4 @@
-"""Stage `fetch`: the data set in the official Charades layout, a backbone in the Hugging Face format, recordings.
-
-Rendered here for the demo; linked from folders that the user has for anything else. Nothing is downloaded.
-"""
+"""Stage `fetch`: the data set, the backbone and the recordings, rendered here or linked from the user's folders."""
 
 from __future__ import annotations
 
@@ -9,60 +6,62 @@ import os
 import shutil
 from pathlib import Path
 
-from pipeline import params
-from pipeline.stage import params_option, path_option, stage
+from pipeline.layout import Layout
+from pipeline.params import FolderFetch, Params, RenderedFetch, profile_file
+from pipeline.stage import stage
 
 
 class FetchError(Exception):
-    """A folder that params.yaml names is not what it must be."""
+    """A folder that the params name does not hold what it must."""
 
 
-@stage(params.ParamsError, FetchError)
-@path_option("--dataset", "Folder of the data set, to be made.")
-@path_option("--backbone", "Folder of the backbone, to be made.")
-@path_option("--recordings", "Folder of recordings, to be made.")
-@params_option
-def main(dataset: Path, backbone: Path, recordings: Path, params_file: Path) -> None:
+@stage
+def main(params: Params, paths: Layout) -> None:
     """Make or link everything that the other stages start from."""
-    chosen = params.load(params_file)
-    wanted = chosen.active.fetch
-    outs = (dataset, backbone, recordings)
-    if isinstance(wanted, params.RenderedFetch):
-        from pipeline.demo import dataset as demo
-
+    outs = (paths.dataset, paths.backbone, paths.recordings)
+    if isinstance(params.fetch, FolderFetch):
+        sources = _sources(params.fetch, str(profile_file(paths.profile)))
+        for source, out in zip(sources, outs, strict=True):
+            shutil.rmtree(out, ignore_errors=True)
+            link_tree(source, out)
+    else:
         for out in outs:
             shutil.rmtree(out, ignore_errors=True)
-        num_workers = os.cpu_count() or 1
-        demo.make_dataset(
-            dataset,
-            seed=wanted.seed,
-            num_videos={"train": wanted.num_train_videos, "test": wanted.num_test_videos},
-            num_subjects={"train": wanted.num_train_subjects, "test": wanted.num_test_subjects},
-            mean_length_s=wanted.mean_length_s,
-            num_workers=num_workers,
-        )
-        demo.make_recordings(recordings, seed=wanted.seed, length_s=wanted.recording_s, num_workers=num_workers)
-        shutil.copytree(Path(demo.__file__).with_name("backbone"), backbone)
-        return
-    sources: dict[str, Path | None] = {}
-    for key, (given, marks) in {
-        "dataset_dir": (wanted.dataset_dir, ("Charades_v1_train.csv", "Charades/Charades_v1_train.csv")),
-        "backbone_dir": (wanted.backbone_dir, ("config.json",)),
-        "recordings_dir": (wanted.recordings_dir, (".",)),
-    }.items():
-        where = f"{chosen.profile}.fetch.{key} in {params_file}"
-        if given is None:
-            sources[key] = None
+        _render(params.fetch, *outs)
+
+
+def _render(fetch: RenderedFetch, dataset: Path, backbone: Path, recordings: Path) -> None:
+    from pipeline.demo import dataset as demo
+
+    num_workers = os.cpu_count() or 1
+    demo.make_dataset(
+        dataset,
+        seed=fetch.seed,
+        num_videos={"train": fetch.num_train_videos, "test": fetch.num_test_videos},
+        num_subjects={"train": fetch.num_train_subjects, "test": fetch.num_test_subjects},
+        mean_length_s=fetch.mean_length_s,
+        num_workers=num_workers,
+    )
+    demo.make_recordings(recordings, seed=fetch.seed, length_s=fetch.recording_s, num_workers=num_workers)
+    shutil.copytree(Path(demo.__file__).with_name("backbone"), backbone)
+
+
+def _sources(fetch: FolderFetch, params_file: str) -> list[Path | None]:
+    """The user's folders, in the order of the outs; None is an empty one. Raises `FetchError`."""
+    sources: list[Path | None] = []
+    for key in ("dataset_dir", "backbone_dir", "recordings_dir"):
+        name = getattr(fetch, key)
+        if name is None:
+            sources.append(None)
             continue
-        folder = Path(given).expanduser()
+        folder = Path(name).expanduser()
+        where = f"fetch.{key} in {params_file}"
         if not folder.is_dir():
             raise FetchError(f"there is no folder {folder}: set {where} to the one that you have")
-        if not any((folder / mark).exists() for mark in marks):
-            raise FetchError(f"{folder} has no {' or '.join(marks)}: set {where} to the folder that has")
-        sources[key] = folder
-    for out, source in zip(outs, sources.values(), strict=True):
-        shutil.rmtree(out, ignore_errors=True)
-        link_tree(source, out)
+        if key == "backbone_dir" and not (folder / "config.json").is_file():
+            raise FetchError(f"{folder} has no config.json: set {where} to the folder that has")
+        sources.append(folder)
+    return sources
 
 
 def link_tree(source: Path | None, out: Path) -> None:

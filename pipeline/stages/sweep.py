@@ -1,35 +1,33 @@
-"""Stage `sweep`: thresholds from val's probabilities alone."""
+"""Stage `sweep`: thresholds, from val's probabilities alone."""
 
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 
 from heads.predictions import Predictions
-from pipeline import params
-from pipeline.stage import params_option, path_option, stage
+from pipeline.layout import MODELS, Layout
+from pipeline.params import Params
+from pipeline.stage import stage
 from reports import thresholds
 
 log = logging.getLogger(__name__)
 
 
-@stage(params.ParamsError)
-@path_option("--predictions", "Folder of <model>.val.npz.")
-@path_option("--out", "Folder of sweeps, to be written.")
-@params_option
-def main(predictions: Path, out: Path, params_file: Path) -> None:
+@stage
+def main(params: Params, paths: Layout) -> None:
     """Try every threshold on val, for each model."""
-    chosen = params.load(params_file).active.sweep
-    out.mkdir(parents=True, exist_ok=True)
-    grid = thresholds.threshold_grid(low=chosen.low, high=chosen.high, step=chosen.step)
-    for model in ("head", "finetune"):
-        val = Predictions.load(predictions / f"{model}.val.npz")
-        found = thresholds.sweep(
-            val.probabilities, val.targets, labels=val.labels, grid=grid, min_positives=chosen.min_positives
+    for model in MODELS:
+        val = Predictions.load(paths.val_predictions(model))
+        sweep = thresholds.sweep(
+            val.probabilities,
+            val.targets,
+            labels=val.labels,
+            grid=params.sweep.values(),
+            min_positives=params.sweep.min_positives,
         )
-        found.save(out / f"{model}.json")
-        found.save_curve(out / f"{model}.csv")
-        log.info("%s: threshold %.2f, micro-F1 on val %.3f", model, found.threshold, found.best.micro_f1)
+        sweep.save(paths.sweep(model))
+        sweep.save_curve(paths.sweep_curve(model))
+        log.info("%s: threshold %.2f, micro-F1 on val %.3f", model, sweep.threshold, sweep.best.micro_f1)
 
 
 if __name__ == "__main__":

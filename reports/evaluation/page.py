@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from reports.evaluation import plots
+from features.files import write_text
+from reports.evaluation.colours import INK, LINE, MODEL_COLOURS, MUTED
+from reports.templating import load_template
 
 _MEANINGS = {
     "micro_f1": (
@@ -72,7 +73,7 @@ class FailedVideo:
     reason: str
 
 
-def write_report(
+def write_page(
     path: Path,
     *,
     profile: str,
@@ -87,6 +88,8 @@ def write_report(
     The last model is the one that labels are sorted by. `provenance` is shown as it is, one line a pair. Labels without
     positives are listed by name and have no score; models whose labels differ raise ValueError.
     """
+    from reports.evaluation import plots
+
     if not models:
         raise ValueError("a report needs at least one model")
     rows = _label_rows(models)
@@ -105,15 +108,7 @@ def write_report(
         ),
         "training": plots.training_curves({name: model.history for name, model in models.items()}),
     }
-    environment = Environment(
-        loader=PackageLoader("reports"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["score"] = _score
-    text = environment.get_template("evaluation.html").render(
+    text = load_template("reports.evaluation", "evaluation.html", {"score": _score}).render(
         profile=profile,
         label_set=label_set,
         models=models,
@@ -128,9 +123,7 @@ def write_report(
         provenance=provenance,
         figures={name: _inline(plots.as_svg(figure)) for name, figure in figures.items()},
     )
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    write_text(path, text)
 
 
 def _score(value: float | None, digits: int = 3) -> str:
@@ -139,8 +132,8 @@ def _score(value: float | None, digits: int = 3) -> str:
 
 def _inline(svg: str) -> Markup:
     """The figure in the page's own colours, so that it can be read on dark ground too."""
-    variables = {plots.INK: "--ink", plots.MUTED: "--muted", plots.LINE: "--line"}
-    variables |= {colour: f"--model-{i}" for i, colour in enumerate(plots.MODEL_COLOURS, start=1)}
+    variables = {INK: "--ink", MUTED: "--muted", LINE: "--line"}
+    variables |= {colour: f"--model-{i}" for i, colour in enumerate(MODEL_COLOURS, start=1)}
     for colour, variable in variables.items():
         svg = svg.replace(colour, f"var({variable})")
     return Markup(svg)  # made by plots.py alone, which escapes the names in it
@@ -148,7 +141,7 @@ def _inline(svg: str) -> Markup:
 
 def _colours(models: Mapping[str, ModelResult]) -> dict[str, str]:
     """Each model's colour in the page's style; after the last one, the first again, as in the figures."""
-    return {name: f"var(--model-{i % len(plots.MODEL_COLOURS) + 1})" for i, name in enumerate(models)}
+    return {name: f"var(--model-{i % len(MODEL_COLOURS) + 1})" for i, name in enumerate(models)}
 
 
 def _headline(models: Mapping[str, ModelResult]) -> list[dict[str, Any]]:

@@ -9,17 +9,13 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 from itertools import cycle
-from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-INK, MUTED, LINE = "#24211d", "#6c665e", "#ddd6cc"
-"""Colours of text, of what explains it, and of grid lines: a page may put its own in their place."""
-MODEL_COLOURS = ("#8c9bb0", "#0d7a73", "#b4632b", "#7a5ea8")
-"""One for each model, in the order in which they are given; they stand out on light and on dark ground."""
+from reports.evaluation.colours import INK, LINE, MODEL_COLOURS, MUTED
 
 Row = Mapping[str, float | None]
 
@@ -112,11 +108,6 @@ def as_svg(figure: Figure) -> str:
         figure.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     text = out.getvalue().decode("utf-8")
     return text[text.index("<svg") :]
-
-
-def write_png(path: Path, figure: Figure) -> None:
-    """The figure as a picture on white ground, 1,440 pixels wide."""
-    figure.savefig(path, format="png", dpi=144, facecolor="white", metadata={"Software": None})
 
 
 def _figure(*, columns: int, height_in: float, rows: int = 1) -> tuple[Figure, list[Axes]]:

@@ -1,4 +1,4 @@
-"""How good probabilities are, by scikit-learn. Knows arrays and thresholds; chooses on val only, reports on test only.
+"""A model's metrics as they are reported, over all labels and for each. Thresholds come from val, scores from test.
 
 A label without positives has no F1, no recall and no average precision: it is nan, is counted, and is in no mean.
 """
@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sklearn.metrics import average_precision_score, f1_score, precision_recall_fscore_support
 
 from heads.predictions import Predictions
+from reports.metrics.average_precision import average_precisions
+from reports.metrics.f1 import micro_f1, micro_f1_prior
 from reports.thresholds import Bools, Floats, Sweep, decide, sweep
 
 
@@ -30,47 +31,12 @@ class LabelScore:
     threshold: float
 
 
-def average_precisions(probabilities: Floats, targets: Bools) -> Floats:
-    """Average precision of each label, (L,), equal probabilities taken as one rank; nan without positives."""
-    return np.array(
-        [
-            average_precision_score(targets[:, k], probabilities[:, k]) if targets[:, k].any() else math.nan
-            for k in range(targets.shape[1])
-        ]
-    )
-
-
-def mean_average_precision(probabilities: Floats, targets: Bools) -> float:
-    """Plain mean over the labels that have positives; nan if none has."""
-    return _mean(average_precisions(probabilities, targets))
-
-
-def micro_f1(probabilities: Floats, targets: Bools, *, thresholds: float | Sequence[float] | Floats) -> float:
-    """F1 over all cells of (n, L), at one threshold or one for each label; 0.0 where nothing true is recognised."""
-    # Flat, so that scikit-learn sees "recognised or not" for a single label too; (n, 1) would also score the "not".
-    return float(f1_score(targets.ravel(), decide(probabilities, thresholds).ravel(), zero_division=0.0))
-
-
-def micro_f1_prior(*, train_frequencies: Floats, val_targets: Bools, test_targets: Bools) -> float:
-    """Micro-F1 on test of answering every row with each label's frequency in train: what knowing nothing scores.
-
-    `train_frequencies` (L,) are cut at the one of them that gives the best micro-F1 on val.
-    """
-    found = sweep(
-        np.broadcast_to(train_frequencies, val_targets.shape),
-        val_targets,
-        labels=[str(k) for k in range(len(train_frequencies))],
-        grid=np.unique(train_frequencies),
-        min_positives=1,
-    )
-    constant = np.broadcast_to(train_frequencies, test_targets.shape)
-    return micro_f1(constant, test_targets, thresholds=found.threshold)
-
-
 def label_scores(
     probabilities: Floats, targets: Bools, *, labels: Sequence[str], thresholds: float | Sequence[float] | Floats
 ) -> list[LabelScore]:
     """A row for each label, in their order; a label without positives is nan but for its threshold."""
+    from sklearn.metrics import precision_recall_fscore_support
+
     decisions = decide(probabilities, thresholds)
     each_threshold = np.broadcast_to(np.asarray(thresholds, dtype=np.float64), (len(labels),))
     each_ap = average_precisions(probabilities, targets)

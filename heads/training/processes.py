@@ -1,0 +1,93 @@
+"""The device of a training, its arithmetic precision, and the processes that share it under `torchrun`."""
+
+from __future__ import annotations
+
+import os
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from features.backbone import DTYPES, best_device
+from heads.training.schedule import Precision
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process of a training: number `rank` of `count`, on `device`, computing in `precision`."""
+
+    device: torch.device
+    precision: Precision
+    rank: int
+    count: int
+
+    @property
+    def is_main(self) -> bool:
+        return self.rank == 0
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """A context that computes in `precision`; parameters stay as they are."""
+        if self.precision == "fp32":
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=DTYPES[self.precision])
+
+    def wrapped(self, model: nn.Module) -> nn.Module:
+        """`model` on the device; with several processes it averages their gradients."""
+        model.to(self.device)
+        if self.count == 1:
+            return model
+        return DistributedDataParallel(model, [self.device] if self.device.type == "cuda" else None)
+
+    def without_sync(self, wrapped: nn.Module) -> AbstractContextManager[object]:
+        """A context in which gradients are added up in each process alone."""
+        return wrapped.no_sync() if isinstance(wrapped, DistributedDataParallel) else nullcontext()
+
+    def of_main(self, value: Any) -> Any:
+        """The first process's value, in all of them."""
+        if self.count == 1:
+            return value
+        values = [value]
+        dist.broadcast_object_list(values, device=self.device)
+        return values[0]
+
+    def gathered(self, value: Any) -> list[Any]:
+        """Every process's value, by rank."""
+        if self.count == 1:
+            return [value]
+        values: list[Any] = [None] * self.count
+        dist.all_gather_object(values, value)
+        return values
+
+    def total(self, values: Tensor) -> Tensor:
+        """The sum over the processes."""
+        if self.count > 1:
+            dist.all_reduce(values)
+        return values
+
+    def wait(self) -> None:
+        """Wait until all processes are here."""
+        if self.count > 1:
+            dist.barrier()
+
+
+def joined_processes(*, cpu: bool, precision: Precision) -> Processes:
+    """Join the processes of `torchrun`, if it started this one; `cpu` refuses any accelerator.
+
+    The process group stays for later trainings in this process. fp16 on a CPU raises `ValueError`.
+    """
+    count = int(os.environ.get("WORLD_SIZE", "1"))
+    device = torch.device("cpu") if cpu else best_device()
+    if precision == "fp16" and device.type == "cpu":
+        raise ValueError("precision fp16 needs an accelerator; a CPU has fp32 and bf16")
+    if count == 1:
+        return Processes(device, precision, rank=0, count=1)
+    if device.type == "cuda":
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(device)
+    if not dist.is_initialized():
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    return Processes(device, precision, rank=dist.get_rank(), count=count)

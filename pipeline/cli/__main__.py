@@ -1,0 +1,19 @@
+"""The group of commands; `python -m pipeline.cli` is `diary`."""
+
+from __future__ import annotations
+
+import click
+
+from pipeline.cli.write import write
+
+
+@click.group()
+@click.version_option(package_name="video-diary-logger")
+def main() -> None:
+    """Turn recordings into a diary that you can read and trust, on this machine alone."""
+
+
+main.add_command(write)
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,158 @@
+"""Charades: the official annotations and file layout. The only module that knows them.
+
+Annotations are CSV files in the data set's folder or in `Charades/` below it; videos are `<id>.mp4` in
+`Charades_v1_480/` or `Charades_v1/`.
+"""
+
+from __future__ import annotations
+
+import csv
+import logging
+import math
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from pipeline.dataset.labels import LabelSet, read_classes
+from pipeline.dataset.manifest import Interval, Manifest, ManifestError, VideoEntry, shortened
+from pipeline.dataset.split import cut_val
+
+log = logging.getLogger(__name__)
+
+_COLUMNS = ("id", "subject", "scene", "actions", "length")  # those that are read, of the official eleven
+_VIDEO_FOLDERS = ("Charades_v1_480", "Charades_v1")
+_VIDEO_ID = re.compile(r"[A-Za-z0-9_-]+")
+_MOST_FAULTS = 20
+
+
+def read(dataset: Path, *, val_share: float, seed: int) -> tuple[Manifest, LabelSet]:
+    """Read the manifest and the classes of the data set in the folder `dataset`.
+
+    Val is cut off the train file by subject (`cut_val`); the test file is test. A row that cannot be understood raises
+    `ManifestError` with file and line. A video without a file stays in the manifest with a warning; if no video has
+    one, that is an error.
+    """
+    folder = _annotations(dataset)
+    classes = read_classes(folder / "Charades_v1_classes.txt")
+    known = frozenset(classes.ids)
+    path_of = _video_paths(dataset)
+    train = _read_csv(folder / "Charades_v1_train.csv", "train", known, path_of)
+    test = _read_csv(folder / "Charades_v1_test.csv", "test", known, path_of)
+    videos = [*train, *test]
+    missing = [video.video_id for video in videos if not (dataset / video.path).is_file()]
+    if len(missing) == len(videos):
+        raise ManifestError(
+            f"{dataset}: none of the {len(videos)} videos is there; looked for {shortened(missing)} as <id>.mp4 in "
+            f"{' and '.join(f'{name}/' for name in _VIDEO_FOLDERS)}"
+        )
+    if missing:
+        log.warning("%d of %d videos have no file in %s: %s", len(missing), len(videos), dataset, shortened(missing))
+    return Manifest((*cut_val(train, val_share, seed), *test)), classes
+
+
+def _annotations(dataset: Path) -> Path:
+    """The folder of the CSV files."""
+    for folder in (dataset, dataset / "Charades"):
+        if (folder / "Charades_v1_train.csv").is_file():
+            return folder
+    raise ManifestError(
+        f"{dataset}: no Charades_v1_train.csv in it, nor in Charades/ below it; is fetch.dataset_dir the right folder?"
+    )
+
+
+def _video_paths(dataset: Path) -> Callable[[str], str]:
+    """A function from a video's id to its path, or, without a file, to the path that it should have."""
+    folders = [name for name in _VIDEO_FOLDERS if (dataset / name).is_dir()]
+    files = {name: {path.name for path in (dataset / name).iterdir()} for name in folders}
+
+    def path_of(video_id: str) -> str:
+        file = f"{video_id}.mp4"
+        folder = next((name for name in folders if file in files[name]), [*folders, _VIDEO_FOLDERS[0]][0])
+        return f"{folder}/{file}"
+
+    return path_of
+
+
+def _read_csv(path: Path, split: str, known: frozenset[str], path_of: Callable[[str], str]) -> list[VideoEntry]:
+    videos: list[VideoEntry] = []
+    line_of: dict[str, int] = {}
+    faults: list[str] = []
+    for line, row in _rows(path):
+        try:
+            video = _video(row, split, known, path_of)
+            if video.video_id in line_of:
+                raise ValueError(f"{video.video_id} is already on line {line_of[video.video_id]}")
+        except ValueError as error:
+            faults.append(f"{path}:{line}: {error}")
+        else:
+            videos.append(video)
+            line_of[video.video_id] = line
+    if faults:
+        num_more = len(faults) - _MOST_FAULTS
+        more = [f"{path}: {num_more} more rows like these"] if num_more > 0 else []
+        raise ManifestError("\n".join([*faults[:_MOST_FAULTS], *more]))
+    if not videos:
+        raise ManifestError(f"{path}: has no rows")
+    return videos
+
+
+def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
+    """Rows with the line that each begins on: a quoted script may span several lines."""
+    line = 1
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, strict=True)
+            absent = [name for name in _COLUMNS if name not in (reader.fieldnames or ())]
+            if absent:
+                raise ManifestError(f"{path}:1: no column {', '.join(absent)}; found {reader.fieldnames}")
+            line = reader.line_num + 1
+            for row in reader:
+                yield line, row
+                line = reader.line_num + 1
+    except FileNotFoundError:
+        raise ManifestError(f"{path}: no such file") from None
+    except csv.Error as error:
+        raise ManifestError(f"{path}:{line}: {error}") from error
+    except UnicodeDecodeError as error:
+        raise ManifestError(f"{path}: not a text file in UTF-8: {error.reason} at byte {error.start}") from error
+
+
+def _video(row: dict[str, str], split: str, known: frozenset[str], path_of: Callable[[str], str]) -> VideoEntry:
+    if None in row or None in row.values():
+        raise ValueError("more or fewer fields than the header names")
+    video_id, subject = row["id"].strip(), row["subject"].strip()
+    if not _VIDEO_ID.fullmatch(video_id):
+        raise ValueError(f"an id is letters and digits, got {video_id!r}")
+    if not subject:
+        raise ValueError(f"{video_id}: no subject")
+    length_s = _seconds(row["length"], f"{video_id}: length")
+    if length_s == 0:
+        raise ValueError(f"{video_id}: length is 0")
+    return VideoEntry(
+        video_id=video_id,
+        path=path_of(video_id),
+        subject=subject,
+        scene=row["scene"].strip(),
+        split=split,
+        length_s=length_s,
+        intervals=tuple(_interval(text, video_id, known) for text in row["actions"].split(";") if text.strip()),
+    )
+
+
+def _interval(text: str, video_id: str, known: frozenset[str]) -> Interval:
+    parts = text.split()
+    if len(parts) != 3:
+        raise ValueError(f'{video_id}: expected an action like "c092 11.90 21.20", got {text!r}')
+    if parts[0] not in known:
+        raise ValueError(f"{video_id}: {parts[0]} is not among the {len(known)} classes")
+    return Interval(parts[0], *(_seconds(part, f"{video_id}: {parts[0]}") for part in parts[1:]))
+
+
+def _seconds(text: str, what: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise ValueError(f"{what}: expected seconds from 0 on, got {text!r}")
+    return value

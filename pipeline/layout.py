@@ -1,0 +1,114 @@
+"""Where files lie: every path of the project, by profile and label set. dvc.yaml names the same ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+MODELS = ("head", "finetune")
+"""Stage 1 and stage 2, in the order of every table."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The paths of one profile below the project's folder `root`; those below `labels` are of one label set."""
+
+    profile: str
+    labels: str = ""
+    root: Path = Path()
+
+    @property
+    def cache(self) -> Path:
+        """Finished videos of all profiles, by content."""
+        return self.root / "data" / "cache"
+
+    @property
+    def dataset(self) -> Path:
+        return self._data / "dataset"
+
+    @property
+    def backbone(self) -> Path:
+        return self._data / "backbone"
+
+    @property
+    def recordings(self) -> Path:
+        return self._data / "recordings"
+
+    @property
+    def label_sets(self) -> Path:
+        return self.root / "labels" / self.profile
+
+    @property
+    def label_set(self) -> Path:
+        return self.label_sets / f"{self.labels}.txt"
+
+    @property
+    def manifest(self) -> Path:
+        return self._data / "manifest"
+
+    @property
+    def facts(self) -> Path:
+        return self.root / "results" / self.profile / "facts.json"
+
+    @property
+    def embeddings(self) -> Path:
+        return self._data / "embeddings.zarr"
+
+    @property
+    def block_inputs(self) -> Path:
+        return self._data / "block_inputs.zarr"
+
+    @property
+    def failed(self) -> Path:
+        return self._data / "failed.csv"
+
+    def model(self, model: str) -> Path:
+        return self._data / "models" / self.labels / model
+
+    @property
+    def diary_model(self) -> Path:
+        """The self-contained folder that diaries are written with."""
+        return self._data / "models" / self.labels / "diary"
+
+    @property
+    def checkpoint(self) -> Path:
+        """The state of a finetuning that runs."""
+        return self._data / "checkpoints" / self.labels / "finetune"
+
+    def history(self, model: str) -> Path:
+        return self._results / "history" / f"{model}.csv"
+
+    @property
+    def grid(self) -> Path:
+        return self._results / "history" / "grid.csv"
+
+    def val_predictions(self, model: str) -> Path:
+        return self._data / "predictions" / self.labels / f"{model}.val.npz"
+
+    def test_predictions(self, model: str) -> Path:
+        return self._data / "predictions" / self.labels / f"{model}.test.npz"
+
+    def sweep(self, model: str) -> Path:
+        return self._results / "sweep" / f"{model}.json"
+
+    def sweep_curve(self, model: str) -> Path:
+        return self._results / "sweep" / f"{model}.csv"
+
+    def metrics(self, model: str) -> Path:
+        return self._results / f"{model}.json"
+
+    @property
+    def report(self) -> Path:
+        return self._results / "report.html"
+
+    @property
+    def diaries(self) -> Path:
+        return self._results / "diary"
+
+    @property
+    def _data(self) -> Path:
+        return self.root / "data" / self.profile
+
+    @property
+    def _results(self) -> Path:
+        return self.root / "results" / self.profile / self.labels

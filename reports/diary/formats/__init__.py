@@ -1,0 +1,1 @@
+"""The diary as files: one module for each format."""

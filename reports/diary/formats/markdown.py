@@ -1,0 +1,96 @@
+"""The diary of several recordings as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import date
+from pathlib import Path
+
+from features.files import write_text
+from reports.diary.clock import day_name, format_duration, format_time
+from reports.diary.model import DiaryModel
+from reports.diary.recording import Recording
+from reports.diary.spans import total
+from reports.diary.story import Row, escaped, format_percent, phrase, scenes, sentence, story_rows, suppressed_counts
+from reports.events import EventsFound
+
+
+def write_markdown(
+    path: Path,
+    parts: Sequence[tuple[Recording, EventsFound]],
+    names: Mapping[str, str],
+    model: DiaryModel,
+    *,
+    min_quiet_s: float,
+) -> None:
+    """Write the diary of all recordings, day by day: a table and sentences that cite their events.
+
+    Recordings whose start is not known come last, each with its own times from its start. Stretches of the same day
+    without video are "not observed", between recordings too; observed ones of at least `min_quiet_s` without an event
+    are "nothing recognised".
+    """
+    dated = [part for part in parts if part[0].recorded_at is not None]
+    days: dict[date, list[Row]] = {}
+    for row in story_rows(dated, min_quiet_s):
+        if row.day is not None:
+            days.setdefault(row.day, []).append(row)
+    lines = ["# Diary", ""]
+    lines += [f"- {_recording_line(recording, found)}" for recording, found in parts]
+    for day, rows in sorted(days.items()):
+        lines += ["", f"## {day_name(day)}", "", *_table_and_sentences(rows, names)]
+    for part in parts:
+        if part[0].recorded_at is None and part[0].span_ms[1]:
+            lines += ["", "## A day not known", ""]
+            lines += [f"Times are minutes and seconds from the start of {_quoted(part[0].file_name)}.", ""]
+            lines += _table_and_sentences(story_rows([part], min_quiet_s), names)
+    lines += ["", "---", "", *_footer(parts, names, model)]
+    write_text(path, "\n".join(lines) + "\n")
+
+
+def _table_and_sentences(rows: Sequence[Row], names: Mapping[str, str]) -> list[str]:
+    lines = ["| Time | Duration | What | Peak | Event |", "|---|--:|---|--:|---|"]
+    for row in rows:
+        if row.event is None:
+            lines.append(f"| {row.when} | {row.duration} | *{row.what}* | | |")
+        else:
+            name, peak = escaped(names[row.event.label]), format_percent(row.event.peak_probability)
+            lines.append(f"| {row.when} | {row.duration} | {name} | {peak} | {escaped(row.event.id)} |")
+    return [*lines, "", *(f"- {sentence(scene, names)}" for scene in scenes(rows))]
+
+
+def _recording_line(recording: Recording, found: EventsFound) -> str:
+    line = _quoted(recording.file_name)
+    if recording.recorded_at is not None:
+        line += f": {day_name(recording.recorded_at.date())}, {format_time(0, recording.recorded_at)}"
+        line += f"–{format_time(recording.span_ms[1], recording.recorded_at)}"
+        line += f" ({recording.utc_offset}; start from {recording.clock_source})"
+    else:
+        line += ": start not known"
+    line += "."
+    if recording.span_ms[1]:
+        count = len(found.events)
+        line += f" Observed: {format_duration(total(recording.observed_spans))}"
+        line += f" of {format_duration(recording.span_ms[1])}, {count} {'event' if count == 1 else 'events'}."
+    return line
+
+
+def _footer(parts: Sequence[tuple[Recording, EventsFound]], names: Mapping[str, str], model: DiaryModel) -> list[str]:
+    suppressed = suppressed_counts([found for _, found in parts], names)
+    num_dropped = sum(count for _, count in suppressed)
+    dropped = f"{num_dropped} {'detection' if num_dropped == 1 else 'detections'} dropped as too short"
+    if suppressed:
+        dropped += ": " + ", ".join(f"{phrase(name)} ({count})" for name, count in suppressed)
+    return [
+        "Peak is the highest probability that the model gave; it is the model's own estimate and can be wrong. "
+        "*Not observed*: no video. *Nothing recognised*: video, but none of the "
+        f"{model.num_labels} known activities was probable enough.",
+        "",
+        f"{dropped}.",
+        "",
+        f"Profile {model.profile}, label set {model.label_set} ({model.num_labels} labels), "
+        f"model {model.model} `{model.model_sha256}`, thresholds `{model.thresholds_sha256}`.",
+    ]
+
+
+def _quoted(text: str) -> str:
+    return "`" + text.replace("`", "'") + "`"

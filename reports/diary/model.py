@@ -1,0 +1,28 @@
+"""`DiaryModel`: the model, thresholds and rules that made a diary's events."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from reports.events import EventRule
+
+
+@dataclass(frozen=True)
+class DiaryModel:
+    """What made the events: enough to make them again.
+
+    `rules` has a rule for each label. `test_micro_f1` is the model's score on test windows, where known.
+    """
+
+    profile: str
+    label_set: str
+    model: str
+    model_sha256: str
+    thresholds_sha256: str
+    rules: Mapping[str, EventRule]
+    test_micro_f1: float | None = None
+
+    @property
+    def num_labels(self) -> int:
+        return len(self.rules)

@@ -1,0 +1,145 @@
+"""What a diary tells: rows (events and the stretches between them), scenes of rows, and sentences in Markdown."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+
+from reports.diary.clock import format_duration, format_time, moment
+from reports.diary.recording import Recording
+from reports.diary.spans import Span, segment_span, shifted, to_ms, without
+from reports.events import Event, EventsFound
+
+_UNSEEN_MS = 1000  # shorter stretches without video are rounding at a file's end: times are written to the second
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a diary: an event, or a stretch with what there is to say of it; times from its recording's start."""
+
+    recording: Recording
+    start_ms: int
+    end_ms: int
+    what: str
+    event: Event | None = None
+
+    @property
+    def span(self) -> Span:
+        origin_ms = self.recording.origin_ms
+        return (origin_ms + self.start_ms, origin_ms + self.end_ms)
+
+    @property
+    def day(self) -> date | None:
+        recorded_at = self.recording.recorded_at
+        return None if recorded_at is None else moment(recorded_at, self.start_ms).date()
+
+    @property
+    def start(self) -> str:
+        return format_time(self.start_ms, self.recording.recorded_at)
+
+    @property
+    def end(self) -> str:
+        return format_time(self.end_ms, self.recording.recorded_at)
+
+    @property
+    def when(self) -> str:
+        return f"{self.start}–{self.end}"
+
+    @property
+    def duration(self) -> str:
+        return format_duration(self.end_ms - self.start_ms)
+
+
+def story_rows(parts: Sequence[tuple[Recording, EventsFound]], min_quiet_s: float) -> list[Row]:
+    """All events, quiet and unseen stretches of recordings that share one clock, in order.
+
+    They share one if all their starts are known; a recording whose start is not known comes alone. Between the first
+    and the last recording of a day, what no recording saw is unseen; between two days nothing is said.
+    """
+    rows: list[Row] = []
+    seen: list[Span] = []
+    days: dict[date | None, list[Span]] = {}
+    for recording, found in parts:
+        rows += [Row(recording, *segment_span(event.segment), "event", event) for event in found.events]
+        seen += [shifted(span, recording.origin_ms) for span in recording.observed_spans]
+        day = recording.recorded_at.date() if recording.recorded_at else None
+        days.setdefault(day, []).append(shifted(recording.span_ms, recording.origin_ms))
+    whole = [(min(start for start, _ in spans), max(end for _, end in spans)) for spans in days.values()]
+    unseen = [span for span in without(whole, seen) if span[1] - span[0] >= _UNSEEN_MS]
+    quiet = [span for span in without(seen, [row.span for row in rows]) if span[1] - span[0] >= to_ms(min_quiet_s)]
+    for span, what in [(span, "not observed") for span in unseen] + [(span, "nothing recognised") for span in quiet]:
+        before = [recording for recording, _ in parts if recording.origin_ms <= span[0]]
+        recording = max(before, key=lambda recording: recording.origin_ms)
+        rows.append(Row(recording, *shifted(span, -recording.origin_ms), what))
+    return sorted(rows, key=lambda row: (row.span, row.event.id if row.event else ""))
+
+
+def scenes(rows: Sequence[Row]) -> list[list[Row]]:
+    """Rows by what goes together: a longest event, then those that began during it and lie at least half inside it.
+
+    Each row is in one scene; a stretch without events is a scene of its own.
+    """
+    grouped: list[list[Row]] = []
+    for row in sorted(rows, key=lambda row: row.start_ms - row.end_ms):
+        home = next((scene for scene in grouped if _is_during(row, scene[0])), None)
+        if home is None:
+            grouped.append([row])
+        else:
+            home.append(row)
+    return sorted(grouped, key=lambda scene: scene[0].span)
+
+
+def _is_during(row: Row, lead: Row) -> bool:
+    if row.event is None or lead.event is None or row.span[0] < lead.span[0]:
+        return False
+    return 2 * (lead.span[1] - row.span[0]) >= row.end_ms - row.start_ms
+
+
+def sentence(scene: Sequence[Row], names: Mapping[str, str]) -> str:
+    """A scene told in Markdown: its lead, then what happens meanwhile, each with the ids of its events."""
+    lead, *others = scene
+    text = f"From {lead.start} to {lead.end} ({lead.duration}): "
+    if lead.event is None:
+        return text + lead.what + "."
+    text += f"{phrase(names[lead.event.label])} [{escaped(lead.event.id)}]."
+    meanwhile: dict[str, list[Row]] = {}
+    for row in sorted(others, key=lambda row: row.span):
+        if row.event is not None:
+            meanwhile.setdefault(row.event.label, []).append(row)
+    clauses = [
+        f"{phrase(names[label])}, {', '.join(row.when for row in rows)} "
+        f"[{', '.join(escaped(row.event.id) for row in rows if row.event)}]"
+        for label, rows in meanwhile.items()
+    ]
+    return f"{text} Meanwhile: {'; '.join(clauses)}." if clauses else text
+
+
+def phrase(name: str) -> str:
+    """A label's name inside a sentence: "Someone is eating something" -> "eating something".
+
+    Names are of any grammar ("Wash a dish/dishes", "TV on"): that beginning goes, the first word loses its capitals
+    unless it is an acronym, and the rest stays as it is.
+    """
+    first, space, rest = name.removeprefix("Someone is ").partition(" ")
+    return escaped((first if first[1:2].isupper() else first.lower()) + space + rest)
+
+
+def suppressed_counts(results: Sequence[EventsFound], names: Mapping[str, str]) -> list[tuple[str, int]]:
+    """(name, count) of detections that were dropped as too short, most frequent first; zeros are left out."""
+    counts: dict[str, int] = {}
+    for found in results:
+        for label, count in found.suppressed.items():
+            counts[label] = counts.get(label, 0) + count
+    return sorted(((names[k], count) for k, count in counts.items() if count), key=lambda pair: (-pair[1], pair[0]))
+
+
+def format_percent(probability: float) -> str:
+    """Whole percent; what is not certain is never rounded up to 100%."""
+    return f"{100 if probability >= 1 else min(99, round(100 * probability))}%"
+
+
+def escaped(text: str) -> str:
+    """Safe inside a Markdown table or sentence."""
+    return re.sub(r"([\\|*<\[\]`])", r"\\\1", text)

@@ -1,0 +1,33 @@
+"""Micro-F1 of probabilities, by scikit-learn, and of an answer that looks at nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from reports.thresholds import Bools, Floats, decide, sweep
+
+
+def micro_f1(probabilities: Floats, targets: Bools, *, thresholds: float | Sequence[float] | Floats) -> float:
+    """F1 over all cells of (n, L), at one threshold or one for each label; 0.0 where nothing true is recognised."""
+    from sklearn.metrics import f1_score
+
+    # Flat, so that scikit-learn sees "recognised or not" for a single label too; (n, 1) would also score the "not".
+    return float(f1_score(targets.ravel(), decide(probabilities, thresholds).ravel(), zero_division=0.0))
+
+
+def micro_f1_prior(*, train_frequencies: Floats, val_targets: Bools, test_targets: Bools) -> float:
+    """Micro-F1 on test of answering every row with each label's frequency in train: what knowing nothing scores.
+
+    `train_frequencies` (L,) are cut at the one of them that gives the best micro-F1 on val.
+    """
+    found = sweep(
+        np.broadcast_to(train_frequencies, val_targets.shape),
+        val_targets,
+        labels=[str(k) for k in range(len(train_frequencies))],
+        grid=np.unique(train_frequencies),
+        min_positives=1,
+    )
+    constant = np.broadcast_to(train_frequencies, test_targets.shape)
+    return micro_f1(constant, test_targets, thresholds=found.threshold)
