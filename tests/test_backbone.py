@@ -18,16 +18,10 @@ from safetensors.torch import load_file, save_file
 from features.backbone import POOLINGS, Backbone, BackboneError, create, load_backbone, save
 from features.preprocess import Preprocessing
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SIDE, NUM_FRAMES, HIDDEN = 32, 4, 24
 PREPROCESSING = Preprocessing(crop_size=SIDE, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def tiny(seed: int) -> Any:

@@ -39,7 +39,7 @@ from features.store import embeddings as store
 from features.video import WindowPlan
 from tests.videos import OPEN_GOP, evenly, write_video
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
 PREPROCESSING = Preprocessing(32, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
 PLAN = WindowPlan(num_frames=4, sample_fps=4, stride_s=0.5)
@@ -66,14 +66,6 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
         )
         save(model, folder / f"backbone{seed}", name="tiny", preprocessing=PREPROCESSING, dtype=torch.float32)
     return folder
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Any:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def run(

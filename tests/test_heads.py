@@ -30,6 +30,8 @@ from pipeline.layout import Layout
 from pipeline.stages.train import main as train_stage
 from reports.metrics import average_precision
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 REPOSITORY = Path(__file__).parents[1]
 
 SCHEDULE = TrainingSchedule(
@@ -42,14 +44,6 @@ SCHEDULE = TrainingSchedule(
     max_grad_norm=0.5,
     precision="fp32",
 )
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def world(seed: int, num_rows: int = 400) -> tuple[Tensor, Tensor]:

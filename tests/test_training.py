@@ -21,6 +21,8 @@ from heads.training.schedule import TrainingSchedule
 from heads.training.state import Checkpoint
 from reports.metrics.average_precision import average_precisions
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SCHEDULE = TrainingSchedule(
     steps=60,
     accumulation=2,
@@ -31,14 +33,6 @@ SCHEDULE = TrainingSchedule(
     max_grad_norm=1.0,
     precision="fp32",
 )
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def world(seed: int) -> tuple[Tensor, Tensor]:
