@@ -189,9 +189,9 @@ class VJepa2Backbone(nn.Module):
 
     def pool(self, tokens: torch.Tensor, names: Sequence[str]) -> dict[str, torch.Tensor]:
         """The encoder's tokens (B, N, D) to one float32 vector each, (B, D), by pooling, in the order asked for."""
-        unknown = [name for name in names if name not in POOLINGS]
+        unknown = [name for name in names if name not in self.poolings]
         if unknown:
-            raise ValueError(f"no pooling {', '.join(unknown)}; there are {', '.join(POOLINGS)}")
+            raise ValueError(f"no pooling {', '.join(unknown)}; there are {', '.join(self.poolings)}")
         pooled: dict[str, torch.Tensor] = {}
         for name in names:
             if name == "pooler":

@@ -196,7 +196,13 @@ def _copied(pooled: dict[str, torch.Tensor], block_inputs: torch.Tensor, event: 
 
 
 def assemble_video(source: Source, batches: Sequence[_SubmittedBatch]) -> EmbeddedVideo:
-    """One video of its batches' results; raises `UnreadableVideo` where an embedding is not finite."""
+    """One video of its batches' results; raises `UnreadableVideo` where an embedding is not finite.
+
+    No batches give no windows: of a video that ends before all the windows that its source names.
+    """
+    if not batches:
+        none = VideoEmbeddings(np.empty(0), np.empty(0), np.empty(0, dtype=np.int32), {})
+        return EmbeddedVideo(none, (), torch.empty(0))
     pooled, block_inputs = zip(*(batch.wait() for batch in batches), strict=True)
     start_s, end_s, num_padded = zip(*(segment for batch in batches for segment in batch.segments), strict=True)
     embeddings = VideoEmbeddings(

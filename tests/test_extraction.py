@@ -227,6 +227,16 @@ def test_tokens_asked_for_later_are_made_alone(world: Path, whole: Path, tmp_pat
     assert block_inputs.open_block_inputs(tmp_path / "tokens")[0].windows == {"v0": (2,)}
 
 
+def test_windows_past_the_end_are_none(world: Path, tmp_path: Path) -> None:
+    """A manifest may state more than a video lasts: its windows that do not exist cost nothing and end nothing."""
+    run(world, tmp_path, chosen={})
+    found = run(world, tmp_path, chosen={"v0": frozenset({500}), "v2": frozenset({1, 500})})
+    assert found.failures == {}
+    assert found.block_input_windows == {"v0": (), "v2": (1,)}
+    assert block_inputs.open_block_inputs(tmp_path / "tokens")[0].windows == {"v2": (1,)}
+    assert run(world, tmp_path, chosen={"v0": frozenset({500})}).num_embedded == 0
+
+
 def test_the_quota_lets_the_longest_unused_go_first(world: Path, tmp_path: Path) -> None:
     """Beyond the quota old recipes' pieces go before the ones just used, and of these tokens first."""
     run(world, tmp_path, seed=1)

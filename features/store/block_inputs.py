@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from features.store.rows import StoreError, chunk_rows, loaded, opened_rows, require_whole, written_rows
+from features.store.rows import StoreError, loaded, opened_rows, require_whole, written_rows
 
 _CHUNK_BYTES = 64 * 1024**2
 _BLOCK_INPUT, _DTYPE = "block_input", "dtype"
@@ -31,13 +31,15 @@ _DESCRIPTION = (
 class BlockInputs:
     """Block inputs of stored windows, `shape` (n, N, D), on disk until they are read by memory map.
 
-    `windows` has each video's stored windows, by id and ascending. With none, `shape` is (0, 0, 0).
+    `windows` has each video's stored windows, by id and ascending. With none, `shape` is (0, 0, 0). Each file
+    on disk holds `chunk_rows` rows.
     """
 
     folder: Path
     windows: Mapping[str, tuple[int, ...]]
     shape: tuple[int, int, int]
     dtype: torch.dtype
+    chunk_rows: int
 
     def row(self, video_id: str, window: int) -> int:
         """The row of a stored window; `KeyError` for any other."""
@@ -47,7 +49,7 @@ class BlockInputs:
         """These rows in this order, (len(rows), N, D) of `dtype`, copied into memory."""
         if not rows:
             return torch.empty(0, *self.shape[1:], dtype=self.dtype)
-        size = self._chunk_rows
+        size = self.chunk_rows
         picked = np.stack([self._chunk(row // size)[row % size] for row in rows])
         return torch.from_numpy(picked).view(self.dtype)
 
@@ -57,17 +59,13 @@ class BlockInputs:
         return {key: row for row, key in enumerate(keys)}
 
     @cached_property
-    def _chunk_rows(self) -> int:
-        return chunk_rows(self.shape[0], self.shape[1] * self.shape[2] * self.dtype.itemsize, _CHUNK_BYTES)
-
-    @cached_property
     def _maps(self) -> dict[int, npt.NDArray[Any]]:
         return {}
 
     def _chunk(self, number: int) -> npt.NDArray[Any]:
         if number not in self._maps:
             name = next(name for name, dtype in _DTYPES.items() if dtype == self.dtype)
-            shape = (self._chunk_rows, *self.shape[1:])
+            shape = (self.chunk_rows, *self.shape[1:])
             path = self.folder / _BLOCK_INPUT / "c" / str(number) / "0" / "0"
             self._maps[number] = np.memmap(path, dtype=_STORED[name], mode="r", shape=shape)
         return self._maps[number]
@@ -120,11 +118,12 @@ def open_block_inputs(path: Path) -> tuple[BlockInputs, dict[str, Any]]:
         video_ids = attributes["video_ids"]
         windows: dict[str, list[int]] = {video_id: [] for video_id in video_ids}
         shape: tuple[int, int, int] = (0, 0, 0)
+        chunk_rows = 1
         if num_rows:
             keys = (loaded(group[name], num_rows).tolist() for name in ("video", "window"))
             for video, window in zip(*keys, strict=True):
                 windows[video_ids[video]].append(window)
             require_whole(group[_BLOCK_INPUT], num_rows)
-            shape = group[_BLOCK_INPUT].shape
+            shape, chunk_rows = group[_BLOCK_INPUT].shape, group[_BLOCK_INPUT].chunks[0]
         numbers = {video_id: tuple(own) for video_id, own in windows.items()}
-        return BlockInputs(path, numbers, shape, _DTYPES[attributes[_DTYPE]]), attributes["provenance"]
+        return BlockInputs(path, numbers, shape, _DTYPES[attributes[_DTYPE]], chunk_rows), attributes["provenance"]
