@@ -238,6 +238,7 @@ def embed_as_the_prototype(
             stream = container.streams.video[0]
             stream.thread_type = "AUTO"
             start_s = number * reader.plan.stride_s
+            assert stream.time_base is not None
             container.seek(round(start_s / stream.time_base), stream=stream)
             wanted_s = [start_s + k / reader.plan.sample_fps for k in range(reader.plan.num_frames)]
             images = [reader.preprocessing.resize_crop(each) for each in shown_at(container.decode(stream), wanted_s)]

@@ -1,8 +1,8 @@
-"""Real video files for tests, written with PyAV. Knows how a picture carries its frame number; reads no file back.
+"""Real video files for tests, written with PyAV, whose pictures carry their frame numbers.
 
 The upper half of every picture is three rows of eight bars, white for one: the frame number's 16 bits and an 8-bit
-check; the lower half is red, green, blue from the left. So a test reads *which* frame came back, whether it stands
-upright, and whether it is whole. Bars are grey and wide: no codec blurs them away.
+check; the lower half is red, green, blue from the left. So a test can read which frame came back, and whether it is
+upright and undamaged. Bars are grey and wide so that no codec blurs them away.
 """
 
 from __future__ import annotations
@@ -12,14 +12,18 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 
-from features.video import Image
+from features.video import Frame, Image
 
 CLOSED_GOP = {"g": "12", "bf": "2", "x264-params": "open-gop=0:scenecut=0"}
 OPEN_GOP = {"g": "12", "bf": "2", "x264-params": "open-gop=1:scenecut=0"}
+HEVC: dict[str, Any] = {"codec": "libx265", "options": {"x265-params": "log-level=error:keyint=12"}}
+MPEG4: dict[str, Any] = {"codec": "mpeg4", "options": {"bf": "2", "g": "12"}}
+VP9: dict[str, Any] = {"codec": "libvpx-vp9", "options": {"deadline": "realtime", "cpu-used": "8", "g": "12"}}
 
 
 def numbered_picture(number: int, width: int, height: int) -> Image:
@@ -34,7 +38,7 @@ def numbered_picture(number: int, width: int, height: int) -> Image:
 
 
 def number_of(image: Image) -> int:
-    """Which frame `image` (H, W, 3) is. Raises `ValueError` where it does not stand upright, or is damaged."""
+    """The number of the frame in `image` (H, W, 3). Raises `ValueError` if it is not upright, or damaged."""
     height, width, _ = image.shape
     low = image[height * 5 // 8 : height * 7 // 8]
     thirds = [low[:, width * (2 * k + 1) // 6].mean(axis=0).argmax() for k in range(3)]
@@ -47,6 +51,14 @@ def number_of(image: Image) -> int:
     if code != _code(number):
         raise ValueError(f"the picture is damaged: its check reads {code[2]}, {number} has {_code(number)[2]}")
     return number
+
+
+def numbers(frames: Sequence[Frame]) -> list[int]:
+    return [number_of(frame.image) for frame in frames]
+
+
+def same_pictures(images: Sequence[Image], others: Sequence[Image]) -> bool:
+    return all(np.array_equal(image, other) for image, other in zip(images, others, strict=True))
 
 
 def _code(number: int) -> list[int]:
@@ -102,6 +114,11 @@ def write_video(
 def evenly(num_frames: int, rate: int, start_s: float = 0.0) -> list[float]:
     """Times of `num_frames` frames at a constant rate."""
     return [start_s + k / rate for k in range(num_frames)]
+
+
+def uneven(num_frames: int) -> list[float]:
+    """Times of frames that last 40, 100, 33 and 200 ms in turn."""
+    return [0.0, *np.cumsum([(0.04, 0.1, 0.033, 0.2)[k % 4] for k in range(num_frames - 1)]).tolist()]
 
 
 def trim(path: Path, start_s: Fraction, duration_s: Fraction) -> None:

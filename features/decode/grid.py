@@ -1,8 +1,7 @@
 """Which picture a video file shows when.
 
 Time counts from the first shown frame, by presentation timestamps. Frame counts, frame rates and durations that a
-container states are not trusted. One thread decodes a file: FFmpeg's frame threads give other pixels of damaged files
-for each number of threads, and cost more CPU; decode several files side by side instead.
+container states are not trusted. Each file is decoded in one thread; decode several files side by side instead.
 """
 
 from __future__ import annotations
@@ -20,22 +19,23 @@ from typing import Any, Literal
 import av
 
 from features.decode.container import UnreadableVideo
-from features.decode.forward import CLOCK_S, NeedsFullDecode, Shown, decoded, on_grid, shown_frames
-from features.decode.skipping import decoded_sparingly
+from features.decode.forward import decode_all, decode_needed, shown_frames
+from features.decode.skipping import NeedsFullDecode
+from features.decode.timeline import TOLERANCE_S, Shown, on_grid
 from features.decode.with_decord import doubts_about_decord, grid_by_decord
 from features.video import Frame, Image
 
 _log = logging.getLogger(__name__)
 
 VERSION = 1
-"""Part of the provenance of anything made from frames: raised when, for some file, other frames or pixels come out."""
+"""Part of the provenance of all that is made from frames. Raise it when any file gives other frames or pixels."""
 
 Decoder = Literal["auto", "pyav", "decord"]
-"""Who decodes: `auto` takes for each file the one that is known to be right on it."""
+"""The library that decodes; `auto` takes, for each file, one that is known to be right on it."""
 
 
 def decoder_provenance(decoder: Decoder) -> dict[str, Any]:
-    """The decoder and the versions of the libraries that it decodes with: others may give other pixels."""
+    """The decoder and the versions of the libraries that it decodes with, since others may give other pixels."""
     versions: dict[str, str] = {}
     if decoder != "decord":
         libraries = ("libavcodec", "libavformat", "libswscale")
@@ -54,13 +54,13 @@ def frames_on_grid(path: Path, *, sample_fps: float, decoder: Decoder) -> Iterat
     frame comes, or `UnreadableVideo` is raised. A damaged file gives the frames that it has.
 
     `pyav` decodes in one forward pass, holds a few frames at a time, and logs a warning where something is damaged or
-    missing. In H.264 and HEVC in MP4 it skips unneeded non-reference frames: a whole file gives the same pictures, and
-    damage in skipped frames goes unseen. `decord` holds all requested frames in memory, decodes some twice where it
+    missing. In H.264 and HEVC in MP4 it skips unneeded non-reference frames: an intact file gives the same pictures,
+    and damage in skipped frames goes unseen. `decord` holds all requested frames in memory, decodes some twice where it
     seeks, and conceals damage silently; forced on a file that it is not known to be right on, it may give wrong frames
     or pixels that are not square, or hang on MPEG-TS.
 
-    `auto` takes decord where it is known to be right, else PyAV. The choice opens the file once more and reads its
-    packets; where it is decord, one frame is decoded, too.
+    `auto` takes decord where it is known to be right, else PyAV. To choose, it opens the file once more. It decodes
+    nothing for that, unless it takes decord: then all packets are read and one is decoded.
     """
     if sample_fps <= 0:
         raise ValueError(f"sample_fps must be positive, got {sample_fps}")
@@ -80,38 +80,40 @@ def frames_on_grid(path: Path, *, sample_fps: float, decoder: Decoder) -> Iterat
 
 
 def frames_shown_at(path: Path, times_s: Sequence[float]) -> list[Image]:
-    """The pictures shown at `times_s`, which must ascend, in one forward pass that ends behind the last of them.
+    """The pictures shown at `times_s`, which must ascend, in one forward pass that ends after the last of them.
 
-    A time before the video gives its first frame, a time behind its end its last. No times give no pictures.
+    A time before the video gives its first frame, a time after its end its last. No times give no pictures.
     """
     if list(times_s) != sorted(times_s):
         raise ValueError(f"times must ascend, got {list(times_s)}")
     images: list[Image] = []
     if not times_s:
         return images
-    with contextlib.closing(shown_frames(path, decoded)) as shown:
-        for one in shown:
-            num_due = bisect.bisect_left(times_s, one.until_s - CLOCK_S)
+    with contextlib.closing(shown_frames(path, decode_all)) as frames:
+        for shown in frames:
+            num_due = bisect.bisect_left(times_s, shown.until_s - TOLERANCE_S)
             if num_due > len(images):
-                images += [one.picture()] * (num_due - len(images))
+                images += [shown.picture()] * (num_due - len(images))
             if len(images) == len(times_s):
                 return images
-    return images + [one.picture()] * (len(times_s) - len(images))
+    return images + [shown.picture()] * (len(times_s) - len(images))
 
 
 def _grid_by_pyav(path: Path, sample_fps: float) -> Iterator[Frame]:
-    num_given = 0
-    for decode in (functools.partial(decoded_sparingly, sample_fps=sample_fps), decoded):
+    num_yielded = 0
+    for decode in (functools.partial(decode_needed, sample_fps=sample_fps), decode_all):
         with contextlib.suppress(NeedsFullDecode):
-            for frame in itertools.islice(_converted(shown_frames(path, decode), sample_fps), num_given, None):
+            frames = _converted(shown_frames(path, decode), sample_fps)
+            for frame in itertools.islice(frames, num_yielded, None):
                 yield frame
-                num_given += 1
+                num_yielded += 1
             return
 
 
-def _converted(shown: Iterable[Shown[Callable[[], Image]]], sample_fps: float) -> Iterator[Frame]:
+def _converted(frames: Iterable[Shown[Callable[[], Image]]], sample_fps: float) -> Iterator[Frame]:
+    """The frames of the grid; one that is picked several times is converted once."""
     converted: Shown[Callable[[], Image]] | None = None
-    for time_s, one in on_grid(shown, sample_fps):
-        if one is not converted:
-            image, converted = one.picture(), one
-        yield Frame(time_s, one.pts_s, one.until_s, image)
+    for time_s, shown in on_grid(frames, sample_fps):
+        if shown is not converted:
+            image, converted = shown.picture(), shown
+        yield Frame(time_s, shown.pts_s, shown.until_s, image)

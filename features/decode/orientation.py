@@ -1,4 +1,4 @@
-"""How a stored picture is turned and stretched until it stands upright. Knows pixels and matrices; knows no file."""
+"""How a stored picture is mirrored, turned and stretched until it is upright with square pixels."""
 
 from __future__ import annotations
 
@@ -6,16 +6,18 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import av
 import numpy as np
+from av.buffer import Buffer
 
 from features.video import Image
 
 
 @dataclass(frozen=True)
 class Orientation:
-    """From the stored picture to the upright one: mirrored left to right where `mirrored`, then turned.
+    """Makes a stored picture upright: mirrors it left to right if `mirrored`, then turns it counterclockwise.
 
-    `quarter_turns` (0 … 3) go counterclockwise. Together the two express all eight ways in which a camera can be held.
+    `quarter_turns` is 0 … 3. Together the two express all eight ways to hold a camera.
     """
 
     quarter_turns: int = 0
@@ -26,19 +28,25 @@ class Orientation:
             raise ValueError(f"quarter_turns lie in 0 … 3, got {self.quarter_turns}")
 
     @classmethod
+    def of(cls, frame: av.VideoFrame) -> Orientation:
+        """From the display matrix that the decoder attaches to a frame; no matrix turns nothing."""
+        matrix = frame.side_data.get("DISPLAYMATRIX")
+        return cls.from_matrix(np.frombuffer(bytes(matrix), np.int32).tolist()) if isinstance(matrix, Buffer) else cls()
+
+    @classmethod
     def from_matrix(cls, matrix: Sequence[int]) -> Orientation:
         """From a container's display matrix: nine numbers, row by row, for row vectors; y points down.
 
-        Turns that are no whole quarters are rounded to the nearest one. A matrix of zeros turns nothing.
+        Angles are rounded to the nearest quarter turn. A matrix of zeros turns nothing.
         """
         a, b, _, c, d = (float(value) for value in matrix[:5])
         mirrored = a * d < b * c
-        if mirrored:  # what is left behind the flip of x is a turn
+        if mirrored:  # without the flip of x, the rest is a turn
             a, b = -a, -b
         return cls(round(-math.atan2(b, a) / (math.pi / 2)) % 4, mirrored)
 
     def upright(self, image: Image) -> Image:
-        """The stored `image` (H, W, 3) set upright: (H, W, 3), or (W, H, 3) after an odd number of quarter turns."""
+        """The stored `image` (H, W, 3) upright: (H, W, 3), or (W, H, 3) after an odd number of quarter turns."""
         return np.ascontiguousarray(np.rot90(image[:, ::-1] if self.mirrored else image, self.quarter_turns))
 
     def shown_size(self, height: int, width: int, pixel_aspect: float) -> tuple[int, int]:
@@ -48,7 +56,7 @@ class Orientation:
 
 
 def resized(image: Image, size: tuple[int, int]) -> Image:
-    """`image` (H, W, 3) at `size` (height, width), bilinear with antialiasing; the very same array where it fits."""
+    """`image` (H, W, 3) at `size` (height, width), bilinear with antialiasing; the same array if it has that size."""
     if image.shape[:2] == size:
         return image
     import torch

@@ -1,121 +1,115 @@
-"""Decoding only the frames that a time grid picks and those that they refer to."""
+"""Which frames the decoder may skip: those that a time grid does not need and no other frame refers to."""
 
 from __future__ import annotations
 
 import bisect
-import itertools
 import math
 from collections import deque
 from collections.abc import Iterator
-from typing import Any
 
 import av
+from av.container import InputContainer
 
-from features.decode.container import read_packets
+from features.decode.container import is_mp4, read_packets
 from features.decode.damage import Damage
-from features.decode.forward import CLOCK_S, NeedsFullDecode, decoded
+from features.decode.timeline import TOLERANCE_S
 
-_MOST_REORDERED = 32  # twice what H.264 and HEVC allow: so far apart may a frame and its successor lie in the file
+_MAX_REORDERED = 32  # twice what H.264 and HEVC allow: a frame and its successor lie at most so many packets apart
 
 
-def decoded_sparingly(
-    container: Any, stream: Any, damage: Damage, *, sample_fps: float
-) -> Iterator[tuple[int | None, Any]]:
-    """As `decoded`, with None for frames that the grid does not pick and that no other frame refers to.
-
-    Skips unneeded non-reference frames. Raises `NeedsFullDecode` at the first sign that the file is not whole.
-    """
-    if not can_skip_nonref(container, stream):
-        yield from decoded(container, stream, damage)
-        return
-    due = PendingFrames(float(stream.time_base), sample_fps)
-    ahead: deque[Any] = deque()
-    # Behind the packets, one None flushes the decoder; the others only make room.
-    for read in itertools.chain(_whole_packets(container, stream, damage), [None] * (_MOST_REORDERED + 1)):
-        if read is not None:
-            due.add(read.pts)
-        ahead.append(read)
-        if len(ahead) <= _MOST_REORDERED:
-            continue
-        packet = ahead.popleft()
-        if packet is not None:
-            stream.codec_context.skip_frame = "DEFAULT" if due.is_picked(packet.pts) else "NONREF"
-        try:
-            frames = stream.decode(packet)
-        except av.error.FFmpegError as error:
-            raise NeedsFullDecode from error
-        for frame in frames:
-            yield from due.take(frame)
-        if packet is None:
-            break
-    yield from due.rest()
+class NeedsFullDecode(Exception):
+    """Skipping frames may change the pictures of this file; decode all of it instead."""
 
 
 class PendingFrames:
-    """Frames of the packets read so far that are still to come, by tick, and whether the grid picks them."""
+    """The frames whose packets are read and that have not left the decoder, by tick; tells which the grid needs."""
 
     def __init__(self, tick_s: float, sample_fps: float) -> None:
         self._tick_s, self._sample_fps = tick_s, sample_fps
         self._ticks: list[int] = []  # ascending
         self._origin: int | None = None
-        self._came = -math.inf  # the last tick that is no longer due
+        self._last_out = -math.inf  # the last tick that is no longer pending
 
     def add(self, tick: int) -> None:
-        if tick <= self._came or tick in self._ticks:
+        if tick <= self._last_out or tick in self._ticks:
             raise NeedsFullDecode
         bisect.insort(self._ticks, tick)
 
-    def is_picked(self, tick: int) -> bool:
-        """Whether the grid picks this frame; also true for the last one, and for one that it narrowly misses.
+    def is_needed(self, tick: int) -> bool:
+        """Whether the grid needs this frame. True as well for the last frame, and for one that it narrowly misses.
 
-        Ask when the packets of the frames around it have been added.
+        The frames shown just before and after must have been added.
         """
-        if tick <= self._came:
+        if tick <= self._last_out:
             raise NeedsFullDecode
         if self._origin is None:
             self._origin = self._ticks[0]
-        at = bisect.bisect(self._ticks, tick)
-        if at == len(self._ticks):
+        index = bisect.bisect(self._ticks, tick)
+        if index == len(self._ticks):
             return True
-        start_s, until_s = ((each - self._origin) * self._tick_s - CLOCK_S for each in (tick, self._ticks[at]))
+        start_s = (tick - self._origin) * self._tick_s - TOLERANCE_S
+        until_s = (self._ticks[index] - self._origin) * self._tick_s - TOLERANCE_S
         return math.ceil(until_s * self._sample_fps + 1e-6) > max(0, math.ceil(start_s * self._sample_fps - 1e-6))
 
-    def take(self, frame: Any) -> Iterator[tuple[int, Any]]:
-        """The decoded frame, behind the frames that were skipped before it."""
-        while self._ticks and frame.pts is not None and self._ticks[0] < frame.pts:
+    def take(self, frame: av.VideoFrame) -> Iterator[tuple[int, av.VideoFrame | None]]:
+        """The frame that left the decoder, after (tick, None) for each frame skipped before it."""
+        tick = frame.pts
+        while self._ticks and tick is not None and self._ticks[0] < tick:
             yield self._ticks.pop(0), None
-        if frame.is_corrupt or not self._ticks or self._ticks.pop(0) != frame.pts:
+        if tick is None or frame.is_corrupt or not self._ticks or self._ticks.pop(0) != tick:
             raise NeedsFullDecode
-        self._came = frame.pts
-        yield frame.pts, frame
+        self._last_out = tick
+        yield tick, frame
 
-    def rest(self) -> Iterator[tuple[int, Any]]:
+    def rest(self) -> Iterator[tuple[int, None]]:
+        """(tick, None) for each frame skipped at the end."""
         for tick in self._ticks:
             yield tick, None
 
 
-def _whole_packets(container: Any, stream: Any, damage: Damage) -> Iterator[Any]:
-    """The packets of a whole file without the flushing one; raises `NeedsFullDecode` at the first sign of damage."""
+def packets_with_need(
+    container: InputContainer, stream: av.VideoStream, damage: Damage, pending: PendingFrames
+) -> Iterator[tuple[av.Packet | None, bool]]:
+    """Each packet and whether the grid needs its frame; then (None, True), which flushes the decoder.
+
+    Adds the next packets to `pending` before it decides. Raises `NeedsFullDecode` at the first sign of damage.
+    """
+    ahead: deque[tuple[int, av.Packet]] = deque()
+    for tick, packet in _intact_packets(container, stream, damage):
+        pending.add(tick)
+        ahead.append((tick, packet))
+        if len(ahead) > _MAX_REORDERED:
+            due_tick, due_packet = ahead.popleft()
+            yield due_packet, pending.is_needed(due_tick)
+    for tick, packet in ahead:
+        yield packet, pending.is_needed(tick)
+    yield None, True
+
+
+def _intact_packets(
+    container: InputContainer, stream: av.VideoStream, damage: Damage
+) -> Iterator[tuple[int, av.Packet]]:
+    """Each packet with its tick; raises `NeedsFullDecode` at the first sign of damage or of an edit list."""
     for packet in read_packets(container, stream, damage):
         if damage.num_damaged:
             raise NeedsFullDecode
         if packet is None or (packet.dts is None and not packet.size):
-            continue
+            continue  # it flushes the decoder
         if not packet.size or packet.pts is None or packet.is_corrupt or packet.is_discard:
             raise NeedsFullDecode
-        yield packet
+        yield packet.pts, packet
 
 
-def can_skip_nonref(container: Any, stream: Any) -> bool:
-    """Whether non-reference frames can be skipped without changing any other frame.
+def can_skip_nonref(container: InputContainer, stream: av.VideoStream) -> bool:
+    """Whether skipping non-reference frames leaves all other frames as they are.
 
-    In HEVC with temporal layers a higher layer may refer to them. An MP4 with one index tells the decoder how far
-    frames are reordered; elsewhere a decoder may guess that from the frames that it sees.
+    Only in an MP4 with one index, which tells the decoder how far frames are reordered; elsewhere a decoder may guess
+    that from the frames that it sees. And not in HEVC with temporal layers, where a higher layer may refer to them.
     """
-    if "mp4" not in container.format.name.split(",") or not stream.frames:
+    if not is_mp4(container) or not stream.frames:
         return False
     codec = stream.codec_context
     if codec.name == "hevc":
-        head = bytes(codec.extradata or b"")
+        head = codec.extradata or b""
         return len(head) > 21 and head[21] >> 3 & 7 == 1  # the number of temporal layers
-    return bool(codec.name == "h264")
+    return codec.name == "h264"

@@ -1,4 +1,4 @@
-"""Everything of decord: the files that it is known to be right on, and the frames that it gives."""
+"""decord: which files it is known to be right on, and the frames that it gives."""
 
 from __future__ import annotations
 
@@ -6,33 +6,38 @@ import contextlib
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import av
 import numpy as np
+from av.container import InputContainer
+from av.error import FFmpegError
 
-from features.decode.container import UnreadableVideo, opened, pixel_aspect, read_packets, stated_duration_s
+from features.decode.container import UnreadableVideo, is_mp4, opened, pixel_aspect, read_packets, stated_duration_s
 from features.decode.damage import Damage
-from features.decode.forward import Shown, on_grid, orientation_of, video_end_s
+from features.decode.orientation import Orientation
+from features.decode.timeline import Shown, on_grid, video_end_s
 from features.video import Frame
 
-# What decord is known to be right on is short, and it holds all of it in memory.
+# decord is known to be right on short videos only, and holds all requested frames in memory.
 _MAX_DURATION_S = 200.0
 _MAX_DECODED_BYTES = 2 * 1024**3
 
 
 def doubts_about_decord(path: Path) -> Iterator[str]:
-    """Reasons why decord is not known to be right on this file, the cheapest check first; none where it is."""
+    """Reasons why decord is not known to be right on this file, the cheapest check first; none if it is.
+
+    Reads all packets and decodes the first one, unless a reason is found before. Raises `UnreadableVideo`.
+    """
     with opened(path) as (container, stream):
         yield from _doubts_from_head(container, stream)
         yield from _doubts_from_packets(container, stream)
 
 
-def _doubts_from_head(container: Any, stream: Any) -> Iterator[str]:
+def _doubts_from_head(container: InputContainer, stream: av.VideoStream) -> Iterator[str]:
     codec = stream.codec_context
     duration_s = stated_duration_s(container, stream)
     num_pixels = codec.width * codec.height
-    if "mp4" not in container.format.name.split(","):
+    if not is_mp4(container):
         yield f"{container.format.name} is not MP4"
     if len(container.streams.video) > 1:
         yield "several video streams"
@@ -46,7 +51,7 @@ def _doubts_from_head(container: Any, stream: Any) -> Iterator[str]:
         yield f"{stream.frames} frames of {num_pixels} pixels may not fit into memory"
 
 
-def _doubts_from_packets(container: Any, stream: Any) -> Iterator[str]:
+def _doubts_from_packets(container: InputContainer, stream: av.VideoStream) -> Iterator[str]:
     damage = Damage()
     packets = (packet for packet in read_packets(container, stream, damage) if packet is not None and packet.size)
     first = next(packets, None)
@@ -55,26 +60,27 @@ def _doubts_from_packets(container: Any, stream: Any) -> Iterator[str]:
         return
     if first.is_discard:
         yield "an edit list trims it"
-    # x264 writes its options into the first packet; what other encoders made is not known.
-    opening = bytes(first)
-    is_closed = b" open_gop=0" in opening or b" bframes=0" in opening
-    if not is_closed or b" interlaced=0" not in opening or b" intra_refresh=0" not in opening:
+    # x264 writes its options into the first packet; other encoders do not say how they encoded.
+    x264_options = bytes(first)
+    is_closed = b" open_gop=0" in x264_options or b" bframes=0" in x264_options
+    if not is_closed or b" interlaced=0" not in x264_options or b" intra_refresh=0" not in x264_options:
         yield "not known to be progressive with closed groups of pictures"
-    num_whole = 0
+    num_intact = 0
     for packet in itertools.chain([first], packets):
         if packet.is_discard:
             yield "an edit list trims it"
-        num_whole += not packet.is_corrupt
-    if damage.num_damaged or num_whole != stream.frames:
-        yield f"damaged: {num_whole} whole packets where {stream.frames} are stated"
-    frames: list[Any] = []
-    with contextlib.suppress(av.error.FFmpegError):
+        num_intact += not packet.is_corrupt
+    if damage.num_damaged or num_intact != stream.frames:
+        yield f"damaged: {num_intact} whole packets where {stream.frames} are stated"
+    frames: list[av.VideoFrame] = []
+    with contextlib.suppress(FFmpegError):
         frames = [*stream.decode(first), *stream.decode(None)]
-    if not frames or orientation_of(frames[0]).mirrored:
+    if not frames or Orientation.of(frames[0]).mirrored:
         yield "mirrored, or its first packet gives no frame"
 
 
 def grid_by_decord(path: Path, sample_fps: float) -> list[Frame]:
+    """All frames of the grid. Raises `UnreadableVideo` where decord fails."""
     import torch  # noqa: F401 - on some platforms decord must be loaded after torch
     from decord import DECORDError, VideoReader
 
@@ -85,13 +91,13 @@ def grid_by_decord(path: Path, sample_fps: float) -> list[Frame]:
         starts_s = spans_s[:, 0] - spans_s[0, 0]
         end_s = video_end_s(starts_s[-1], spans_s[-1, 1] - spans_s[-1, 0])
         untils_s = np.append(starts_s[1:], end_s)
-        shown = map(Shown, starts_s.tolist(), untils_s.tolist(), range(len(reader)))
-        picks = list(on_grid(shown, sample_fps))
-        numbers = list(dict.fromkeys(one.picture for _, one in picks))
-        batch = reader.get_batch(numbers).asnumpy()
+        shown_frames = map(Shown, starts_s.tolist(), untils_s.tolist(), range(len(reader)))
+        picks = list(on_grid(shown_frames, sample_fps))
+        indices = list(dict.fromkeys(shown.picture for _, shown in picks))
+        batch = reader.get_batch(indices).asnumpy()
     except (DECORDError, RuntimeError, AssertionError) as error:
-        # One sentence out of what C++ reports, with a stack of its own places behind it.
+        # decord's C++ messages hold one sentence, between a source location and a stack trace.
         cause = str(error).rpartition("Check failed: ")[2].strip() or type(error).__name__
         raise UnreadableVideo(path, "decord fails", found=cause.splitlines()[0]) from error
-    images = dict(zip(numbers, batch, strict=True))
-    return [Frame(time_s, one.pts_s, one.until_s, images[one.picture]) for time_s, one in picks]
+    images = dict(zip(indices, batch, strict=True))
+    return [Frame(time_s, shown.pts_s, shown.until_s, images[shown.picture]) for time_s, shown in picks]
