@@ -91,11 +91,6 @@ class TargetParams:
 class _ScheduleKeys(TrainingSchedule):
     """A section that holds the keys of a schedule beside its own."""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.evaluate_every_steps > self.steps:
-            raise ValueError(f"evaluate_every_steps must be at most steps = {self.steps}")
-
     @property
     def schedule(self) -> TrainingSchedule:
         return TrainingSchedule(**{field.name: getattr(self, field.name) for field in fields(TrainingSchedule)})

@@ -119,7 +119,9 @@ def test_the_same_inputs_give_the_same_parameters():
 
 def test_one_update_of_accumulated_batches_is_adamw_on_their_mean():
     """Two micro-batches of 16 move the parameters as one plain AdamW step on all 32 rows does."""
-    schedule = dataclasses.replace(SCHEDULE, steps=2, warmup_share=0.0, decay="constant", max_grad_norm=None)
+    schedule = dataclasses.replace(
+        SCHEDULE, steps=2, evaluate_every_steps=2, warmup_share=0.0, decay="constant", max_grad_norm=None
+    )
     features, targets = (tensor[:32] for tensor in world(1))
     head, plain = new_head(0.0), new_head(0.0)
     values = iter([0.1, 0.2])
@@ -237,10 +239,21 @@ def test_the_rate_rises_and_then_falls_to_nothing():
     assert {constant.lr_factor(update) for update in range(31)} == {1.0}
 
 
-@pytest.mark.parametrize("change", [{"steps": 61}, {"patience": 0}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"steps": 61},
+        {"patience": 0},
+        {"evaluate_every_steps": 61},
+        {"warmup_share": 1.0},
+        {"max_grad_norm": 0.0},
+        {"decay": "linear"},
+        {"precision": "fp8"},
+    ],
+)
 def test_a_schedule_that_makes_no_sense_is_refused(change):
-    """Lost steps and no patience fail where the schedule is made; limits of single fields are the params' test."""
-    with pytest.raises(ValueError, match=r"got|multiple"):
+    """Lost steps, no patience, no evaluation, only warm-up and unknown modes fail where the schedule is made."""
+    with pytest.raises(ValueError, match=r"got|multiple|unknown|at most steps = 60"):
         dataclasses.replace(SCHEDULE, **change)
 
 

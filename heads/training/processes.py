@@ -74,12 +74,22 @@ class Processes:
             dist.barrier()
 
 
+def is_main_process() -> bool:
+    """Whether this process is the first of `torchrun`'s, or the only one: the one that writes files."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def num_processes() -> int:
+    """How many processes `torchrun` started; 1 without it."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 def joined_processes(*, cpu: bool, precision: Precision) -> Processes:
     """Join the processes of `torchrun`, if it started this one; `cpu` refuses any accelerator.
 
     The process group stays for later trainings in this process. fp16 on a CPU raises `ValueError`.
     """
-    count = int(os.environ.get("WORLD_SIZE", "1"))
+    count = num_processes()
     device = torch.device("cpu") if cpu else best_device()
     if precision == "fp16" and device.type == "cpu":
         raise ValueError("precision fp16 needs an accelerator; a CPU has fp32 and bf16")

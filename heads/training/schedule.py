@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from annotated_types import Ge, Gt, Lt
 
@@ -40,6 +40,14 @@ class TrainingSchedule:
                 f"steps must be a multiple of accumulation, or the last gradients are lost: "
                 f"got {self.steps} and {self.accumulation}"
             )
+        if self.evaluate_every_steps > self.steps:
+            raise ValueError(f"evaluate_every_steps must be at most steps = {self.steps}")
+        if not 0 <= self.warmup_share < 1:
+            raise ValueError(f"warmup_share must be in [0, 1), got {self.warmup_share}")
+        if self.max_grad_norm is not None and not self.max_grad_norm > 0:
+            raise ValueError(f"max_grad_norm must be above 0 or None, got {self.max_grad_norm}")
+        if self.decay not in get_args(Decay) or self.precision not in get_args(Precision):
+            raise ValueError(f"unknown decay {self.decay!r} or precision {self.precision!r}")
 
     def lr_factor(self, update: int) -> float:
         """Share of the peak learning rate that update number `update` (from 0) is made with."""

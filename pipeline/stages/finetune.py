@@ -23,6 +23,7 @@ from heads.losses import bce
 from heads.training.batches import block_input_batches, frame_batches, plan_batches
 from heads.training.candidates import Candidate, ParameterGroup
 from heads.training.loop import fit
+from heads.training.processes import is_main_process, num_processes
 from heads.training.state import Checkpoint
 from heads.training.validation import on_block_inputs, on_frames
 from pipeline.dataset import manifest
@@ -70,7 +71,7 @@ def main(params: Params, paths: Layout) -> None:
     plan = plan_batches(
         sources(train.video_ids),
         windows,
-        steps=finetune.steps,
+        steps=finetune.steps * num_processes(),  # each process takes every n-th batch
         batch_size=finetune.batch_size,
         windows_per_pass=finetune.windows_per_video,
         buffer_size=finetune.shuffle_windows,
@@ -115,6 +116,8 @@ def main(params: Params, paths: Layout) -> None:
         cpu=False,
     )
 
+    if not is_main_process():
+        return
     weights.save(paths.model("finetune"), tail.trained_tensors(), config)
     history.save(paths.history("finetune"))
     log.info(
