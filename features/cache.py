@@ -23,7 +23,7 @@ from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from features.files import PARTIAL, atomic_file, write_json
+from features.files import PARTIAL, write_bytes, write_json
 from features.store.embeddings import VideoEmbeddings
 
 log = logging.getLogger(__name__)
@@ -82,7 +82,7 @@ class EmbeddingCache:
         columns = {"start_s": video.start_s, "end_s": video.end_s, "num_padded": video.num_padded}
         columns |= {_VECTORS + pooling: vectors for pooling, vectors in video.vectors.items()}
         tensors = {name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in columns.items()}
-        _write(self._path(video_sha256), save(tensors))
+        write_bytes(self._path(video_sha256), save(tensors))
 
     def num_windows(self, video_sha256: str) -> int:
         with _opened(self._path(video_sha256)) as piece:
@@ -118,7 +118,7 @@ class EmbeddingCache:
         """Keep block inputs (len(windows), N, D) of these windows: those of the `asked` that the video has."""
         tensors = {"windows": torch.tensor(windows, dtype=torch.int32), "block_inputs": block_inputs.contiguous()}
         path = self._path(video_sha256, _block_inputs(precision))
-        _write(path, save(tensors, metadata={"asked": json.dumps(sorted(asked))}))
+        write_bytes(path, save(tensors, metadata={"asked": json.dumps(sorted(asked))}))
 
     def load_block_inputs(self, video_sha256: str, precision: str, windows: Sequence[int]) -> torch.Tensor:
         """Block inputs (len(windows), N, D) of these windows; one that is not there raises `KeyError`."""
@@ -159,11 +159,6 @@ def _opened(path: Path) -> Iterator[Any]:
             yield piece
     except SafetensorError as error:
         raise OSError(0, f"is damaged ({error}); delete it, and it will be computed again", str(path)) from error
-
-
-def _write(path: Path, content: bytes) -> None:
-    with atomic_file(path, "wb") as file:
-        file.write(content)
 
 
 def _block_inputs(precision: str) -> str:

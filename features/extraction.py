@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -50,11 +50,7 @@ def provenance(backbone: Backbone, reader: ClipReader) -> dict[str, Any]:
     """All that a video's embeddings are a function of besides its bytes, as plain JSON: the key of the cache."""
     return {
         "backbone": {"sha256": backbone.weights_sha256},
-        "windows": {
-            "num_frames": reader.plan.num_frames,
-            "sample_fps": reader.plan.sample_fps,
-            "stride_s": reader.plan.stride_s,
-        },
+        "windows": asdict(reader.plan),
         "decoder": decoder_provenance(reader.decoder),
         "preprocessing": reader.preprocessing.to_dict(),
         "preprocessing_version": preprocess.VERSION,

@@ -41,6 +41,12 @@ def atomic_file(path: Path, mode: Literal["w", "wb"] = "w") -> Iterator[IO[Any]]
         partial.unlink(missing_ok=True)  # on a full disk it takes room that others need
 
 
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write `content` as it is."""
+    with atomic_file(path, "wb") as file:
+        file.write(content)
+
+
 def write_text(path: Path, text: str) -> None:
     """Write `text` as UTF-8."""
     with atomic_file(path) as file:

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from features.files import write_json
 from features.video import Frame, Image
 
 VERSION = 1
@@ -98,8 +99,7 @@ class Preprocessing:
             "size": {"shortest_edge": self.shortest_edge},
             "video_processor_type": "VJEPA2VideoProcessor",
         }
-        text = json.dumps(content, indent=2, sort_keys=True) + "\n"
-        (folder / CHECKPOINT_FILES[0]).write_text(text, encoding="utf-8")
+        write_json(folder / CHECKPOINT_FILES[0], content, sort_keys=True)
 
     def to_dict(self) -> dict[str, Any]:
         """These values as JSON keeps them: equal to itself after a round trip through a file."""

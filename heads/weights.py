@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from features.files import atomic_file, sha256_of, write_json
+from features.files import sha256_of, write_bytes, write_json
 from features.provenance import require_provenance
 
 if TYPE_CHECKING:
@@ -30,8 +30,8 @@ def save(folder: Path, tensors: Mapping[str, Tensor], config: Mapping[str, Any])
     from safetensors.torch import save as to_bytes
 
     (folder / _CONFIG).unlink(missing_ok=True)
-    with atomic_file(folder / _TENSORS, "wb") as file:
-        file.write(to_bytes({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}))
+    content = to_bytes({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+    write_bytes(folder / _TENSORS, content)
     write_json(folder / _CONFIG, config, sort_keys=True)
 
 

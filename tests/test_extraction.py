@@ -358,7 +358,7 @@ def kennel() -> Iterator[Kennel]:
 PHASES: dict[str, list[tuple[Any, str]]] = {
     "decode": [(ClipReader, "clips")],
     "forward": [(embed, "submit_batch")],
-    "write": [(cache_module, "_write"), (cache_module, "save"), (os, "fsync")],
+    "write": [(cache_module, "write_bytes"), (cache_module, "save"), (os, "fsync")],
     "commit": [
         (store, "write_embeddings"),
         (Path, "rename"),

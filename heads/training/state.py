@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from features.files import atomic_file
+from features.files import write_bytes
 from features.provenance import differences
 
 log = logging.getLogger(__name__)
@@ -42,8 +42,7 @@ class Checkpoint:
         """Write `tensors` and `state` (JSON); a kill at any moment leaves the earlier state or this one."""
         header = json.dumps({"provenance": self.provenance, "state": state}, allow_nan=False, sort_keys=True)
         content = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, {"json": header})
-        with atomic_file(self.path / _FILE, "wb") as file:
-            file.write(content)
+        write_bytes(self.path / _FILE, content)
 
     def read(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """Tensors (on the CPU) and state; None, and a log line, for an incomplete file or another training's."""

@@ -44,7 +44,7 @@ def main(params: Params, paths: Layout) -> None:
     with cache.locked():
         extraction = extract(
             backbone,
-            [Source(video.video_id, paths.dataset / video.path) for video in sorted(videos.videos, key=_video_id)],
+            [Source(video_id, paths.dataset / video.path) for video_id, video in sorted(videos.by_id.items())],
             reader,
             cache=cache,
             selection=selection,
@@ -84,10 +84,6 @@ def main(params: Params, paths: Layout) -> None:
     log.info("%d windows; %d files evicted from the cache", sum(extraction.num_windows.values()), num_evicted)
     if selection.windows:
         _log_block_inputs(videos, extraction.num_windows, stored_windows)
-
-
-def _video_id(video: manifest.VideoEntry) -> str:
-    return video.video_id
 
 
 def _selection(params: Params, videos: Manifest, backbone: Backbone) -> BlockInputSelection:
