@@ -28,13 +28,19 @@ bench: install
 	python -m bench
 	python -m bench --table
 
+# An environment names the folder that it was made in: one that came with a moved or copied checkout is made anew.
+ifneq ($(shell cat $(VENV)/installed 2>/dev/null),$(CURDIR))
+.PHONY: $(VENV)/installed
+CLEAR := --clear
+endif
+
 install: $(VENV)/installed
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 …")'
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv $(CLEAR) $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
-	touch $@
+	echo '$(CURDIR)' > $@
 
 # The results of the stages stay: DVC knows what can be made again.
 clean:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 from bench import Row, interleaved
 from bench.worlds import ROOT, NothingToMeasure
 
-_UP_TO_DATE = "Data and pipelines are up to date."
+_ALWAYS_RUN = {"sources"}  # it looks into the user's folders every time
 
 
 def measure(*, root: Path = ROOT, rounds: int = 5) -> list[Row]:
@@ -20,10 +21,9 @@ def measure(*, root: Path = ROOT, rounds: int = 5) -> list[Row]:
         copy = Path(folder) / "copy"
         copy_checkout(root, copy)
         dvc(copy, "commit", "--force")  # what is there counts as made by what is there
-        for command in ("status", "repro"):
-            said = dvc(copy, command)
-            if _UP_TO_DATE not in said:
-                raise NothingToMeasure(f"`dvc {command}` in a copy of the checkout finds work to do: {said}")
+        said = dvc(copy, "repro")
+        if set(re.findall(r"Running stage '(\w+)", said)) - _ALWAYS_RUN:
+            raise NothingToMeasure(f"`dvc repro` in a copy of the checkout finds work to do: {said}")
         taken = interleaved({"repro": lambda: dvc(copy, "repro"), "status": lambda: dvc(copy, "status")}, rounds=rounds)
     repro, status = taken["repro"].wall, taken["status"].wall
     return [
@@ -56,7 +56,7 @@ def copy_checkout(root: Path, copy: Path) -> None:
             shutil.copy2(root / name, copy / name)
     if not (root / "data").is_dir():
         raise NothingToMeasure("there is no data/: run `make repro` first")
-    unneeded = shutil.ignore_patterns("cache", "checkpoints")  # no outputs: DVC does not look at them
+    unneeded = shutil.ignore_patterns("checkpoints")  # no outputs: DVC does not look at them
     shutil.copytree(root / "data", copy / "data", ignore=unneeded, dirs_exist_ok=True)
     subprocess.run(["git", "init", "--quiet"], cwd=copy, check=True)
 

@@ -21,7 +21,7 @@ from features.video import WindowPlan
 
 ROOT = Path(__file__).parents[1]
 TINY_BACKBONE = ROOT / "pipeline" / "demo" / "backbone"
-DEMO_VIDEOS = ROOT / "data" / "demo" / "dataset" / "Charades_v1_480"
+DEMO_VIDEOS = ROOT / "data" / "demo" / "fetched" / "dataset" / "Charades_v1_480"
 
 CHARADES_WINDOWS = WindowPlan(num_frames=16, sample_fps=8, stride_s=1.0)
 """As params.yaml has them for Charades."""
@@ -94,7 +94,9 @@ def demo_videos(num_videos: int) -> list[Path]:
             continue
         found.append(path)
     if len(found) < num_videos:
-        raise NothingToMeasure(f"{len(found)} of {num_videos} videos are in data/demo/dataset: run `make repro` first")
+        raise NothingToMeasure(
+            f"{len(found)} of {num_videos} videos are in data/demo/fetched/dataset: run `make repro` first"
+        )
     return found
 
 

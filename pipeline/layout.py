@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
+
+from platformdirs import user_cache_path
 
 MODELS = ("head", "finetune")
 """Stage 1 and stage 2, in the order of every table."""
@@ -19,20 +22,29 @@ class Layout:
 
     @property
     def cache(self) -> Path:
-        """Finished videos of all profiles, by content."""
-        return self.root / "data" / "cache"
+        """Finished videos of all profiles and checkouts, by content. The environment's `VIDEO_DIARY_CACHE` moves it.
+
+        It lies outside the project, so that experiments in temporary workspaces find it and add to it.
+        """
+        folder = os.environ.get("VIDEO_DIARY_CACHE")
+        return Path(folder).expanduser().absolute() if folder else user_cache_path("video-diary-logger")
+
+    @property
+    def sources(self) -> Path:
+        """What the user's folders hold."""
+        return self._data / "sources.csv"
 
     @property
     def dataset(self) -> Path:
-        return self._data / "dataset"
+        return self._data / "fetched" / "dataset"
 
     @property
     def backbone(self) -> Path:
-        return self._data / "backbone"
+        return self._data / "fetched" / "backbone"
 
     @property
     def recordings(self) -> Path:
-        return self._data / "recordings"
+        return self._data / "fetched" / "recordings"
 
     @property
     def label_sets(self) -> Path:
@@ -104,6 +116,11 @@ class Layout:
     @property
     def diaries(self) -> Path:
         return self._results / "diary"
+
+    @property
+    def output_roots(self) -> tuple[Path, Path]:
+        """The two folders that all outputs of this profile lie in."""
+        return self._data, self.root / "results" / self.profile
 
     @property
     def _data(self) -> Path:

@@ -23,6 +23,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from features.video import WindowPlan
 from heads.training.schedule import LossName, Precision, TrainingSchedule
+from pipeline.layout import Layout
 from reports.events import LabelRule
 from reports.thresholds import ThresholdGrid
 
@@ -194,11 +195,33 @@ def load(root: Path, profile: str) -> Params:
     """
     _require_profile(root, profile, "profile")
     params: Params = _load(root / profile_file(profile), Params)
+    if isinstance(params.fetch, FolderFetch):
+        _refuse_output_folders(root, profile, params.fetch)
     return params
 
 
+def _refuse_output_folders(root: Path, profile: str, fetch: FolderFetch) -> None:
+    """No folder of the user's is, contains or lies inside one that stages write to: DVC deletes outputs."""
+    written = [folder.resolve() for name in _profiles(root) for folder in Layout(name, root=root).output_roots]
+    written.append(Layout(profile, root=root).cache.resolve())
+    for key in ("dataset_dir", "backbone_dir", "recordings_dir"):
+        if getattr(fetch, key) is None:
+            continue
+        folder = Path(getattr(fetch, key)).expanduser().resolve()
+        for output in written:
+            if folder.is_relative_to(output) or output.is_relative_to(folder):
+                raise ParamsError(
+                    f"{root / profile_file(profile)}: fetch.{key}: {folder} overlaps with {output}, whose content "
+                    "stages replace and delete; name a folder apart from it"
+                )
+
+
+def _profiles(root: Path) -> list[str]:
+    return sorted(path.stem for path in (root / "params").glob("*.yaml"))
+
+
 def _require_profile(root: Path, profile: str, where: str) -> None:
-    profiles = sorted(path.stem for path in (root / "params").glob("*.yaml"))
+    profiles = _profiles(root)
     if profile not in profiles:
         raise ParamsError(f"{where}: there is no params/{profile}.yaml; there are {', '.join(profiles) or 'none'}")
 

@@ -291,7 +291,7 @@ def test_the_stage_says_in_a_line_what_is_wrong(project: Layout) -> None:
     project.dataset.unlink()
     status, output = run_prepare(project)
     assert status == 1
-    assert output.startswith("Error: data/demo/dataset: no Charades_v1_train.csv")
+    assert output.startswith("Error: data/demo/fetched/dataset: no Charades_v1_train.csv")
     (project.root / "params.yaml").unlink()
     status, output = run_prepare(project)
     assert (status, output) == (1, "Error: params.yaml: no such file; run from the repository's top folder\n")

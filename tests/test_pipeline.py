@@ -102,7 +102,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_second_run_has_nothing_to_do(clone: Path) -> None:
     """Every stage names all that it reads and writes."""
-    assert "up to date" in run(clone, "dvc", "repro")
+    assert stages_run(run(clone, "dvc", "repro")) == ["sources"]  # it looks into the user's folders every time
 
 
 def test_all_that_is_promised_is_there(clone: Path) -> None:
@@ -147,7 +147,7 @@ def test_too_many_failures_stop_the_stage_with_their_list(clone: Path, tmp_path:
     edit(tmp_path, max_failed_share=0.0)
     project.dataset.parent.mkdir(parents=True)
     finished = Layout("demo", root=clone)
-    for name in ("dataset", "manifest", "backbone", "cache"):
+    for name in ("dataset", "manifest", "backbone"):
         getattr(project, name).symlink_to(getattr(finished, name))
     path = f"{clone}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
     output = run(tmp_path, sys.executable, "-m", "pipeline.stages.extract", "demo", fails=True, PYTHONPATH=path)
@@ -261,7 +261,7 @@ def test_charades_without_its_folder_says_which_and_where(clone: Path) -> None:
             file.write_text(text, encoding="utf-8")
     assert "there is no folder /nowhere/Charades: set fetch.dataset_dir in params/charades.yaml" in output
     assert "Traceback" not in output
-    assert "up to date" in run(clone, "dvc", "repro")
+    assert stages_run(run(clone, "dvc", "repro")) == ["sources"]
 
 
 def test_a_folder_is_linked_and_not_copied(clone: Path, tmp_path: Path) -> None:
@@ -272,12 +272,13 @@ def test_a_folder_is_linked_and_not_copied(clone: Path, tmp_path: Path) -> None:
     text = file.read_text(encoding="utf-8").replace("~/Charades", str(finished.dataset))
     file.write_text(text.replace("~/vjepa2-vitl-fpc16-256-ssv2", str(finished.backbone)), encoding="utf-8")
     assert params.load(tmp_path, "charades").fetch.source == "folder"
-    run(tmp_path, sys.executable, "-m", "pipeline.stages.fetch", "charades", PYTHONPATH=str(clone))
+    for stage in ("sources", "fetch"):
+        run(tmp_path, sys.executable, "-m", f"pipeline.stages.{stage}", "charades", PYTHONPATH=str(clone))
     videos = sorted((finished.dataset / "Charades_v1_480").iterdir())
     assert videos
     for video in videos:
         assert (linked.dataset / "Charades_v1_480" / video.name).samefile(video)
-    assert list(linked.recordings.iterdir()) == []
+    assert [path.name for path in linked.recordings.iterdir()] == [".fetched.json"]
 
 
 # The last two change the clone.
@@ -291,7 +292,7 @@ def test_a_head_parameter_runs_train_and_what_follows_alone(clone: Path) -> None
 
 def pieces(clone: Path) -> set[Path]:
     """The finished videos in the cache, of any recipe."""
-    return set((clone / "data" / "cache").glob("*/*.safetensors"))
+    return set(Layout("demo", root=clone).cache.glob("*/*.safetensors"))
 
 
 def begun(clone: Path, *command: str, until: int) -> tuple[subprocess.Popen[bytes], psutil.Process]:
@@ -348,7 +349,7 @@ def test_kills_at_any_level_cost_no_finished_video(clone: Path) -> None:
     assert (num_embedded, num_reused) == (29 - finished, finished)
 
     after_kills = {path: path.read_bytes() for path in (clone / "data" / "demo").glob("*.zarr/**/*") if path.is_file()}
-    shutil.rmtree(clone / "data" / "cache")
+    shutil.rmtree(Layout("demo", root=clone).cache)
     assert embedded_and_reused(run(clone, *extract, "--force")) == (29, 0)
     assert after_kills == {
         path: path.read_bytes() for path in (clone / "data" / "demo").glob("*.zarr/**/*") if path.is_file()

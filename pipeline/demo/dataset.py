@@ -162,8 +162,8 @@ def make_dataset(
     interval is reversed, one file cut off in the middle, intervals that end after the video, empty columns.
     """
     annotations, videos_dir = folder / "Charades", folder / "Charades_v1_480"
-    annotations.mkdir(parents=True)
-    videos_dir.mkdir()
+    annotations.mkdir(parents=True, exist_ok=True)
+    videos_dir.mkdir(exist_ok=True)
     classes = "".join(f"{label} {NAMES[label]}\n" for label in sorted(CLASSES.values()))
     (annotations / "Charades_v1_classes.txt").write_text(classes, encoding="utf-8")
     rng = np.random.default_rng([seed, 0])
@@ -203,7 +203,7 @@ def make_dataset(
 
 def make_recordings(folder: Path, *, seed: int, length_s: float, num_workers: int) -> None:
     """Make two longer videos of one day under `folder`, of somebody and rooms that no split has."""
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     starts = {
         "morning": datetime.fromisoformat("2026-03-14T08:02:11+01:00"),
         "evening": datetime.fromisoformat("2026-03-14T19:30:00+01:00"),

@@ -2,87 +2,109 @@
 
 from __future__ import annotations
 
+import csv
+import json
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
+from features.files import atomic_folder, write_json
 from pipeline.layout import Layout
-from pipeline.params import FolderFetch, Params, RenderedFetch, profile_file
+from pipeline.params import Params, RenderedFetch
 from pipeline.stage import stage
+from pipeline.user_folders import KEYS, user_folders
+
+_LISTING = ".fetched.json"
+"""In each out: the files that `fetch` put there, with the size of each that is no link."""
 
 
-class FetchError(Exception):
-    """A folder that the params name does not hold what it must."""
+class ForeignFiles(Exception):
+    """A folder that `fetch` is about to replace holds files that it did not put there."""
 
 
 @stage
 def main(params: Params, paths: Layout) -> None:
     """Make or link everything that the other stages start from."""
     outs = (paths.dataset, paths.backbone, paths.recordings)
-    if isinstance(params.fetch, FolderFetch):
-        sources = _sources(params.fetch, str(profile_file(paths.profile)))
-        for source, out in zip(sources, outs, strict=True):
-            shutil.rmtree(out, ignore_errors=True)
-            link_tree(source, out)
-    else:
-        for out in outs:
-            shutil.rmtree(out, ignore_errors=True)
-        _render(params.fetch, *outs)
+    for out in outs:
+        refuse_foreign_files(out)
+    folders = user_folders(params, paths.profile)
+    if isinstance(params.fetch, RenderedFetch):
+        render(params.fetch, *outs)
+        return
+    with paths.sources.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    for key, out in zip(KEYS, outs, strict=True):
+        link_files(folders.get(key, Path()), [Path(row["file"]) for row in rows if row["folder"] == key], out)
 
 
-def _render(fetch: RenderedFetch, dataset: Path, backbone: Path, recordings: Path) -> None:
+def render(fetch: RenderedFetch, dataset: Path, backbone: Path, recordings: Path) -> None:
+    """Render the demo's files into these three folders."""
     from pipeline.demo import dataset as demo
 
     num_workers = os.cpu_count() or 1
-    demo.make_dataset(
-        dataset,
-        seed=fetch.seed,
-        num_videos={"train": fetch.num_train_videos, "test": fetch.num_test_videos},
-        num_subjects={"train": fetch.num_train_subjects, "test": fetch.num_test_subjects},
-        mean_length_s=fetch.mean_length_s,
-        num_workers=num_workers,
-    )
-    demo.make_recordings(recordings, seed=fetch.seed, length_s=fetch.recording_s, num_workers=num_workers)
-    shutil.copytree(Path(demo.__file__).with_name("backbone"), backbone)
+    with atomic_folder(dataset) as folder:
+        demo.make_dataset(
+            folder,
+            seed=fetch.seed,
+            num_videos={"train": fetch.num_train_videos, "test": fetch.num_test_videos},
+            num_subjects={"train": fetch.num_train_subjects, "test": fetch.num_test_subjects},
+            mean_length_s=fetch.mean_length_s,
+            num_workers=num_workers,
+        )
+        _write_listing(folder)
+    with atomic_folder(recordings) as folder:
+        demo.make_recordings(folder, seed=fetch.seed, length_s=fetch.recording_s, num_workers=num_workers)
+        _write_listing(folder)
+    with atomic_folder(backbone) as folder:
+        shutil.copytree(Path(demo.__file__).with_name("backbone"), folder, dirs_exist_ok=True)
+        _write_listing(folder)
 
 
-def _sources(fetch: FolderFetch, params_file: str) -> list[Path | None]:
-    """The user's folders, in the order of the outs; None is an empty one. Raises `FetchError`."""
-    sources: list[Path | None] = []
-    for key in ("dataset_dir", "backbone_dir", "recordings_dir"):
-        name = getattr(fetch, key)
-        if name is None:
-            sources.append(None)
-            continue
-        folder = Path(name).expanduser()
-        where = f"fetch.{key} in {params_file}"
-        if not folder.is_dir():
-            raise FetchError(f"there is no folder {folder}: set {where} to the one that you have")
-        if key == "backbone_dir" and not (folder / "config.json").is_file():
-            raise FetchError(f"{folder} has no config.json: set {where} to the folder that has")
-        sources.append(folder)
-    return sources
+def link_files(folder: Path, names: Sequence[Path], out: Path) -> None:
+    """Make `out` a tree of links to these files of `folder`: no byte is copied, and a deleted file is gone here too.
 
-
-def link_tree(source: Path | None, out: Path) -> None:
-    """Make `out` a tree of hard links to the files below `source`, or of symbolic ones on another file system.
-
-    No byte is copied: Charades is 16 GB. None gives an empty folder. Hidden files are left out.
+    A system without symbolic links gets hard ones.
     """
-    out.mkdir(parents=True)
-    if source is None:
+    with atomic_folder(out) as partial:
+        for name in names:
+            link = partial / name
+            link.parent.mkdir(parents=True, exist_ok=True)
+            target = (folder / name).resolve()  # a hub's snapshot folder holds links itself
+            try:
+                link.symlink_to(target)
+            except OSError:
+                link.hardlink_to(target)
+        _write_listing(partial)
+
+
+def refuse_foreign_files(out: Path) -> None:
+    """Raise `ForeignFiles` where `out` holds a file that `fetch` did not put there, or not with this size."""
+    if not out.is_dir():
         return
-    for file in sorted(source.rglob("*")):
-        inside = file.relative_to(source)
-        if not file.is_file() or any(part.startswith(".") for part in inside.parts):
-            continue
-        link = out / inside
-        link.parent.mkdir(parents=True, exist_ok=True)
-        target = file.resolve()  # a hub's snapshot folder holds links itself
-        try:
-            link.hardlink_to(target)
-        except OSError:
-            link.symlink_to(target)
+    listing = out / _LISTING
+    listed = json.loads(listing.read_text(encoding="utf-8")) if listing.is_file() else {}
+    foreign = [name for name, size in _listed(out).items() if name not in listed or listed[name] != size]
+    if foreign:
+        more = f" and {len(foreign) - 3} more" if len(foreign) > 3 else ""
+        raise ForeignFiles(
+            f"{out} is replaced as a whole, and these files in it are not of this project's making: "
+            f"{', '.join(foreign[:3])}{more}. Move them to a folder of your own; params name it "
+            "(fetch.recordings_dir, fetch.dataset_dir), or name the files to `diary write`"
+        )
+
+
+def _write_listing(folder: Path) -> None:
+    write_json(folder / _LISTING, _listed(folder), sort_keys=True)
+
+
+def _listed(folder: Path) -> dict[str, int | None]:
+    return {
+        path.relative_to(folder).as_posix(): None if path.is_symlink() else path.stat().st_size
+        for path in sorted(folder.rglob("*"))
+        if (path.is_symlink() or path.is_file()) and path.name != _LISTING
+    }
 
 
 if __name__ == "__main__":
