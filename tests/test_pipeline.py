@@ -278,7 +278,7 @@ def test_a_folder_is_linked_and_not_copied(clone: Path, tmp_path: Path) -> None:
     assert videos
     for video in videos:
         assert (linked.dataset / "Charades_v1_480" / video.name).samefile(video)
-    assert [path.name for path in linked.recordings.iterdir()] == [".fetched.json"]
+    assert [path.name for path in linked.recordings.iterdir()] == [".fetched"]
 
 
 # The last two change the clone.

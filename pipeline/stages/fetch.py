@@ -15,7 +15,7 @@ from pipeline.params import Params, RenderedFetch
 from pipeline.stage import stage
 from pipeline.user_folders import KEYS, user_folders
 
-_LISTING = ".fetched.json"
+_LISTING = ".fetched"
 """In each out: the files that `fetch` put there, with the size of each that is no link."""
 
 
