@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
+from features.files import write_json
 from pipeline.layout import MODELS, Layout
 
 REPOSITORY = Path(__file__).parents[1]
@@ -226,6 +228,42 @@ def test_no_module_is_too_long() -> None:
     """A module is one noun; over 350 lines it is two."""
     long = [path for path in sources(REPOSITORY) if len(path.read_text(encoding="utf-8").splitlines()) > MAX_LINES]
     assert long == []
+
+
+def writing_calls(path: Path) -> list[str]:
+    """Calls in a module that open a file for writing at its own place, such as `path.write_text(…)`."""
+    calls = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)]
+    return [
+        ast.unparse(call)
+        for call in calls
+        if (isinstance(call.func, ast.Attribute) and call.func.attr in ("write_text", "write_bytes", "touch"))
+        or (
+            ast.unparse(call.func).split(".")[-1] == "open"
+            and any(
+                isinstance(mode, ast.Constant) and str(mode.value).strip("bt+") in ("w", "a", "x") for mode in call.args
+            )
+        )
+    ]
+
+
+def test_only_files_py_writes_in_place() -> None:
+    """An output may share its bytes with DVC's cache by a hard link: it is replaced, never written into."""
+    owners = ("features/files.py", "pipeline/demo/")
+    calls = {
+        (path.relative_to(REPOSITORY).as_posix(), call)
+        for path in sources(REPOSITORY)
+        if not path.relative_to(REPOSITORY).as_posix().startswith(owners)
+        for call in writing_calls(path)
+    }
+    assert calls == {("features/cache.py", "holder.write_text(f'process {os.getpid()}', encoding='utf-8')")}
+
+
+def test_an_output_that_is_linked_into_a_cache_keeps_its_bytes_there(tmp_path: Path) -> None:
+    """A stage that is run by hand gives its output new bytes, and leaves the linked ones as they are."""
+    write_json(tmp_path / "out.json", {"run": 1})
+    (tmp_path / "cached").hardlink_to(tmp_path / "out.json")
+    write_json(tmp_path / "out.json", {"run": 2})
+    assert json.loads((tmp_path / "cached").read_text()) == {"run": 1}
 
 
 def test_light_stages_import_nothing_heavy() -> None:

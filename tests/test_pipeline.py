@@ -232,7 +232,7 @@ def test_the_wheel_alone_writes_a_diary(clone: Path, tmp_path: Path) -> None:
     write_video(tmp_path / "kitchen.mp4", evenly(40, 12))
     code = "import features; from pipeline.cli.__main__ import main; print(features.__file__); main()"
     command = [str(tmp_path / "venv" / "bin" / "python"), "-c", code, "write", "kitchen.mp4", "-o", "out"]
-    output = run(tmp_path, *command, "--model", "model")
+    output = run(tmp_path, *command, "--model", "model", PYTHONPATH="")
     assert str(site) in output
     assert {path.name for path in (tmp_path / "out" / "kitchen").iterdir()} == {
         "events.jsonl",
