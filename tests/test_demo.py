@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from features.decode.container import UnreadableVideo, read_recorded_at
 from features.decode.grid import frames_on_grid
 from pipeline.dataset import charades, labels
 from pipeline.demo.canvas import HEIGHT, KINDS, WIDTH
-from pipeline.demo.dataset import make_dataset, make_recordings
+from pipeline.demo.dataset import make_dataset
+from pipeline.demo.recordings import main, make_recordings
 from pipeline.demo.render import Renderer
 from pipeline.demo.script import make_story
 from pipeline.demo.world import CLASSES, make_person
@@ -80,10 +83,38 @@ def test_the_label_sets_name_classes_that_people_do(dataset: Path) -> None:
 
 def test_recordings_know_when_they_began(tmp_path: Path) -> None:
     """The start stands in the file's metadata with its offset from UTC."""
-    make_recordings(tmp_path / "recordings", seed=5, length_s=1.0, num_workers=1)
-    recorded_at = read_recorded_at(tmp_path / "recordings" / "morning.mp4")
+    make_recordings(tmp_path, seed=5, length_s=1.0, num_workers=1)
+    recorded_at = read_recorded_at(tmp_path / "test" / "morning.mp4")
     assert recorded_at is not None
     assert recorded_at.isoformat() == "2026-03-14T08:02:11+01:00"
+
+
+def test_recordings_come_with_what_is_true_of_them(tmp_path: Path) -> None:
+    """val and test have four recordings each, with labels that the data set has and times inside the video."""
+    make_recordings(tmp_path, seed=5, length_s=6.0, num_workers=1)
+    for split in ("val", "test"):
+        truths = sorted((tmp_path / split).glob("*.truth.csv"))
+        assert {path.name.split(".")[0] for path in truths} == {path.stem for path in (tmp_path / split).glob("*.mp4")}
+        assert len(truths) == 4
+        for truth in truths:
+            with truth.open(newline="") as file:
+                rows = list(csv.DictReader(file))
+            assert rows
+            assert {row["label"] for row in rows} <= set(CLASSES.values())
+            assert all(0 <= float(row["start_s"]) < float(row["end_s"]) <= 6.0 for row in rows)
+
+
+def test_the_command_makes_others_of_another_seed(tmp_path: Path) -> None:
+    """A seed and a number give other people and rooms, the same ones every time."""
+    for name, seed in (("one", "8"), ("again", "8"), ("other", "9")):
+        done = CliRunner().invoke(main, [str(tmp_path / name), "--seed", seed, "--count", "2", "--length-s", "2"])
+        assert done.exit_code == 0, done.output
+    truths = {
+        name: [path.read_text() for path in sorted((tmp_path / name).glob("*.csv"))]
+        for name in ("one", "again", "other")
+    }
+    assert len(set(truths["one"])) == 2
+    assert truths["one"] == truths["again"] != truths["other"]
 
 
 def test_what_the_story_says_is_in_the_picture() -> None:

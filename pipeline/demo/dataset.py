@@ -1,30 +1,19 @@
-"""The demo's files: annotations and videos in the official Charades layout, and recordings of a day.
+"""The demo's data set: annotations and videos in the official Charades layout. Knows the layout and its quirks.
 
-Knows the layout and its quirks. The same arguments give the same annotations, byte for byte.
+The same arguments give the same annotations, byte for byte.
 """
 
 from __future__ import annotations
 
 import csv
-import multiprocessing
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
-from datetime import datetime
-from fractions import Fraction
 from pathlib import Path
 
-import av
 import numpy as np
-from tqdm import tqdm
 
-from pipeline.demo.canvas import HEIGHT, WIDTH
-from pipeline.demo.render import Renderer
-from pipeline.demo.script import make_story
+from pipeline.demo.film import FPS, Film, render_films
 from pipeline.demo.story import Story
-from pipeline.demo.world import CLASSES, Person, make_person
+from pipeline.demo.world import CLASSES
 
-FPS = 10
 NAMES = {
     "c006": "Closing a door",
     "c008": "Opening a door",
@@ -71,52 +60,6 @@ COLUMNS = (
     "length",
 )
 ID_LETTERS = np.array(list("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"))
-
-
-@dataclass(frozen=True)
-class _Video:
-    """One video to be made: everything a worker needs to know."""
-
-    path: Path
-    seed: tuple[int, ...]
-    person_seed: tuple[int, ...]
-    length_s: float
-    nobody: bool = False
-    recorded_at: datetime | None = None
-
-
-def _story(video: _Video) -> Story:
-    rng = np.random.default_rng(video.seed)
-    person: Person = make_person(np.random.default_rng(video.person_seed))
-    return make_story(rng, person, video.length_s, nobody=video.nobody)
-
-
-def encode(path: Path, pictures: Iterator[np.ndarray], *, fps: int, recorded_at: datetime | None) -> None:
-    """Write pictures (H, W, 3) uint8 as H.264 in MP4, with the recording's start in the metadata where it is known."""
-    with av.open(str(path), "w", options={"movflags": "use_metadata_tags"}) as container:
-        if recorded_at is not None:
-            # The container's own creation_time is in UTC; phones write the offset beside it under this name.
-            container.metadata["com.apple.quicktime.creationdate"] = recorded_at.isoformat()
-        stream = container.add_stream("libx264", rate=fps, options={"crf": "24", "preset": "veryfast", "threads": "1"})
-        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
-        stream.time_base = Fraction(1, fps)
-        for picture in pictures:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-        container.mux(stream.encode())
-
-
-def _make(video: _Video) -> Story:
-    story = _story(video)
-    renderer = Renderer(story, with_kinds=False)
-    times = np.arange(round(video.length_s * FPS)) / FPS
-    pictures = (renderer.render(float(time_s))[0] for time_s in times)
-    encode(video.path, pictures, fps=FPS, recorded_at=video.recorded_at)
-    return story
-
-
-def _make_all(videos: Sequence[_Video], description: str, num_workers: int) -> list[Story]:
-    with ProcessPoolExecutor(num_workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return list(tqdm(pool.map(_make, videos, chunksize=4), total=len(videos), desc=description, unit="video"))
 
 
 def _actions_column(story: Story, *, reverse_first: bool) -> str:
@@ -181,7 +124,7 @@ def make_dataset(
             ids.append(video_id)
             subjects.append(f"{split_number}{subject:03d}")
             videos.append(
-                _Video(
+                Film(
                     videos_dir / f"{video_id}.mp4",
                     seed=(seed, 1, split_number, k),
                     person_seed=(seed, 2, split_number, subject),
@@ -189,7 +132,7 @@ def make_dataset(
                     nobody=split == "train" and k == 0,
                 )
             )
-        stories = _make_all(videos, f"rendering {split} videos", num_workers)
+        stories = render_films(videos, f"rendering {split} videos", num_workers)
         with (annotations / f"Charades_v1_{split}.csv").open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(COLUMNS)
@@ -199,23 +142,3 @@ def make_dataset(
         if split == "train":
             cut_off = videos[4].path
             cut_off.write_bytes(cut_off.read_bytes()[: cut_off.stat().st_size * 6 // 10])
-
-
-def make_recordings(folder: Path, *, seed: int, length_s: float, num_workers: int) -> None:
-    """Make two longer videos of one day under `folder`, of somebody and rooms that no split has."""
-    folder.mkdir(parents=True, exist_ok=True)
-    starts = {
-        "morning": datetime.fromisoformat("2026-03-14T08:02:11+01:00"),
-        "evening": datetime.fromisoformat("2026-03-14T19:30:00+01:00"),
-    }
-    videos = [
-        _Video(
-            folder / f"{name}.mp4",
-            seed=(seed, 3, k),
-            person_seed=(seed, 4),
-            length_s=length_s * (1 + 0.15 * k),
-            recorded_at=recorded_at,
-        )
-        for k, (name, recorded_at) in enumerate(starts.items())
-    ]
-    _make_all(videos, "rendering recordings", num_workers)

@@ -42,6 +42,7 @@ def main(params: Params, paths: Layout) -> None:
 def render(fetch: RenderedFetch, dataset: Path, backbone: Path, recordings: Path) -> None:
     """Render the demo's files into these three folders."""
     from pipeline.demo import dataset as demo
+    from pipeline.demo.recordings import make_recordings
 
     num_workers = os.cpu_count() or 1
     with atomic_folder(dataset) as folder:
@@ -55,7 +56,7 @@ def render(fetch: RenderedFetch, dataset: Path, backbone: Path, recordings: Path
         )
         _write_listing(folder)
     with atomic_folder(recordings) as folder:
-        demo.make_recordings(folder, seed=fetch.seed, length_s=fetch.recording_s, num_workers=num_workers)
+        make_recordings(folder, seed=fetch.seed, length_s=fetch.recording_s, num_workers=num_workers)
         _write_listing(folder)
     with atomic_folder(backbone) as folder:
         shutil.copytree(Path(demo.__file__).with_name("backbone"), folder, dirs_exist_ok=True)
