@@ -89,7 +89,7 @@ def test_tensors_that_do_not_fit_are_listed_and_not_copied(head: nn.Linear) -> N
     assert all(torch.equal(before[name], tensor) for name, tensor in module.state_dict().items())
 
 
-def test_what_was_not_written_completely_is_not_loaded(head: nn.Linear, folder: Path) -> None:
+def test_what_was_not_written_completely_is_not_loaded(folder: Path) -> None:
     """Without config.json, which comes last, a folder is refused with one sentence, and so is no folder at all."""
     (folder / "config.json").unlink()
     for missing in (folder, folder.parent / "nowhere"):
