@@ -1,4 +1,4 @@
-"""`python -m bench [TOPIC…]` measures and writes results/bench; `python -m bench --table` puts it into the README."""
+"""`python -m bench [TOPIC…]` measures and writes results/bench; `python -m bench --table` writes the README's table."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RESULTS = ROOT / "results" / "bench"
 @click.argument("topics", nargs=-1, type=click.Choice(TOPICS))
 @click.option("--table", "only_table", is_flag=True, help="Measure nothing; rewrite the README's table.")
 def main(topics: tuple[str, ...], only_table: bool) -> None:
-    """Measure TOPICS, all of them where none is named. Nothing else may run on the machine meanwhile."""
+    """Measure TOPICS, or all of them if none is named. Nothing else may run on the machine meanwhile."""
     if only_table:
         if not list(RESULTS.glob("*.json")):
             raise click.ClickException(f"there are no measurements in {RESULTS}: run `python -m bench` first")

@@ -1,4 +1,4 @@
-"""How fast `extract` is: beside the forward pass alone, a plain decode, and one window at a time. Measures on a CPU."""
+"""Speed of `extract` compared with the forward pass alone, a plain decode, and one window at a time. On a CPU."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def measure() -> list[Row]:
 
 
 def measure_large(size: ModelSize, work: Work, *, rounds: int) -> list[Row]:
-    """Extraction in bf16 beside the forward pass alone on the same batches, and beside the prototype's way in fp32."""
+    """Extraction in bf16, compared with the forward pass on the same batches and with the prototype's way in fp32."""
     model = size.model()
     backbone = size.backbone(torch.bfloat16)
     batches = pixel_batches(backbone, work)
@@ -94,15 +94,15 @@ def measure_large(size: ModelSize, work: Work, *, rounds: int) -> list[Row]:
     }
     return [
         Row(
-            "ViT-L in bf16: extraction beside the forward pass",
+            "ViT-L in bf16: extraction compared with the forward pass",
             "forward pass alone / end to end",
             forward.over(end_to_end),
             goal=0.95,
             details=details,
         ),
         Row(
-            "ViT-L: extraction in bf16 beside the prototype's way in fp32",
-            "prototype's time a window / extraction's",
+            "ViT-L: extraction in bf16 compared with the prototype's way in fp32",
+            "prototype's time per window / extraction's",
             prototype.over(end_to_end / num_windows),
             goal=1.8,
             details=details,
@@ -111,14 +111,15 @@ def measure_large(size: ModelSize, work: Work, *, rounds: int) -> list[Row]:
 
 
 def measure_tiny(folder: Path, work: Work, *, rounds: int, num_prototype_videos: int) -> list[Row]:
-    """Extraction in fp32, where decoding weighs as much as the model: how busy it keeps the cores."""
+    """Extraction in fp32 with a backbone that takes about as long as decoding: how busy it keeps the cores."""
     backbone = load_backbone(folder, dtype=torch.float32)
     model = VJEPA2ForVideoClassification.from_pretrained(folder, local_files_only=True, dtype=torch.float32).eval()
     batches = pixel_batches(backbone, work)
     num_windows = sum(len(batch) for batch in batches)
-    some = work.sources[:num_prototype_videos]
-    some_windows = {source: range(sum(1 for _ in work.reader.clips(source))) for source in some}
-    num_some = sum(len(windows) for windows in some_windows.values())
+    prototype_windows = {
+        source: range(sum(1 for _ in work.reader.clips(source))) for source in work.sources[:num_prototype_videos]
+    }
+    num_prototype_windows = sum(map(len, prototype_windows.values()))
     start_s = first_start_s(backbone, work)
     taken = interleaved(
         {
@@ -127,7 +128,7 @@ def measure_tiny(folder: Path, work: Work, *, rounds: int, num_prototype_videos:
             "forward": in_one_thread(lambda: forward_all(backbone, batches)),
             "prototype": lambda: [
                 embed_as_the_prototype(model, source.path, work.reader, windows)
-                for source, windows in some_windows.items()
+                for source, windows in prototype_windows.items()
             ],
         },
         rounds=rounds,
@@ -144,7 +145,7 @@ def measure_tiny(folder: Path, work: Work, *, rounds: int, num_prototype_videos:
         "rounds": rounds,
         "first_start_s": start_s,
         "with_first_start": (end_to_end.median_s + start_s) / (work_cpu.median_s / num_cores()),
-        "prototype_windows": num_some,
+        "prototype_windows": num_prototype_windows,
         **end_to_end.details("end_to_end"),
         **taken["decoding"].cpu.details("decoding_cpu"),
         **taken["forward"].cpu.details("forward_cpu"),
@@ -152,17 +153,17 @@ def measure_tiny(folder: Path, work: Work, *, rounds: int, num_prototype_videos:
     }
     return [
         Row(
-            "Tiny backbone: extraction beside the work there is",
-            "wall time / (CPU time of decoding + of the forward pass) x cores",
+            "Tiny backbone: extraction compared with the work of its parts",
+            "wall time x cores / CPU time of decoding and the forward pass",
             end_to_end.over(work_cpu / num_cores()),
             goal=1.15,
             better="lower",
             details=details,
         ),
         Row(
-            "Tiny backbone: extraction beside the prototype's way",
-            "prototype's time a window / extraction's",
-            (prototype / num_some).over(end_to_end / num_windows),
+            "Tiny backbone: extraction compared with the prototype's way",
+            "prototype's time per window / extraction's",
+            (prototype / num_prototype_windows).over(end_to_end / num_windows),
             goal=5.0,
             details=details,
         ),
@@ -170,7 +171,7 @@ def measure_tiny(folder: Path, work: Work, *, rounds: int, num_prototype_videos:
 
 
 def measure_decoding(what: str, paths: Sequence[Path], reader: ClipReader, *, rounds: int) -> Row:
-    """Decoding, choosing, resizing and cropping beside a decode of every frame that converts none of them."""
+    """Decoding, choosing, resizing and cropping frames, compared with a decode of every frame without conversion."""
     sources = [Source(path.stem, path) for path in paths]
     taken = interleaved(
         {
@@ -205,19 +206,19 @@ def embed_all(backbone: Backbone, work: Work) -> None:
 
 
 def pixel_batches(backbone: Backbone, work: Work) -> list[torch.Tensor]:
-    """The very batches that `embed_all` puts through the backbone, ready for it: (B, T, 3, H, W) on its device."""
+    """The batches that `embed_all` puts through the backbone: normalised pixels (B, T, 3, H, W) on its device."""
     device = next(backbone.parameters()).device
     batches = []
     for source in work.sources:
         frames = torch.from_numpy(np.stack([clip.frames for clip in work.reader.clips(source)]))
-        for some in frames.split(work.batch_size):
-            batches.append(work.reader.preprocessing.normalise(some.to(device), backbone.dtype))
+        for batch in frames.split(work.batch_size):
+            batches.append(work.reader.preprocessing.normalise(batch.to(device), backbone.dtype))
     return batches
 
 
 @torch.inference_mode()
 def forward_all(backbone: Backbone, batches: Sequence[torch.Tensor]) -> None:
-    """The forward pass alone, to its end on whatever device."""
+    """The forward pass alone; waits until the device has finished."""
     for pixels in batches:
         pooled = backbone.pool_each(backbone.tokens(pixels), POOLINGS)
     if pixels.device.type == "cuda":
@@ -229,9 +230,9 @@ def forward_all(backbone: Backbone, batches: Sequence[torch.Tensor]) -> None:
 def embed_as_the_prototype(
     model: VJEPA2ForVideoClassification, path: Path, reader: ClipReader, windows: Sequence[int]
 ) -> None:
-    """One window at a time: a decoder is opened, seeks, and decodes to the window's end; then the whole model runs.
+    """Open a decoder for each window, seek, decode to the window's end, then run the whole model on it.
 
-    With PyAV: opening decord's reader for each window took a third longer, and would flatter us.
+    PyAV decodes: decord takes a third longer to open, which would make our ratio look better.
     """
     for number in windows:
         with av.open(str(path)) as container:
@@ -240,36 +241,37 @@ def embed_as_the_prototype(
             start_s = number * reader.plan.stride_s
             assert stream.time_base is not None
             container.seek(round(start_s / stream.time_base), stream=stream)
-            wanted_s = [start_s + k / reader.plan.sample_fps for k in range(reader.plan.num_frames)]
-            images = [reader.preprocessing.resize_crop(each) for each in shown_at(container.decode(stream), wanted_s)]
+            times_s = [start_s + k / reader.plan.sample_fps for k in range(reader.plan.num_frames)]
+            pictures = shown_at(container.decode(stream), times_s)
+            images = [reader.preprocessing.resize_crop(picture) for picture in pictures]
         images += images[-1:] * (reader.plan.num_frames - len(images))
         pixels = reader.preprocessing.normalise(torch.from_numpy(np.stack(images))[None], torch.float32)
         model(pixel_values_videos=pixels)
 
 
-def shown_at(frames: Iterator[av.VideoFrame], wanted_s: Sequence[float]) -> Iterator[np.ndarray]:
-    """The first frame at or after each time, as RGB; fewer where the video ends before."""
-    due = iter(wanted_s)
-    next_s = next(due)
+def shown_at(frames: Iterator[av.VideoFrame], times_s: Sequence[float]) -> Iterator[np.ndarray]:
+    """The first frame at or after each time, as RGB; fewer if the video ends before the last time."""
+    remaining_s = iter(times_s)
+    next_s = next(remaining_s)
     for frame in frames:
         if frame.time is None or frame.time < next_s - 1e-3:
             continue
         yield frame.to_ndarray(format="rgb24")
-        following = next(due, None)
-        if following is None:
+        following_s = next(remaining_s, None)
+        if following_s is None:
             return
-        next_s = following
+        next_s = following_s
 
 
 def decode_all(sources: Sequence[Source], reader: ClipReader) -> None:
-    """All clips, as a worker makes them."""
+    """Decode all clips as a worker does."""
     for source in sources:
         for _ in reader.clips(source):
             pass
 
 
 def decode_plainly(paths: Sequence[Path]) -> None:
-    """Every frame, in one thread, converted to nothing."""
+    """Decode every frame in one thread, without conversion."""
     for path in paths:
         with av.open(str(path)) as container:
             stream = container.streams.video[0]
@@ -279,9 +281,9 @@ def decode_plainly(paths: Sequence[Path]) -> None:
 
 
 def first_start_s(backbone: Backbone, work: Work) -> float:
-    """How much longer extraction takes where this process starts decoding workers for the first time.
+    """Extra seconds of the first extraction in this process, which starts the decoding workers.
 
-    Measured on one window; afterwards everything is warm.
+    Measured on one window. Call it before anything else has started workers.
     """
     one = Work([Source("first", work.sources[0].path, frozenset({0}))], work.reader, 1, work.num_workers)
     first_s, second_s = (_wall_s(lambda: embed_all(backbone, one)) for _ in range(2))
@@ -295,7 +297,7 @@ def _wall_s(run: Callable[[], object]) -> float:
 
 
 def in_one_thread(run: Callable[[], object]) -> Callable[[], None]:
-    """The same work with torch in a single thread, so that CPU time holds no waiting of threads for each other."""
+    """The same work with torch in one thread, so that its CPU time has no threads that wait for each other."""
 
     def once() -> None:
         with _one_thread():

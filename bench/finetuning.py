@@ -1,4 +1,4 @@
-"""How much faster stage 2 trains from stored tokens than from video: the same steps, by the same loop. On a CPU."""
+"""Speed of stage 2 from stored block inputs compared with video: the same steps by the same loop. On a CPU."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ from heads.training.schedule import TrainingSchedule
 
 NUM_LABELS = 80
 GOALS = {"mean": 5.0, "pooler": 2.5}
-"""By what the head sees: the tokens' mean, which costs nothing, or the frozen pooler, through which gradients go."""
+"""Goals by the head's feature: the mean of the tokens is nearly free; gradients pass through the frozen pooler."""
 
 
 @dataclass(frozen=True)
 class Training:
-    """Videos to train on, by id the numbers of their `windows`, and how: `steps` batches make one update."""
+    """What to train on, and how. `windows` are window numbers by video id; `steps` batches make one update."""
 
     sources: Sequence[Source]
     windows: Mapping[str, Sequence[int]]
@@ -55,7 +55,7 @@ class Training:
 
 
 def measure() -> list[Row]:
-    """Both sizes, each with a head on mean tokens and through the pooler."""
+    """Both model sizes, each with a head on the mean of the tokens and one on the pooler."""
     demo = demo_videos(24)
     sources = [Source(path.stem, path) for path in demo]
     small = ClipReader(DEMO_WINDOWS, Preprocessing.from_checkpoint(TINY_BACKBONE), "auto")
@@ -67,7 +67,7 @@ def measure() -> list[Row]:
                 load_backbone(TINY_BACKBONE, dtype=torch.float32),
                 Training(
                     sources,
-                    {each.video_id: range(sum(1 for _ in small.clips(each))) for each in sources},
+                    {source.video_id: range(sum(1 for _ in small.clips(source))) for source in sources},
                     small,
                     steps=20,
                     batch_size=16,
@@ -96,16 +96,16 @@ def measure() -> list[Row]:
 
 
 def measure_sources(what: str, backbone: Backbone, training: Training, *, rounds: int) -> list[Row]:
-    """Steps a second from fp16 tokens over steps a second from video, for each of `GOALS`."""
+    """Steps a second from fp16 block inputs over steps a second from video, for each of `GOALS`."""
     with tempfile.TemporaryDirectory() as folder:
-        tokens = stored(backbone, training, Path(folder) / "tokens.zarr")
-        return [measure_feature(what, feature, backbone, training, tokens, rounds=rounds) for feature in GOALS]
+        block_inputs = stored_block_inputs(backbone, training, Path(folder) / "block_inputs.zarr")
+        return [measure_feature(what, feature, backbone, training, block_inputs, rounds=rounds) for feature in GOALS]
 
 
 def measure_feature(
-    what: str, feature: str, backbone: Backbone, training: Training, tokens: BlockInputs, *, rounds: int
+    what: str, feature: str, backbone: Backbone, training: Training, block_inputs: BlockInputs, *, rounds: int
 ) -> Row:
-    """One row: the head sees `feature`."""
+    """One row, with a head on `feature`."""
     backbone.last.requires_grad_(True)
     tail = Tail(backbone, LinearHead(backbone.hidden_size, NUM_LABELS), features=[feature])
     model = ActionModel(backbone, tail, preprocessing=training.reader.preprocessing)
@@ -120,39 +120,39 @@ def measure_feature(
         mirrored_share=0.0,
         generator=torch.Generator().manual_seed(0),
     )
-    nothing = np.zeros(NUM_LABELS, dtype=np.bool_)
-    frames = frame_batches(plan, training.reader, lambda *_: nothing, num_workers=training.num_workers)
-    stored_windows = block_input_batches(plan, tokens, lambda *_: nothing)
-    train_s(tail, tail, stored_windows, training)  # the first one pays for what torch sets up
-    taken = [
-        (train_s(model, tail, frames, training), train_s(tail, tail, stored_windows, training)) for _ in range(rounds)
+    targets = np.zeros(NUM_LABELS, dtype=np.bool_)
+    from_video = frame_batches(plan, training.reader, lambda *_: targets, num_workers=training.num_workers)
+    from_store = block_input_batches(plan, block_inputs, lambda *_: targets)
+    train_s(tail, tail, from_store, training)  # the first training in a process is slower
+    rounds_s = [
+        (train_s(model, tail, from_video, training), train_s(tail, tail, from_store, training)) for _ in range(rounds)
     ]
-    video, from_tokens = (Seconds(each) for each in zip(*taken, strict=True))
+    video, store = map(Seconds, zip(*rounds_s, strict=True))
     return Row(
-        f"Stage 2, {what}, head on {'mean tokens' if feature == 'mean' else 'the pooler'}",
-        "steps a second from stored tokens / from video",
-        video.over(from_tokens),
+        f"Stage 2, {what}, head on {'the mean of the tokens' if feature == 'mean' else 'the pooler'}",
+        "steps per second from stored block inputs / from video",
+        video.over(store),
         goal=GOALS[feature],
         note="" if training.num_workers else "video is decoded in the training's own process",
         details={
             "steps": training.steps,
             "batch_size": training.batch_size,
             "precision": training.precision,
-            "tokens": str(tokens.dtype).removeprefix("torch."),
+            "block_inputs": str(block_inputs.dtype).removeprefix("torch."),
             "num_workers": training.num_workers,
             "rounds": rounds,
             **(video / training.steps).details("video_step"),
-            **(from_tokens / training.steps).details("tokens_step"),
+            **(store / training.steps).details("block_inputs_step"),
         },
     )
 
 
 def train_s(model: nn.Module, tail: Tail, batches: TrainBatches, training: Training) -> float:
-    """Seconds that the steps of one update take, between the evaluations before and after, which cost nothing."""
-    at_s: list[float] = []
+    """Seconds of one update: from the evaluation before its first step to the one after its last; both do no work."""
+    evaluated_s: list[float] = []
 
     def evaluate(_: nn.Module) -> dict[str, float]:
-        at_s.append(time.perf_counter())
+        evaluated_s.append(time.perf_counter())
         return {"loss": 0.0, "map": 0.0}
 
     groups: list[ParameterGroup] = [
@@ -178,12 +178,12 @@ def train_s(model: nn.Module, tail: Tail, batches: TrainBatches, training: Train
         checkpoint=None,
         cpu=True,
     )
-    before_s, after_s = at_s
+    before_s, after_s = evaluated_s
     return after_s - before_s
 
 
-def stored(backbone: Backbone, training: Training, path: Path) -> BlockInputs:
-    """What enters the last block of all windows, as `extract` stores it."""
+def stored_block_inputs(backbone: Backbone, training: Training, path: Path) -> BlockInputs:
+    """The block inputs of all windows, computed and stored as `extract` does."""
     computed = {}
     for source, video in embed_videos(
         backbone,

@@ -1,4 +1,4 @@
-"""How much of an accelerator the forward pass uses, and extraction of the forward pass. Knows any torch device."""
+"""What share of an accelerator's peak the forward pass reaches, and what share of that extraction reaches."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from features.clips import ClipReader, Source
 
 _BATCH_SIZES = (1, 4, 16, 64)
 _USUAL_BATCH_SIZE = 16
-"""What params.yaml has for Charades: the goals are for this one."""
+"""The batch size in params/charades.yaml; the goals hold for it."""
 
-_SHARE = "windows a second x FLOPs of one / measured peak of a bf16 matrix product"
-_END_TO_END = "ViT-L in bf16 on CUDA: extraction beside the forward pass"
+_SHARE = "FLOPs per second of the forward pass / measured peak of a bf16 matrix product"
+_END_TO_END = "ViT-L in bf16 on CUDA: extraction compared with the forward pass"
 
 
 def measure() -> list[Row]:
-    """All rows on the first CUDA device; rows that say so where there is none."""
+    """All rows on the first CUDA device; without one, rows that are not measured."""
     if not torch.cuda.is_available():
-        nothing = "no CUDA device"
+        reason = "no CUDA device"
         return [
-            *(Row(_name(size), _SHARE, None, goal=_goal(size), note=nothing) for size in _BATCH_SIZES),
-            Row(_END_TO_END, "forward pass alone / end to end", None, goal=0.9, note=nothing),
+            *(Row(_name(size), _SHARE, None, goal=_goal(size), note=reason) for size in _BATCH_SIZES),
+            Row(_END_TO_END, "forward pass alone / end to end", None, goal=0.9, note=reason),
         ]
     with tempfile.TemporaryDirectory() as folder:
         footage = [write_footage(Path(folder) / f"{k}.mp4", duration_s=30, seed=k) for k in range(4)]
@@ -54,7 +54,7 @@ def measure_on(
     num_windows: int,
     compiler: str = "inductor",
 ) -> list[Row]:
-    """A row for each batch size, of at least `num_windows` windows a round, and one of extraction end to end."""
+    """A row for each batch size, with at least `num_windows` windows a round, and one for extraction end to end."""
     peak = matmul_flops(device, matrix_side, rounds)
     plain = size.backbone(torch.bfloat16).to(device)
     with_tables = with_rope_tables(plain, size)
@@ -68,23 +68,24 @@ def measure_on(
             del backbones["tables"]
     rows = []
     for batch_size in batch_sizes:
-        torch.compiler.reset()  # it gives up on code that it has compiled for eight shapes
+        torch.compiler.reset()  # the compiler gives up on code that it has compiled for eight shapes
         batches = [pixels[:batch_size]] * max(1, num_windows // batch_size)
         taken = _warm({name: _forward(backbone, batches) for name, backbone in backbones.items()}, rounds)
         flops = size.clip_flops * batch_size * len(batches)
-        shares = {name: flops / each.wall.median_s / peak for name, each in taken.items()}
-        per_s = {name: batch_size * len(batches) / each.wall.median_s for name, each in taken.items()}
-        others = [f"{name} {shares[name]:.2f}" for name in shares if name != "plain"]
+        medians_s = {name: times.wall.median_s for name, times in taken.items()}
+        shares = {name: flops / median_s / peak for name, median_s in medians_s.items()}
+        windows_per_s = {name: batch_size * len(batches) / median_s for name, median_s in medians_s.items()}
+        variants = [f"{name} {share:.2f}" for name, share in shares.items() if name != "plain"]
         if "tables" not in shares:
-            others.append("RoPE tables are not bit-identical here")
+            variants.append("RoPE tables are not bit-identical here")
         rows.append(
             Row(
                 _name(batch_size),
                 _SHARE,
                 shares["plain"],
                 goal=_goal(batch_size),
-                note=f"{per_s['plain']:.3g} windows/s; " + ", ".join(others),
-                details={"shares": shares, "windows_per_s": per_s, "peak_flops_per_s": peak, "rounds": rounds},
+                note=f"{windows_per_s['plain']:.3g} windows/s; " + ", ".join(variants),
+                details={"shares": shares, "windows_per_s": windows_per_s, "peak_flops_per_s": peak, "rounds": rounds},
             )
         )
     batches = pixel_batches(plain, work)
@@ -105,7 +106,7 @@ def measure_on(
 
 
 def matmul_flops(device: torch.device, side: int, rounds: int) -> float:
-    """Multiplications and additions a second in a product of two square bf16 matrices: the best of several rounds."""
+    """FLOPs per second of a product of two square bf16 matrices, the best of several rounds."""
     a, b = (torch.randn(side, side, device=device).bfloat16() for _ in range(2))
     repeats = 10
 
@@ -119,10 +120,10 @@ def matmul_flops(device: torch.device, side: int, rounds: int) -> float:
 
 
 def with_rope_tables(backbone: VJepa2Backbone, size: ModelSize) -> VJepa2Backbone:
-    """A copy whose attention multiplies by tables of sines and cosines, in place of computing them in every block.
+    """A copy whose attention multiplies by tables of sines and cosines instead of computing them in every block.
 
-    The tables are read off the attention's own code: rotating vectors that are 1 at even places gives the cosines
-    there and the sines at odd ones; vectors that are 1 at odd places give the rest.
+    The attention's own code makes the tables: a rotated vector that is 1 at even positions has the cosines there and
+    the sines at odd positions; a vector that is 1 at odd positions gives the rest.
     """
     changed = copy.deepcopy(backbone)
     num_tokens, _ = backbone.block_input_shape(size.num_frames)
@@ -130,11 +131,11 @@ def with_rope_tables(backbone: VJepa2Backbone, size: ModelSize) -> VJepa2Backbon
     ones = torch.ones(1, 1, num_tokens, attention.attention_head_size, dtype=backbone.dtype, device=_device(backbone))
     even, odd = ones.clone(), ones.clone()
     even[..., 1::2], odd[..., 0::2] = 0, 0
-    places = attention.get_position_ids(ones[:, 0])
-    of_even, of_odd = (attention.apply_rotary_embeddings(each, places) for each in (even, odd))
-    cos, sin = of_even * even + of_odd * odd, of_even * odd - of_odd * even
+    positions = attention.get_position_ids(ones[:, 0])
+    turned_even, turned_odd = (attention.apply_rotary_embeddings(vectors, positions) for vectors in (even, odd))
+    cos, sin = turned_even * even + turned_odd * odd, turned_even * odd - turned_odd * even
 
-    def rotate(queries_or_keys: torch.Tensor, places: object) -> torch.Tensor:
+    def rotate(queries_or_keys: torch.Tensor, positions: object) -> torch.Tensor:
         pairs = queries_or_keys.unflatten(-1, (-1, 2))
         turned = torch.stack((-pairs[..., 1], pairs[..., 0]), dim=-1).flatten(-2)
         return queries_or_keys * cos + turned * sin
@@ -147,7 +148,7 @@ def with_rope_tables(backbone: VJepa2Backbone, size: ModelSize) -> VJepa2Backbon
 
 
 def compiled(backbone: VJepa2Backbone, compiler: str) -> VJepa2Backbone:
-    """A copy whose blocks are compiled: one compilation serves them all, since they are alike."""
+    """A copy with compiled blocks. They have the same code and shapes, so one compilation serves all of them."""
     changed = copy.deepcopy(backbone)
     for block in (*changed.blocks, changed.last):
         block.compile(backend=compiler, dynamic=False)
@@ -159,14 +160,14 @@ def _forward(backbone: Backbone, batches: Sequence[torch.Tensor]) -> Callable[[]
 
 
 def _warm(ways: dict[str, Callable[[], None]], rounds: int) -> dict[str, Taken]:
-    """Each way once before it counts: kernels are chosen and compiled, and workers started, the first time."""
+    """Time all ways after one call of each, which chooses and compiles kernels and starts workers."""
     for run in ways.values():
         run()
     return interleaved(ways, rounds=rounds)
 
 
 def _name(batch_size: int) -> str:
-    return f"ViT-L in bf16 on CUDA: forward pass of {batch_size} windows"
+    return f"ViT-L in bf16 on CUDA: forward pass, batch size {batch_size}"
 
 
 def _goal(batch_size: int) -> float | None:

@@ -1,4 +1,4 @@
-"""What half precision and plain attention change in embeddings: cosines on the demo's backbone and videos."""
+"""How far half precision and eager attention move embeddings: cosine similarity on the demo's backbone and videos."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ _VARIANTS: tuple[tuple[str, Attention], ...] = (("bf16", "sdpa"), ("fp16", "sdpa
 def measure(
     *, folder: Path = TINY_BACKBONE, videos: Sequence[Path] | None = None, plan: WindowPlan = DEMO_WINDOWS
 ) -> list[Row]:
-    """A row for each precision and attention other than fp32 with sdpa, on whatever device computes here: the CPU."""
+    """A row for each of `_VARIANTS`, compared with fp32 and sdpa attention. On a CPU."""
     reader = ClipReader(plan, Preprocessing.from_checkpoint(folder), "auto")
     sources = [Source(path.stem, path) for path in (demo_videos(8) if videos is None else videos)]
     work = Work(sources, reader, batch_size=16, num_workers=0)
     exact = embed(load_backbone(folder, dtype=torch.float32), work)
     rows = []
     for precision, attention in _VARIANTS:
-        found = embed(load_backbone(folder, dtype=DTYPES[precision], attention=attention), work)
-        off = {name: 1 - F.cosine_similarity(found[name], exact[name], dim=1) for name in POOLINGS}
-        mean = {name: each.mean().item() for name, each in off.items()}
-        worst = {name: each.max().item() for name, each in off.items()}
+        vectors = embed(load_backbone(folder, dtype=DTYPES[precision], attention=attention), work)
+        distances = {name: 1 - F.cosine_similarity(vectors[name], exact[name], dim=1) for name in POOLINGS}
+        mean = {name: distance.mean().item() for name, distance in distances.items()}
+        worst = {name: distance.max().item() for name, distance in distances.items()}
         rows.append(
             Row(
-                f"Embeddings in {precision} with {attention} attention, beside fp32 with sdpa",
-                "1 - cosine, the worst window and pooling",
+                f"Embeddings in {precision} with {attention} attention, compared with fp32 and sdpa",
+                "1 - cosine similarity, worst window and pooling",
                 max(worst.values()),
                 better="lower",
-                note="mean over windows: " + ", ".join(f"{name} {each:.1e}" for name, each in mean.items()),
+                note="mean over windows: " + ", ".join(f"{name} {distance:.1e}" for name, distance in mean.items()),
                 details={"windows": len(exact["mean"]), "mean": mean, "worst": worst},
             )
         )
@@ -48,6 +48,6 @@ def measure(
 
 @torch.inference_mode()
 def embed(backbone: Backbone, work: Work) -> dict[str, torch.Tensor]:
-    """All windows' vectors by pooling, (n, D) float64: a cosine near 1 needs the digits."""
+    """All windows' vectors by pooling, (n, D), in float64: differences from 1 are below float32's precision."""
     pooled = [backbone.pool(backbone.tokens(pixels), POOLINGS) for pixels in pixel_batches(backbone, work)]
-    return {name: torch.cat([each[name] for each in pooled]).double() for name in POOLINGS}
+    return {name: torch.cat([batch[name] for batch in pooled]).double() for name in POOLINGS}

@@ -1,4 +1,4 @@
-"""Rows as JSON, a file a topic, and all of them as the README's table. Knows files; measures nothing."""
+"""Rows as JSON, one file per topic, and all of them as the README's table. Measures nothing."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BEGIN, END = "<!-- bench -->", "<!-- /bench -->"
 
 
 def write(folder: Path, topic: str, rows: Sequence[Row]) -> None:
-    """Write a topic's rows, and what machine they are of, to `folder`/`topic`.json; numbers to four digits."""
+    """Write a topic's rows and the machine they were measured on to `folder`/`topic`.json; numbers to four digits."""
     content = {"machine": machine(), "rows": [_rounded(asdict(row)) for row in rows]}
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n"
@@ -26,15 +26,15 @@ def write(folder: Path, topic: str, rows: Sequence[Row]) -> None:
 
 
 def machine() -> dict[str, Any]:
-    """What ratios may depend on; nothing that tells one machine from another of its kind."""
+    """The kind of machine; nothing that identifies this one."""
     cpu_info = Path("/proc/cpuinfo")
-    named = [
+    names = [
         line.partition(":")[2].strip()
         for line in (cpu_info.read_text(encoding="utf-8").splitlines() if cpu_info.is_file() else [])
         if line.startswith("model name")
     ]
     return {
-        "cpu": named[0] if named else platform.processor() or platform.machine(),
+        "cpu": names[0] if names else platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "no accelerator",
         "torch": torch.__version__,
@@ -42,7 +42,7 @@ def machine() -> dict[str, Any]:
 
 
 def table(folder: Path, topics: Sequence[str]) -> str:
-    """The rows of all topics that have been measured, as Markdown; the machines above it."""
+    """The rows of all measured topics as a Markdown table, below the machines they were measured on."""
     machines: dict[str, None] = {}
     lines = []
     for topic in topics:
@@ -57,7 +57,7 @@ def table(folder: Path, topics: Sequence[str]) -> str:
 
 
 def put_into(readme: str, table: str) -> str:
-    """The text with what stands between its two markers replaced by the table; raises where there are none."""
+    """The text with `table` between its two markers. Raises `ValueError` without markers."""
     before, begin, rest = readme.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
@@ -77,5 +77,5 @@ def _rounded(value: Any) -> Any:
     if isinstance(value, float):
         return float(f"{value:.4g}")
     if isinstance(value, Mapping):
-        return {key: _rounded(each) for key, each in value.items()}
+        return {key: _rounded(item) for key, item in value.items()}
     return value

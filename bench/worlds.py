@@ -1,4 +1,4 @@
-"""What the benchmark measures on: two sizes of backbone, footage, the demo's videos. Knows no clock."""
+"""Inputs of the benchmark: two sizes of backbone, footage, the demo's videos."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ TINY_BACKBONE = ROOT / "pipeline" / "demo" / "backbone"
 DEMO_VIDEOS = ROOT / "data" / "demo" / "fetched" / "dataset" / "Charades_v1_480"
 
 CHARADES_WINDOWS = WindowPlan(num_frames=16, sample_fps=8, stride_s=1.0)
-"""As params.yaml has them for Charades."""
+"""The windows in params/charades.yaml."""
 
 DEMO_WINDOWS = WindowPlan(num_frames=8, sample_fps=4, stride_s=0.75)
-"""As params.yaml has them for the demo."""
+"""The windows in params/demo.yaml."""
 
 
 class NothingToMeasure(Exception):
-    """What a topic needs is not on this machine; the message says what, and how to get it."""
+    """A topic's input is missing; the message says what, and how to get it."""
 
 
 @dataclass(frozen=True)
 class ModelSize:
-    """A V-JEPA 2 by its numbers, with random weights: speed does not depend on what they are."""
+    """The sizes of a V-JEPA 2 with random weights: speed does not depend on their values."""
 
     hidden_size: int
     num_hidden_layers: int
@@ -47,7 +47,7 @@ class ModelSize:
     num_labels: int
 
     def model(self) -> VJEPA2ForVideoClassification:
-        """In float32, on the CPU."""
+        """The model in float32, on the CPU."""
         return create(seed=0, **asdict(self)).eval()
 
     def backbone(self, dtype: torch.dtype) -> VJepa2Backbone:
@@ -83,29 +83,29 @@ VIT_L = ModelSize(
 
 
 def demo_videos(num_videos: int) -> list[Path]:
-    """So many of the demo's videos, leaving out those that it has cut off in the middle."""
-    found: list[Path] = []
+    """The first `num_videos` of the demo's videos that can be read. Raises `NothingToMeasure` if there are fewer."""
+    readable: list[Path] = []
     for path in sorted(DEMO_VIDEOS.glob("*.mp4")):
-        if len(found) == num_videos:
+        if len(readable) == num_videos:
             break
         try:
             next(frames_on_grid(path, sample_fps=1.0, decoder="pyav"))
         except UnreadableVideo:
             continue
-        found.append(path)
-    if len(found) < num_videos:
+        readable.append(path)
+    if len(readable) < num_videos:
         raise NothingToMeasure(
-            f"{len(found)} of {num_videos} videos are in data/demo/fetched/dataset: run `make repro` first"
+            f"data/demo/fetched/dataset has {len(readable)} of {num_videos} videos: run `make repro` first"
         )
-    return found
+    return readable
 
 
 def write_footage(
     path: Path, *, duration_s: float, seed: int, size: tuple[int, int] = (640, 480), bit_rate: int = 440_000
 ) -> Path:
-    """A hand-held look around a textured scene, with grain, as H.264 at 30 frames a second; `size` is (width, height).
+    """Write H.264 at 30 frames a second: a hand-held camera looks around a textured scene. `size` is (width, height).
 
-    Charades at 480p is 16.3 GB for 9,848 videos of 30 s: 440 kbit/s.
+    The bit rate is that of Charades at 480p: 16.3 GB for 9,848 videos of 30 s.
     """
     width, height = size
     rate = 30
@@ -129,10 +129,10 @@ def write_footage(
 
 
 def _look(scene: torch.Tensor, time_s: float, size: tuple[int, int]) -> torch.Tensor:
-    """The scene (1, 3, H, W) as the camera sees it at a time, (3, *size): it pans, turns and zooms a little."""
+    """What the camera sees of the scene (1, 3, H, W) at a time, (3, *size). It pans, turns and zooms a little."""
     turn, zoom = 0.05 * math.sin(1.1 * time_s), 0.62 + 0.05 * math.sin(0.7 * time_s)
     right, down = 0.2 * math.sin(0.9 * time_s), 0.2 * math.cos(0.6 * time_s)
     cos, sin = zoom * math.cos(turn), zoom * math.sin(turn)
-    towards = torch.tensor([[[cos, -sin, right], [sin, cos, down]]])
-    grid = F.affine_grid(towards, [1, 3, *size], align_corners=False)
+    view = torch.tensor([[[cos, -sin, right], [sin, cos, down]]])
+    grid = F.affine_grid(view, [1, 3, *size], align_corners=False)
     return F.grid_sample(scene, grid, align_corners=False)[0]

@@ -72,10 +72,10 @@ class Preprocessing:
             raise PreprocessingError(f"{path} is not JSON: {error}") from error
         if not isinstance(content, dict):
             raise PreprocessingError(f"{path} holds one JSON object, got {type(content).__name__}")
-        for key, wanted in _FIXED_STEPS.items():
-            found = content.get(key)
-            if found is not None and not (isinstance(found, bool | int | float) and math.isclose(found, wanted)):
-                raise PreprocessingError(f"{path}: {key} must be {wanted}, got {found!r}")
+        for key, required in _FIXED_STEPS.items():
+            value = content.get(key)
+            if value is not None and not (isinstance(value, bool | int | float) and math.isclose(value, required)):
+                raise PreprocessingError(f"{path}: {key} must be {required}, got {value!r}")
         missing = [key for key in ("crop_size", "image_mean", "image_std") if key not in content]
         if missing:
             raise PreprocessingError(f"{path} lacks {', '.join(missing)}; it has {', '.join(sorted(content))}")

@@ -1,4 +1,4 @@
-"""What a model predicts for every window, beside what is true. Knows keys and arrays, no model."""
+"""A model's probabilities for every window, and the targets. Knows keys and arrays, no model."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Predictions:
 
     def __post_init__(self) -> None:
         n, n_videos, n_labels = len(self.video_ids), len(self.videos), len(self.labels)
-        wanted: dict[str, tuple[str, tuple[int, ...]]] = {
+        expected: dict[str, tuple[str, tuple[int, ...]]] = {
             "video_ids": ("U", (n,)),
             "window": ("i", (n,)),
             "start_s": ("f", (n,)),
@@ -45,7 +45,7 @@ class Predictions:
             "videos": ("U", (n_videos,)),
             "video_targets": ("b", (n_videos, n_labels)),
         }
-        for name, (kind, shape) in wanted.items():
+        for name, (kind, shape) in expected.items():
             array = getattr(self, name)
             if array.shape != shape or array.dtype.kind != kind:
                 raise ValueError(f"{name} must be {shape} of kind {kind!r}, got {array.shape} {array.dtype}")
@@ -62,8 +62,10 @@ class Predictions:
                 f"after {self._key(row - 1)}"
             )
         if not np.array_equal(self.videos, np.unique(self.video_ids)):
-            odd = sorted(set(self.videos.tolist()) ^ set(self.video_ids.tolist()))
-            raise ValueError(f"videos must name, sorted, exactly the videos that have windows; not in both: {odd}")
+            in_one_only = sorted(set(self.videos.tolist()) ^ set(self.video_ids.tolist()))
+            raise ValueError(
+                f"videos must name, sorted, exactly the videos that have windows; not in both: {in_one_only}"
+            )
         if not ((self.probabilities >= 0) & (self.probabilities <= 1)).all():  # nan fails both
             row = int(np.argmin(((self.probabilities >= 0) & (self.probabilities <= 1)).all(axis=1)))
             raise ValueError(f"probabilities must lie in [0, 1]; row {row}, {self._key(row)}, does not")

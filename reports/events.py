@@ -45,7 +45,7 @@ class EventRule:
 
 @dataclass(frozen=True)
 class LabelRule:
-    """One label's own durations, in seconds; None leaves what holds for all labels."""
+    """One label's own durations, in seconds; None keeps the duration for all labels."""
 
     min_duration_s: Annotated[float, Ge(0)] | None = None
     merge_gap_s: Annotated[float, Ge(0)] | None = None
@@ -110,12 +110,12 @@ def event_rules(
     rules = {}
     for label, label_threshold in zip(sweep.labels, sweep.label_thresholds, strict=True):
         onset = label_threshold if thresholds == "per_label" else sweep.threshold
-        own = per_label.get(label, LabelRule())
+        label_rule = per_label.get(label, LabelRule())
         rules[label] = EventRule(
             onset=onset,
             offset=onset * offset_ratio,
-            min_duration_s=min_duration_s if own.min_duration_s is None else own.min_duration_s,
-            merge_gap_s=merge_gap_s if own.merge_gap_s is None else own.merge_gap_s,
+            min_duration_s=min_duration_s if label_rule.min_duration_s is None else label_rule.min_duration_s,
+            merge_gap_s=merge_gap_s if label_rule.merge_gap_s is None else label_rule.merge_gap_s,
         )
     return rules
 
@@ -178,9 +178,13 @@ def find_events(
     kept.sort(key=lambda detection: (detection.segment.start_s, detection.label))
     events = tuple(
         Event(
-            f"{recording_id}-{number:03d}", found.label, found.segment, found.peak_probability, found.mean_probability
+            f"{recording_id}-{number:03d}",
+            detection.label,
+            detection.segment,
+            detection.peak_probability,
+            detection.mean_probability,
         )
-        for number, found in enumerate(kept, start=1)
+        for number, detection in enumerate(kept, start=1)
     )
     return EventsFound(events, suppressed)
 
@@ -212,7 +216,7 @@ def _cells(windows: Sequence[Segment], stride_s: float) -> list[Segment]:
 def _detections(
     label: str, cells: Sequence[Segment], probabilities: npt.NDArray[np.float64], rule: EventRule
 ) -> list[_Detection]:
-    """What the rule finds before short ones are dropped, in order."""
+    """The label's detections in order, before short ones are dropped."""
     runs: list[tuple[int, int]] = []  # cells [first, end)
     for first, end in _runs_at_or_above(cells, probabilities, rule.offset):
         if probabilities[first:end].max() < rule.onset:

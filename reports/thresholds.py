@@ -27,7 +27,7 @@ Threshold = Annotated[float, Gt(0), Lt(1)]
 class ThresholdGrid:
     """Thresholds from `low` to `high`, both included, every `step`: 0.05, 0.95, 0.05 gives 19.
 
-    A label takes a threshold of its own where it has at least `min_positives` positives to choose by.
+    A label gets its own threshold if it has at least `min_positives` positives.
     """
 
     low: Threshold
@@ -69,7 +69,7 @@ class Sweep:
     """What a sweep found: the `curve` over all labels, the best global `threshold`, and one for each label.
 
     `label_thresholds` (L,) stand in the order of `labels`; `fallback_labels` had fewer than `min_positives` positives
-    to choose by, and carry the global threshold.
+    and have the global threshold.
     """
 
     labels: tuple[str, ...]
@@ -101,14 +101,14 @@ class Sweep:
     @classmethod
     def load(cls, path: Path) -> Sweep:
         """Read what `save` wrote."""
-        found = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
         return cls(
-            labels=tuple(found["labels"]),
-            curve=tuple(CurvePoint(**point) for point in found["curve"]),
-            threshold=found["threshold"],
-            label_thresholds=tuple(found["label_thresholds"]),
-            fallback_labels=tuple(found["fallback_labels"]),
-            min_positives=found["min_positives"],
+            labels=tuple(content["labels"]),
+            curve=tuple(CurvePoint(**point) for point in content["curve"]),
+            threshold=content["threshold"],
+            label_thresholds=tuple(content["label_thresholds"]),
+            fallback_labels=tuple(content["fallback_labels"]),
+            min_positives=content["min_positives"],
         )
 
     def save_curve(self, path: Path) -> None:
@@ -129,10 +129,10 @@ def decide(probabilities: Floats, thresholds: float | Sequence[float] | Floats) 
 def sweep(probabilities: Floats, targets: Bools, *, labels: Sequence[str], grid: Floats, min_positives: int) -> Sweep:
     """Try every threshold of the ascending `grid` on (n, L) rows: best micro-F1 of all labels, best F1 of each.
 
-    Ties go to the lower threshold, so to the one that recognises more. A label with fewer than `min_positives`
-    positives, or with none, takes the global threshold.
+    Ties go to the lower threshold, which recognises more. A label with fewer than `min_positives` positives, or with
+    none, gets the global threshold.
 
-    Warning: scores on these same rows are no evidence. Sweep on val, and report on rows that chose nothing.
+    Warning: scores on these rows are biased. Sweep on val and report on other rows.
     """
     if probabilities.shape != targets.shape or probabilities.shape[1:] != (len(labels),):
         raise ValueError(f"{probabilities.shape} probabilities, {targets.shape} targets, {len(labels)} labels")
@@ -153,28 +153,28 @@ def sweep(probabilities: Floats, targets: Bools, *, labels: Sequence[str], grid:
         for k in range(len(grid))
     )
     best = float(grid[np.argmax(micro_f1)])
-    own = positives >= max(min_positives, 1)
+    has_own = positives >= max(min_positives, 1)
     return Sweep(
         labels=tuple(labels),
         curve=curve,
         threshold=best,
-        label_thresholds=tuple(np.where(own, grid[np.argmax(label_f1, axis=0)], best).tolist()),
-        fallback_labels=tuple(label for label, chosen in zip(labels, own, strict=True) if not chosen),
+        label_thresholds=tuple(np.where(has_own, grid[np.argmax(label_f1, axis=0)], best).tolist()),
+        fallback_labels=tuple(label for label, is_own in zip(labels, has_own, strict=True) if not is_own),
         min_positives=min_positives,
     )
 
 
 def _counts(probabilities: Floats, targets: Bools, grid: Floats) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """At each threshold and label, (G, L): how many recognised rows are true, how many are recognised at all.
+    """At each threshold and label, (G, L): the number of true recognised rows and of all recognised rows.
 
-    One look at each probability, however many thresholds: it lands in the bin of the highest one that it reaches.
+    Each probability is read once and counted in the bin of the highest threshold that it reaches.
     """
     edges = grid.astype(probabilities.dtype)
     hits = np.zeros((len(grid), targets.shape[1]), dtype=np.int64)
     recognised = np.zeros_like(hits)
     for column in range(targets.shape[1]):
         bins = np.searchsorted(edges, probabilities[:, column], side="right")
-        for counts, chosen in ((recognised, bins), (hits, bins[targets[:, column]])):
-            in_bin = np.bincount(chosen, minlength=len(grid) + 1)
+        for counts, row_bins in ((recognised, bins), (hits, bins[targets[:, column]])):
+            in_bin = np.bincount(row_bins, minlength=len(grid) + 1)
             counts[:, column] = in_bin[::-1].cumsum()[::-1][1:]
     return hits, recognised

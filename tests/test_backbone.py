@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from features.backbone import POOLINGS, Backbone, BackboneError, create, load_backbone, save
+from features.backbone import POOLINGS, BackboneError, VJepa2Backbone, create, load_backbone, save
 from features.preprocess import Preprocessing
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -56,8 +56,10 @@ def folder(model: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def backbone(folder: Path) -> Backbone:
-    return load_backbone(folder, dtype=torch.float32)
+def backbone(folder: Path) -> VJepa2Backbone:
+    loaded = load_backbone(folder, dtype=torch.float32)
+    assert isinstance(loaded, VJepa2Backbone)
+    return loaded
 
 
 @pytest.fixture
@@ -70,7 +72,7 @@ def pixels(num_clips: int) -> torch.Tensor:
     return torch.randn(num_clips, NUM_FRAMES, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(2))
 
 
-def test_tokens_are_the_encoders_own_bit_for_bit(model: Any, backbone: Backbone) -> None:
+def test_tokens_are_the_encoders_own_bit_for_bit(model: Any, backbone: VJepa2Backbone) -> None:
     """prefix is what enters the whole encoder's last block, and last_block of it what comes out, to the last bit."""
     entered: list[torch.Tensor] = []
     hook = model.vjepa2.encoder.layer[-1].register_forward_pre_hook(lambda _, inputs: entered.append(inputs[0]))
@@ -85,7 +87,7 @@ def test_tokens_are_the_encoders_own_bit_for_bit(model: Any, backbone: Backbone)
     assert wanted.std() > 0.1
 
 
-def test_the_pooler_is_the_classifiers_own_bit_for_bit(model: Any, backbone: Backbone) -> None:
+def test_the_pooler_is_the_classifiers_own_bit_for_bit(model: Any, backbone: VJepa2Backbone) -> None:
     """The classifier's weights on our pooled vector give the model's own logits; mean and max are over the tokens."""
     with torch.no_grad():
         logits = model(pixels(2)).logits
@@ -110,7 +112,7 @@ def test_pooled_vectors_of_half_precision_tokens_are_float32(folder: Path) -> No
             assert (vector - wanted).abs().mean() < 0.1 * wanted.abs().mean()
 
 
-def test_only_the_last_block_can_learn(backbone: Backbone) -> None:
+def test_only_the_last_block_can_learn(backbone: VJepa2Backbone) -> None:
     """With `last` made trainable, the loss reaches it through the frozen pooler, and nothing else trains."""
     assert not any(parameter.requires_grad for parameter in backbone.parameters())
     backbone.last.requires_grad_(True)
@@ -128,13 +130,13 @@ def test_only_the_last_block_can_learn(backbone: Backbone) -> None:
     assert not any(module.training for module in backbone.modules())
 
 
-def test_a_frozen_backbone_never_trains(backbone: Backbone) -> None:
+def test_a_frozen_backbone_never_trains(backbone: VJepa2Backbone) -> None:
     """train() on something that holds a wholly frozen backbone leaves all of it in eval mode."""
     torch.nn.Sequential(backbone).train()
     assert not any(module.training for module in backbone.modules())
 
 
-def test_predictor_and_classifier_are_dropped(model: Any, backbone: Backbone) -> None:
+def test_predictor_and_classifier_are_dropped(model: Any, backbone: VJepa2Backbone) -> None:
     """What is held is the encoder and the pooler, and nothing else."""
     wanted = sum(p.numel() for part in (model.vjepa2.encoder, model.pooler) for p in part.parameters())
     assert sum(parameter.numel() for parameter in backbone.parameters()) == wanted
@@ -149,13 +151,15 @@ def test_predictor_and_classifier_are_dropped(model: Any, backbone: Backbone) ->
         ((1, 3, 3, 32, 32), "a clip is a multiple of 2 frames, got 3"),
     ],
 )
-def test_pixels_that_would_go_silently_wrong_raise(backbone: Backbone, shape: tuple[int, ...], message: str) -> None:
+def test_pixels_that_would_go_silently_wrong_raise(
+    backbone: VJepa2Backbone, shape: tuple[int, ...], message: str
+) -> None:
     """Another resolution, channels last, and an odd number of frames are refused."""
     with pytest.raises(ValueError, match=message):
         backbone.block_input(torch.zeros(shape))
 
 
-def test_a_backbone_tells_what_it_is(folder: Path, backbone: Backbone) -> None:
+def test_a_backbone_tells_what_it_is(folder: Path, backbone: VJepa2Backbone) -> None:
     """Sizes come from its config, the hash is the weight file's own, and the id is its name and no path."""
     assert (backbone.hidden_size, backbone.crop_size) == (HIDDEN, SIDE)
     assert (backbone.frames_per_clip, backbone.tubelet_size) == (NUM_FRAMES, 2)
@@ -176,7 +180,7 @@ def test_an_id_never_holds_a_path(broken: Path, tmp_path: Path, name: str | None
     assert load_backbone(cached, dtype=torch.float32).id == "facebook/vjepa2-vitl-fpc16-256-ssv2"
 
 
-def test_weights_in_parts_are_one_backbone(broken: Path, backbone: Backbone) -> None:
+def test_weights_in_parts_are_one_backbone(broken: Path, backbone: VJepa2Backbone) -> None:
     """A checkpoint whose weights lie in two files, with their index, loads to the same tokens; a lost part is named."""
     weights = load_file(broken / "model.safetensors")
     (broken / "model.safetensors").unlink()
@@ -286,7 +290,7 @@ def test_a_saved_folder_is_the_same_bytes(model: Any, folder: Path, tmp_path: Pa
         save(model, again, name="x", preprocessing=Preprocessing(64, (0, 0, 0), (1, 1, 1)), dtype=torch.float32)
 
 
-def test_half_precision_on_disk_loads_as_float32(model: Any, backbone: Backbone, tmp_path: Path) -> None:
+def test_half_precision_on_disk_loads_as_float32(model: Any, backbone: VJepa2Backbone, tmp_path: Path) -> None:
     """Weights stored in 16 bits give nearly the same tokens, computed in 32."""
     save(model, tmp_path / "half", name="x", preprocessing=PREPROCESSING, dtype=torch.float16)
     loaded = load_backbone(tmp_path / "half", dtype=torch.float32)
@@ -303,7 +307,7 @@ def test_the_seed_decides_and_stays_inside() -> None:
     assert not torch.equal(first["pooler.query_tokens"], other["pooler.query_tokens"])
 
 
-def test_a_window_pools_the_same_in_any_batch(backbone: Backbone) -> None:
+def test_a_window_pools_the_same_in_any_batch(backbone: VJepa2Backbone) -> None:
     """On a CPU what `pool_each` gives for a window does not depend on the others in its batch, to the last bit."""
     with torch.no_grad():
         together = backbone.pool_each(backbone.tokens(pixels(7)), POOLINGS)
@@ -312,7 +316,7 @@ def test_a_window_pools_the_same_in_any_batch(backbone: Backbone) -> None:
                 assert torch.equal(vector[0], together[name][k]), name
 
 
-def test_attention_is_chosen_and_known(folder: Path, backbone: Backbone) -> None:
+def test_attention_is_chosen_and_known(folder: Path, backbone: VJepa2Backbone) -> None:
     """Eager attention gives nearly the same tokens, and each backbone says which one it computes."""
     eager = load_backbone(folder, dtype=torch.float32, attention="eager")
     assert (eager.attention, backbone.attention) == ("eager", "sdpa")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from functools import partial
 from pathlib import Path
 
 import av
@@ -73,6 +74,7 @@ def test_the_prototype_reads_the_frames_of_its_window(tmp_path: Path) -> None:
     path = write_video(tmp_path / "v.mp4", evenly(60, 12))
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
+        assert stream.time_base is not None
         container.seek(round(2.0 / stream.time_base), stream=stream)
         times_s = [2.0, 2.25, 2.5, 2.75]
         pictures = list(extraction.shown_at(container.decode(stream), times_s))
@@ -208,7 +210,7 @@ def test_a_ratio_is_of_neighbours_in_time() -> None:
 def test_ways_take_turns() -> None:
     """Every way runs once a round, every other round from the last to the first."""
     order: list[str] = []
-    taken = interleaved({name: lambda name=name: order.append(name) for name in "ab"}, rounds=3)
+    taken = interleaved({name: partial(order.append, name) for name in "ab"}, rounds=3)
     assert order == ["a", "b", "b", "a", "a", "b"]
     assert len(taken["a"].wall.rounds) == len(taken["b"].cpu.rounds) == 3
 

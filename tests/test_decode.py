@@ -242,10 +242,12 @@ def test_trimmed_by_an_edit_list(tmp_path: Path, caplog: pytest.LogCaptureFixtur
     with av.open(str(whole)) as source, av.open(str(path), "w") as target:
         stream = source.streams.video[0]
         copy = target.add_stream_from_template(stream)
+        assert stream.time_base is not None
+        cut = round(17 / 12 / stream.time_base)
         for packet in source.demux(stream):
-            if packet.size:
-                packet.pts -= round(17 / 12 / stream.time_base)  # before zero, the writer makes an edit list of it
-                packet.dts -= round(17 / 12 / stream.time_base)
+            if packet.pts is not None and packet.dts is not None:
+                packet.pts -= cut  # before zero, the writer makes an edit list of it
+                packet.dts -= cut
                 packet.stream = copy
                 target.mux(packet)
 

@@ -257,7 +257,7 @@ def test_the_quota_lets_the_longest_unused_go_first(world: Path, tmp_path: Path)
     assert cache.shrink(0) == 5
 
 
-def test_bad_input_costs_a_row_each(world: Path, whole: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_bad_input_costs_a_row_each(world: Path, whole: Path, tmp_path: Path) -> None:
     """What cannot be read is named with its reason and leaves the others' bytes as they are."""
     videos = tmp_path / "videos"
     shutil.copytree(world, videos)
@@ -277,11 +277,11 @@ def test_bad_input_costs_a_row_each(world: Path, whole: Path, tmp_path: Path, ca
         assert outputs(tmp_path) == outputs(whole)
 
 
-def test_an_embedding_that_is_not_finite_costs_its_video(world: Path, tmp_path: Path) -> None:
+def test_an_embedding_that_is_not_finite_costs_its_video(world: Path) -> None:
     """A value beyond float16 is that video's failure, with the window, and never a stored infinity."""
     backbone = load_backbone(world / "backbone0", dtype=torch.float32)
     with torch.no_grad():
-        backbone.after_last[0].weight.fill_(1e6)
+        next(backbone.after_last.parameters()).fill_(1e6)
     ((_, video),) = embed.embed_videos(
         backbone,
         [Source("v1", world / "v1.mp4")],
@@ -410,7 +410,7 @@ def slow(world: Path, root: Path) -> None:
         return original(*args, **kwargs)
 
     (root / "entered").touch()
-    embed.submit_batch = waits  # type: ignore[assignment]
+    embed.submit_batch = waits
     run(world, root)
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -20,7 +21,7 @@ from click.testing import CliRunner
 from ruamel.yaml import YAML
 from torch import Tensor, nn
 
-from features.backbone import DTYPES, Backbone, create, load_backbone, save
+from features.backbone import DTYPES, VJepa2Backbone, create, load_backbone, save
 from features.clips import ClipReader, Source, read_videos
 from features.decode.container import UnreadableVideo
 from features.embed import EmbeddedVideo, embed_videos
@@ -36,7 +37,7 @@ from heads.losses import bce
 from heads.predictions import Predictions
 from heads.targets import window_targets
 from heads.training.batches import Plan, block_input_batches, frame_batches, plan_batches
-from heads.training.candidates import Candidate, History
+from heads.training.candidates import Candidate, History, ParameterGroup
 from heads.training.loop import TrainBatches, fit
 from heads.training.schedule import TrainingSchedule
 from heads.training.state import Checkpoint
@@ -97,8 +98,10 @@ class World:
         last = 3 * ((num_frames(int(video_id[1:])) - 1) // 3)
         return [min(3 * (first + i), last) for i in range(4)]
 
-    def backbone(self) -> Backbone:
-        return load_backbone(self.backbone_dir, dtype=torch.float32)
+    def backbone(self) -> VJepa2Backbone:
+        loaded = load_backbone(self.backbone_dir, dtype=torch.float32)
+        assert isinstance(loaded, VJepa2Backbone)
+        return loaded
 
     def model(self) -> ActionModel:
         """As stage 2 begins: the last block may change, and the head says something."""
@@ -137,8 +140,8 @@ class World:
             )
         return open_block_inputs(folder)[0]
 
-    def plan(self, seed: int = 0, **changed: float) -> Plan:
-        settings = {"windows_per_pass": 3, "buffer_size": 8, "start_frames": 1, "mirrored_share": 0.0}
+    def plan(self, seed: int = 0, **changed: Any) -> Plan:
+        settings: dict[str, Any] = {"windows_per_pass": 3, "buffer_size": 8, "start_frames": 1, "mirrored_share": 0.0}
         return plan_batches(
             list(self.sources.values())[:4],
             self.windows,
@@ -164,7 +167,7 @@ class World:
         tail = model.tail
         frames = frame_batches(plan, READER, self.target_of, num_workers=0)
         batches = frames if block_inputs is None else block_input_batches(plan, block_inputs, self.target_at)
-        groups = [
+        groups: list[ParameterGroup] = [
             {"params": list(module.parameters()), "lr": lr, "weight_decay": 0.01, "name": name}
             for name, module, lr in (("head", tail.head, 0.01), ("last_block", tail.last_block, 0.003))
         ]
@@ -447,6 +450,7 @@ def test_stage_2_changes_the_last_block_and_the_head_alone(
     assert {name for name, _ in model.tail.named_children()} == {"last_block", "after_last", "head"}
     assert all(torch.equal(value, parameters[name]) for name, value in model.tail.trained_tensors().items())
     fresh = world.backbone().state_dict()
+    assert isinstance(model.backbone, VJepa2Backbone)
     for name, value in model.backbone.state_dict().items():
         assert name.startswith("last.") or torch.equal(value, fresh[name])
 
@@ -462,6 +466,7 @@ def test_the_split_model_is_the_backbone_and_the_head(world: World) -> None:
         assert torch.equal(model(frames), expected)
         assert torch.equal(model.tail(model.block_input(frames)), expected)
     model.train()
+    assert isinstance(model.backbone, VJepa2Backbone)
     frozen = (model.backbone.embeddings, model.backbone.blocks, model.tail.after_last)
     assert not any(module.training for part in frozen for module in part.modules())
     assert model.backbone.last.training

@@ -21,7 +21,7 @@ import bench.heads
 from features.store import embeddings as store
 from heads import losses
 from heads.linear import LinearHead, LinearHeadGrid
-from heads.training.grid import Setting, best_of, save_table, settings_of, train_heads
+from heads.training.grid import Setting, Trial, best_of, save_table, settings_of, train_heads
 from heads.training.schedule import TrainingSchedule
 from heads.training.validation import average_precisions, scores
 from pipeline.dataset import manifest
@@ -59,17 +59,17 @@ TRAIN, VAL = world(1), world(2, 150)
 GRID = settings_of(["bce", "asymmetric", "class_balanced"], [0.001, 0.01, 0.1], [0.0, 0.3])
 
 
-def train_on(settings: list[Setting], schedule: TrainingSchedule = SCHEDULE):
+def train_on(settings: list[Setting], schedule: TrainingSchedule = SCHEDULE) -> list[Trial]:
     generator = torch.Generator().manual_seed(5)
     return train_heads(TRAIN, VAL, settings=settings, schedule=schedule, batch_size=64, generator=generator, cpu=True)
 
 
 @pytest.fixture(scope="module")
-def trials():
+def trials() -> list[Trial]:
     return train_on(GRID)
 
 
-def test_each_head_is_what_it_would_be_alone(trials):
+def test_each_head_is_what_it_would_be_alone(trials: list[Trial]) -> None:
     """Every head of the grid, not the chosen one only, and its history: early stops, best steps, rates, to 1e-5."""
     assert len(trials) == 18
     for together in trials:
@@ -87,7 +87,7 @@ def test_each_head_is_what_it_would_be_alone(trials):
     assert len({trial.history.best.step for trial in trials}) > 2
 
 
-def test_the_chosen_one_is_best_on_val_and_learned(trials):
+def test_the_chosen_one_is_best_on_val_and_learned(trials: list[Trial]) -> None:
     """The highest val mAP, far above the start's, and the first of equals; the same scores come from its weights."""
     best = best_of(trials)
     assert best.history.best.val_map == max(trial.history.best.val_map for trial in trials)
@@ -99,7 +99,7 @@ def test_the_chosen_one_is_best_on_val_and_learned(trials):
     assert found["map"] == pytest.approx(best.history.best.val_map, abs=1e-9)
 
 
-def test_the_table_names_every_head_and_one_choice(trials, tmp_path: Path):
+def test_the_table_names_every_head_and_one_choice(trials: list[Trial], tmp_path: Path) -> None:
     """A row a setting with its own best evaluation, one of them marked."""
     save_table(tmp_path / "grid.csv", trials)
     with (tmp_path / "grid.csv").open(newline="") as file:
@@ -117,7 +117,7 @@ def test_the_table_names_every_head_and_one_choice(trials, tmp_path: Path):
     assert float(chosen["val_map"]) == max(float(row["val_map"]) for row in rows)
 
 
-def test_a_grid_of_heads_answers_as_each_of_them():
+def test_a_grid_of_heads_answers_as_each_of_them() -> None:
     """One matrix product gives (C, B, L): what each head says alone, biases and standardisation included."""
     head = LinearHead(24, 7)
     head.start_from(*TRAIN)
@@ -134,7 +134,7 @@ def test_a_grid_of_heads_answers_as_each_of_them():
 
 
 @pytest.mark.parametrize("decimals", [1, 2, 7])
-def test_average_precision_is_scikit_learns(decimals):
+def test_average_precision_is_scikit_learns(decimals: int) -> None:
     """To 1e-9 for each label, ties of many and of few included; nan without positives, and 1 where all are."""
     random = np.random.default_rng(decimals)
     probabilities = random.random((500, 12)).round(decimals).astype(np.float32)
@@ -149,7 +149,7 @@ def test_average_precision_is_scikit_learns(decimals):
     assert found[0, 2] == 1.0
 
 
-def test_scores_leave_out_labels_without_positives():
+def test_scores_leave_out_labels_without_positives() -> None:
     """mAP is the report's, a mean over labels that val shows; nan if it shows none; the loss is over all cells."""
     logits = torch.randn(60, 5, generator=torch.Generator().manual_seed(0))
     targets = torch.rand(60, 5, generator=torch.Generator().manual_seed(1)) < 0.3
@@ -166,7 +166,7 @@ def cells() -> tuple[Tensor, Tensor]:
     return logits, torch.tensor([0.0, 1.0]).expand(49, 2)
 
 
-def test_the_asymmetric_loss_is_the_papers():
+def test_the_asymmetric_loss_is_the_papers() -> None:
     """Cell by cell the formula of the paper in float64, its gradient included; easy negatives cost exactly nothing."""
     logits, targets = cells()
     p = logits.sigmoid()
@@ -181,7 +181,7 @@ def test_the_asymmetric_loss_is_the_papers():
     assert (gradient[single[:, 0] < -3, 0] == 0).all()
 
 
-def test_no_loss_breaks_at_the_ends():
+def test_no_loss_breaks_at_the_ends() -> None:
     """Logits of ±1,000 give finite losses and gradients, in bf16 too, computed in fp32."""
     targets = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
     for name in ("bce", "asymmetric", "class_balanced"):
@@ -196,7 +196,7 @@ def test_no_loss_breaks_at_the_ends():
             assert logits.grad.isfinite().all()
 
 
-def test_class_balance_weighs_by_effective_numbers():
+def test_class_balance_weighs_by_effective_numbers() -> None:
     """Weights are in the ratio of the effective numbers, (1 - 0.9999^n) / 0.0001, and add up to 2 for each label."""
     targets = torch.zeros(20000, 3)
     targets[:5, 0] = 1
@@ -219,7 +219,7 @@ def test_class_balance_weighs_by_effective_numbers():
         assert cost_of(label, 1.0) + cost_of(label, 0.0) == pytest.approx(2, rel=1e-4)
 
 
-def test_losses_of_several_candidates_are_each_ones():
+def test_losses_of_several_candidates_are_each_ones() -> None:
     """Logits (C, B, L) give (C,), what (B, L) gives one by one; plain BCE is PyTorch's."""
     logits = torch.randn(4, 30, 7, generator=torch.Generator().manual_seed(3))
     targets = TRAIN[1][:30]
@@ -233,7 +233,7 @@ def test_losses_of_several_candidates_are_each_ones():
     torch.testing.assert_close(losses.bce(logits[0], targets), plain)
 
 
-def test_a_grid_is_all_combinations_with_losses_in_runs():
+def test_a_grid_is_all_combinations_with_losses_in_runs() -> None:
     """Loss by loss, so that `fit` gives neighbours to their loss together."""
     settings = settings_of(["bce", "asymmetric"], [0.1, 0.2, 0.3], [0.0])
     assert [setting.loss for setting in settings] == ["bce"] * 3 + ["asymmetric"] * 3
@@ -247,7 +247,7 @@ def run_stage(folder: Path, *, seed_of_test: int) -> dict[str, bytes]:
     entries, embedded = [], {}
     for k, (video_id, split) in enumerate(splits.items()):
         random = np.random.default_rng([seed_of_test if split == "test" else 0, k])
-        starts = np.arange(8) * 2.0
+        starts = np.arange(8, dtype=np.float64) * 2
         acts = [label for label in ("c015", "c059", "c097") if split != "test" or random.random() < 0.5]
         times = {label: float(random.integers(0, 6)) * 2 for label in acts}
         entries.append(
@@ -296,7 +296,7 @@ def run_stage(folder: Path, *, seed_of_test: int) -> dict[str, bytes]:
     }
 
 
-def test_the_stage_keeps_the_best_and_never_sees_test(tmp_path: Path):
+def test_the_stage_keeps_the_best_and_never_sees_test(tmp_path: Path) -> None:
     """Other test videos with other actions change no byte; the head says which setting it is, and the table agrees."""
     files = run_stage(tmp_path / "one", seed_of_test=1)
     assert files == run_stage(tmp_path / "other", seed_of_test=2)
@@ -315,7 +315,7 @@ def test_the_stage_keeps_the_best_and_never_sees_test(tmp_path: Path):
     assert max(float(row["val_map"]) for row in history) == float(chosen["val_map"])
 
 
-def test_heads_are_measured():
+def test_heads_are_measured() -> None:
     """The benchmark's code runs small: a row for the grid, one for our seconds, one for scikit-learn's beside them."""
     row = bench.heads.measure_grid(TRAIN, VAL, steps=4, rounds=1)
     assert row.measured is not None

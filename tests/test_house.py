@@ -150,8 +150,9 @@ def paths_used(stage_name: str, root: Path) -> set[str]:
     named: dict[ast.expr, list[str]] = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and node.args:
-            only = node.args[0]
-            named[node.func] = [only.value] if isinstance(only, ast.Constant) else list(MODELS)
+            argument = node.args[0]
+            model = argument.value if isinstance(argument, ast.Constant) else None
+            named[node.func] = [model] if isinstance(model, str) else list(MODELS)
     used: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "paths":

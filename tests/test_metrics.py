@@ -19,7 +19,7 @@ def predict(*, seed: int, n_videos: int) -> Predictions:
     rng = np.random.default_rng(seed)
     targets = rng.random((4 * n_videos, 3)) < [0.4, 0.15, 0.0]
     videos = np.array([f"V{k:03}" for k in range(n_videos)])
-    video_targets = targets.reshape(n_videos, 4, 3).any(axis=1)
+    video_targets = targets.reshape(n_videos, 4, 3).max(axis=1)
     video_targets[0, 2] = True
     return Predictions(
         labels=LABELS,
@@ -34,7 +34,7 @@ def predict(*, seed: int, n_videos: int) -> Predictions:
     )
 
 
-def test_average_precision_by_hand():
+def test_average_precision_by_hand() -> None:
     """Positives at ranks 1 and 3 of 4 give (1/1 + 2/3) / 2; a label without positives is nan."""
     probabilities = np.array([[0.9, 0.2], [0.8, 0.9], [0.7, 0.1], [0.1, 0.3]])
     targets = np.array([[True, False], [False, False], [True, False], [False, False]])
@@ -43,7 +43,7 @@ def test_average_precision_by_hand():
     assert math.isnan(each[1])
 
 
-def test_micro_f1_counts_only_what_is_recognised_or_true():
+def test_micro_f1_counts_only_what_is_recognised_or_true() -> None:
     """Two hits, one false alarm, one miss give 2/3, for many labels and for one alone; true negatives do not count."""
     probabilities = np.array([[0.9, 0.9], [0.9, 0.1], [0.1, 0.1], [0.1, 0.1]])
     targets = np.array([[True, True], [False, True], [False, False], [False, False]])
@@ -53,7 +53,7 @@ def test_micro_f1_counts_only_what_is_recognised_or_true():
     assert micro_f1(probabilities, targets, thresholds=0.95) == 0.0
 
 
-def test_the_label_table_says_what_it_cannot_say():
+def test_the_label_table_says_what_it_cannot_say() -> None:
     """Nothing recognised: precision nan, F1 0. No positives: everything nan. Counts and thresholds always."""
     probabilities = np.array([[0.2, 0.9, 0.9], [0.3, 0.8, 0.1]])
     targets = np.array([[True, False, True], [False, False, True]])
@@ -66,7 +66,7 @@ def test_the_label_table_says_what_it_cannot_say():
     assert half.f1 == pytest.approx(2 / 3)
 
 
-def test_the_prior_is_the_best_constant_answer():
+def test_the_prior_is_the_best_constant_answer() -> None:
     """The prior answers the most frequent labels, as many of them as are best on val, and nothing else."""
     rng = np.random.default_rng(3)
     val, test = rng.random((500, 3)) < [0.5, 0.3, 0.02], rng.random((400, 3)) < [0.5, 0.3, 0.02]
@@ -81,7 +81,7 @@ def test_the_prior_is_the_best_constant_answer():
     assert found == constant(test, [True, True, False])
 
 
-def test_the_summary_holds_every_key_for_windows_and_videos():
+def test_the_summary_holds_every_key_for_windows_and_videos() -> None:
     """All keys, 6 digits, JSON without nan; thresholds come from val, counts and scores from test."""
     val, test = predict(seed=1, n_videos=40), predict(seed=2, n_videos=30)
     found = sweep(val.probabilities, val.targets, labels=LABELS, grid=GRID, min_positives=3)
@@ -113,7 +113,7 @@ def test_the_summary_holds_every_key_for_windows_and_videos():
     assert decide(test.probabilities, found.threshold).any()
 
 
-def test_a_summary_of_nothing_to_find_is_null():
+def test_a_summary_of_nothing_to_find_is_null() -> None:
     """Where test has no positives, means over labels are None, not 0 and not nan."""
     val, test = predict(seed=1, n_videos=10), predict(seed=2, n_videos=5)
     empty = Predictions(
@@ -135,7 +135,7 @@ def test_a_summary_of_nothing_to_find_is_null():
     assert metrics["n_labels_without_positives"] == 3
 
 
-def test_labels_in_another_order_are_refused():
+def test_labels_in_another_order_are_refused() -> None:
     """Columns are never compared by position alone."""
     val = predict(seed=1, n_videos=10)
     found = sweep(val.probabilities, val.targets, labels=LABELS[::-1], grid=GRID, min_positives=3)

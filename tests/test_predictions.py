@@ -1,6 +1,7 @@
 import dataclasses
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,14 +25,14 @@ def predictions() -> Predictions:
     )
 
 
-def test_a_video_scores_the_maximum_over_its_windows(predictions):
+def test_a_video_scores_the_maximum_over_its_windows(predictions: Predictions) -> None:
     """by_video gives each label's maximum over the windows, and the video's own targets."""
     probabilities, targets = predictions.by_video()
     np.testing.assert_array_equal(probabilities, np.array([[0.6, 0.9], [0.3, 0.4]], dtype=np.float32))
     assert targets.tolist() == [[True, True], [False, True]]
 
 
-def test_predictions_come_back_from_disk_as_they_were(predictions, tmp_path: Path):
+def test_predictions_come_back_from_disk_as_they_were(predictions: Predictions, tmp_path: Path) -> None:
     """What is loaded equals what was saved, in every field and dtype, and holds no pickle."""
     predictions.save(tmp_path / "val.npz")
     loaded = Predictions.load(tmp_path / "val.npz")
@@ -43,7 +44,7 @@ def test_predictions_come_back_from_disk_as_they_were(predictions, tmp_path: Pat
     assert [path.name for path in tmp_path.iterdir()] == ["val.npz"]
 
 
-def test_the_same_predictions_are_the_same_bytes(predictions, tmp_path: Path):
+def test_the_same_predictions_are_the_same_bytes(predictions: Predictions, tmp_path: Path) -> None:
     """No time of writing enters the file."""
     predictions.save(tmp_path / "a.npz")
     predictions.save(tmp_path / "b.npz")
@@ -67,7 +68,9 @@ def test_the_same_predictions_are_the_same_bytes(predictions, tmp_path: Path):
         ({"video_targets": np.array([[True, False], [False, True]])}, "its video does not"),
     ],
 )
-def test_predictions_that_do_not_fit_together_are_refused(predictions, change, sentence):
+def test_predictions_that_do_not_fit_together_are_refused(
+    predictions: Predictions, change: dict[str, Any], sentence: str
+) -> None:
     """Wrong shapes, order, keys, values or targets fail where they are made, and say where."""
     with pytest.raises(ValueError, match=sentence):
         dataclasses.replace(predictions, **change)

@@ -218,7 +218,7 @@ def test_one_videos_windows_fit_together() -> None:
         ({"vectors": {"mean": np.zeros((4, 2), np.float32)}}, "mean: vectors are float16, got float32"),
     ):
         with pytest.raises(ValueError, match=message):
-            dataclasses.replace(good, **change)  # type: ignore[arg-type]
+            dataclasses.replace(good, **change)
 
 
 def test_embeddings_refuse_rows_that_do_not_fit() -> None:

@@ -14,7 +14,7 @@ def carried(window: Segment, action: Segment, min_overlap_s: float) -> bool:
     return bool(window_targets([window], [("c015", action)], ["c015"], min_overlap_s=min_overlap_s)[0, 0])
 
 
-def test_a_window_carries_what_overlaps_it_long_enough():
+def test_a_window_carries_what_overlaps_it_long_enough() -> None:
     """Rows are windows, columns are labels in their order, and an action not asked for is ignored."""
     windows = [Segment(0, 4), Segment(2, 6), Segment(4, 8)]
     actions = [("c059", Segment(0, 3.5)), ("c097", Segment(5, 9)), ("c100", Segment(0, 8))]
@@ -22,7 +22,7 @@ def test_a_window_carries_what_overlaps_it_long_enough():
     assert targets.tolist() == [[False, True, False], [False, True, True], [False, False, True]]
 
 
-def test_exactly_the_minimum_is_enough():
+def test_exactly_the_minimum_is_enough() -> None:
     """An overlap of min_overlap_s counts, even where decimals make it fall short by rounding."""
     assert carried(Segment(0, 4), Segment(3, 9), 1.0)
     assert not carried(Segment(0, 4), Segment(3.01, 9), 1.0)
@@ -30,32 +30,32 @@ def test_exactly_the_minimum_is_enough():
     assert carried(Segment(0, 1.4), Segment(0.4, 9), 1.0)
 
 
-def test_half_of_a_short_action_is_enough():
+def test_half_of_a_short_action_is_enough() -> None:
     """An action shorter than twice the minimum counts where half of it is seen."""
     assert carried(Segment(0, 4), Segment(3.8, 4.2), 1.0)
     assert not carried(Segment(0, 4), Segment(3.9, 4.3), 1.0)
 
 
-def test_windows_that_only_touch_carry_nothing():
+def test_windows_that_only_touch_carry_nothing() -> None:
     """Intervals are half open, also when no overlap at all is asked for."""
     assert not carried(Segment(0, 4), Segment(4, 8), 0.0)
     assert carried(Segment(0, 4), Segment(3.999, 8), 0.0)
 
 
-def test_the_same_action_twice_is_judged_interval_by_interval():
+def test_the_same_action_twice_is_judged_interval_by_interval() -> None:
     """Two intervals of one label neither cancel nor add up."""
     twice = [("c015", Segment(0, 0.6)), ("c015", Segment(3.4, 20))]
     assert window_targets([Segment(0.4, 4)], twice, ["c015"], min_overlap_s=0.8).tolist() == [[False]]
     assert window_targets([Segment(0, 4)], twice, ["c015"], min_overlap_s=0.8).tolist() == [[True]]
 
 
-def test_nothing_in_nothing_out():
+def test_nothing_in_nothing_out() -> None:
     """No windows and no actions keep their shapes."""
     assert window_targets([], [("c015", Segment(0, 1))], LABELS, min_overlap_s=1.0).shape == (0, 3)
     assert not window_targets([Segment(0, 4)], [], LABELS, min_overlap_s=1.0).any()
 
 
-def test_a_video_carries_classes_without_a_time():
+def test_a_video_carries_classes_without_a_time() -> None:
     """A video's labels are those present anywhere, whatever their intervals."""
     assert video_targets({"c097", "c100"}, LABELS).tolist() == [False, False, True]
 
@@ -80,7 +80,7 @@ def stored_split() -> SplitTruth:
     return split_truth(rows, Manifest(tuple(videos)), "train", LABELS, min_overlap_s=1.0)
 
 
-def test_a_window_is_found_by_its_number_and_a_stretch_by_its_times():
+def test_a_window_is_found_by_its_number_and_a_stretch_by_its_times() -> None:
     """A stored window's targets are those of its segment; one between two windows has its own; others raise."""
     split = stored_split()
     assert split.video_ids == ("a", "c")
@@ -96,7 +96,7 @@ def test_a_window_is_found_by_its_number_and_a_stretch_by_its_times():
             split.target_at(video_id, window)
 
 
-def test_a_split_is_spread_over_the_windows_that_there_are():
+def test_a_split_is_spread_over_the_windows_that_there_are() -> None:
     """Only this split's videos, and of each only the numbers given."""
     split = stored_split()
     assert split.spread(9, among={"a": [0, 2], "d": [0]}) == {"a": {0, 2}}

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 from sklearn.metrics import f1_score, precision_score, recall_score
@@ -6,9 +8,12 @@ from reports.thresholds import Sweep, ThresholdGrid, decide, sweep
 
 GRID = ThresholdGrid(0.05, 0.95, 0.05, 1).values()
 
+World = tuple[np.ndarray, np.ndarray, list[str]]
+"""Probabilities (n, L), targets (n, L) and labels."""
+
 
 @pytest.fixture
-def world() -> tuple[np.ndarray, np.ndarray, list[str]]:
+def world() -> World:
     """300 rows of 4 labels with some signal; probabilities often lie exactly on the grid; c003 has two positives."""
     rng = np.random.default_rng(7)
     targets = rng.random((300, 4)) < [0.4, 0.2, 0.1, 0.0]
@@ -18,7 +23,7 @@ def world() -> tuple[np.ndarray, np.ndarray, list[str]]:
     return probabilities.astype(np.float32), targets, ["c000", "c001", "c002", "c003"]
 
 
-def test_the_grid_is_exact():
+def test_the_grid_is_exact() -> None:
     """0.05 to 0.95 are 19 decimals without drift; steps that miss the end are refused."""
     assert GRID.tolist() == [float(f"{k * 5 / 100:.2f}") for k in range(1, 20)]
     with pytest.raises(ValueError, match="whole number of steps"):
@@ -27,7 +32,7 @@ def test_the_grid_is_exact():
         ThresholdGrid(0.05, 0.95, 0.0, 1)
 
 
-def test_reaching_a_threshold_is_enough():
+def test_reaching_a_threshold_is_enough() -> None:
     """A float32 probability that was written as 0.35 reaches the threshold 0.35."""
     probabilities = np.array([[0.35, 0.1]], dtype=np.float32)
     assert float(probabilities[0, 0]) < 0.35
@@ -35,7 +40,7 @@ def test_reaching_a_threshold_is_enough():
     assert decide(probabilities, [0.4, 0.1]).tolist() == [[False, True]]
 
 
-def test_the_curve_says_what_scikit_learn_says(world):
+def test_the_curve_says_what_scikit_learn_says(world: World) -> None:
     """Every point's scores equal those computed one threshold at a time by another program."""
     probabilities, targets, labels = world
     for point in sweep(probabilities, targets, labels=labels, grid=GRID, min_positives=5).curve:
@@ -49,14 +54,14 @@ def test_the_curve_says_what_scikit_learn_says(world):
             assert point.precision is None
 
 
-def test_the_best_thresholds_are_the_best_of_all_tried(world):
+def test_the_best_thresholds_are_the_best_of_all_tried(world: World) -> None:
     """No grid point beats the global one on all labels, nor a label's own on it; the rare label falls back."""
     probabilities, targets, labels = world
     found = sweep(probabilities, targets, labels=labels, grid=GRID, min_positives=5)
     assert found.fallback_labels == ("c003",)
     assert found.label_thresholds[3] == found.threshold
 
-    def f1(column, threshold):
+    def f1(column: int, threshold: float) -> float:
         return f1_score(targets[:, column], decide(probabilities[:, column], threshold), zero_division=0)
 
     for column in range(3):
@@ -65,7 +70,7 @@ def test_the_best_thresholds_are_the_best_of_all_tried(world):
     assert found.best.threshold == found.threshold
 
 
-def test_ties_go_to_the_lower_threshold():
+def test_ties_go_to_the_lower_threshold() -> None:
     """Where 0.2 to 0.8 all separate perfectly, 0.2 is taken."""
     probabilities, targets = np.array([[0.1], [0.8]]), np.array([[False], [True]])
     found = sweep(probabilities, targets, labels=["c000"], grid=np.array([0.1, 0.2, 0.5, 0.8]), min_positives=1)
@@ -73,7 +78,7 @@ def test_ties_go_to_the_lower_threshold():
     assert found.label_thresholds == (0.2,)
 
 
-def test_a_label_without_positives_never_chooses():
+def test_a_label_without_positives_never_chooses() -> None:
     """Even with min_positives 0 it takes the global threshold, and counts in no macro mean."""
     probabilities, targets = np.array([[0.1, 0.9], [0.8, 0.9]]), np.array([[False, False], [True, False]])
     found = sweep(probabilities, targets, labels=["c000", "c001"], grid=np.array([0.2, 0.95]), min_positives=0)
@@ -83,7 +88,7 @@ def test_a_label_without_positives_never_chooses():
         sweep(probabilities, ~targets & targets, labels=["c000", "c001"], grid=GRID, min_positives=1)
 
 
-def test_a_sweep_comes_back_from_disk_and_draws(world, tmp_path):
+def test_a_sweep_comes_back_from_disk_and_draws(world: World, tmp_path: Path) -> None:
     """JSON gives the same sweep again; the CSV has a row for each threshold."""
     probabilities, targets, labels = world
     found = sweep(probabilities * 0.9, targets, labels=labels, grid=GRID, min_positives=5)

@@ -4,8 +4,10 @@ import math
 import os
 import signal
 import socket
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,10 +17,11 @@ from torch import Tensor, multiprocessing, nn
 
 from heads.losses import bce
 from heads.training.batches import shuffled_batches
-from heads.training.candidates import Candidate, History
+from heads.training.candidates import Candidate, History, ParameterGroup
 from heads.training.loop import NonFiniteLoss, fit
 from heads.training.schedule import TrainingSchedule
 from heads.training.state import Checkpoint
+from heads.training.validation import Evaluate
 from reports.metrics.average_precision import average_precisions
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -45,7 +48,7 @@ def world(seed: int) -> tuple[Tensor, Tensor]:
 VAL = world(2)
 
 
-def new_head(p_dropout: float = 0.3) -> nn.Module:
+def new_head(p_dropout: float = 0.3) -> nn.Sequential:
     head = nn.Sequential(nn.LayerNorm(8), nn.Linear(8, 16), nn.Dropout(p_dropout), nn.Linear(16, 3))
     generator = torch.Generator().manual_seed(5)
     with torch.no_grad():
@@ -62,12 +65,19 @@ def evaluate_on_val(model: nn.Module) -> dict[str, float]:
     return {"map": found, "loss": float(F.binary_cross_entropy_with_logits(logits, targets))}
 
 
-def group_of(head: nn.Module, lr: float = 1e-2, name: str = "head", weight_decay: float = 0.01):
+def group_of(head: nn.Module, lr: float = 1e-2, name: str = "head", weight_decay: float = 0.01) -> ParameterGroup:
     trained = [parameter for parameter in head.parameters() if parameter.requires_grad]
     return {"params": trained, "lr": lr, "weight_decay": weight_decay, "name": name}
 
 
-def train_all(model: nn.Module, candidates, schedule=SCHEDULE, evaluate=evaluate_on_val, batches=None, checkpoint=None):
+def train_all(
+    model: nn.Module,
+    candidates: Sequence[Candidate],
+    schedule: TrainingSchedule = SCHEDULE,
+    evaluate: Evaluate = evaluate_on_val,
+    batches: Sequence[tuple[Tensor, Tensor]] | None = None,
+    checkpoint: Checkpoint | None = None,
+) -> list[History]:
     generator = torch.Generator().manual_seed(11)
     shuffled = shuffled_batches(*world(1), batch_size=16, generator=generator)
     return fit(
@@ -82,7 +92,9 @@ def train_all(model: nn.Module, candidates, schedule=SCHEDULE, evaluate=evaluate
     )
 
 
-def train(head: nn.Module, schedule: TrainingSchedule = SCHEDULE, evaluate=evaluate_on_val, **others) -> History:
+def train(
+    head: nn.Module, schedule: TrainingSchedule = SCHEDULE, evaluate: Evaluate = evaluate_on_val, **others: Any
+) -> History:
     (history,) = train_all(head, [Candidate("head", [group_of(head)], bce)], schedule, evaluate, **others)
     return history
 
@@ -95,17 +107,19 @@ def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_training_learns_and_says_how():
+def test_training_learns_and_says_how() -> None:
     """Val mAP rises from the start's, which is the first row; losses and rates are in every later row."""
     history = train(new_head())
     assert [row.step for row in history.rows] == [0, 20, 40, 60]
     assert history.best.val_map > history.rows[0].val_map + 0.2
     assert history.rows[0].train_loss is None
-    assert history.rows[-1].train_loss < history.rows[1].train_loss
+    losses = [row.train_loss for row in history.rows if row.train_loss is not None]
+    assert len(losses) == 3
+    assert losses[-1] < losses[0]
     assert history.rows[-1].learning_rates["head"] == pytest.approx(0.0)
 
 
-def test_the_same_inputs_give_the_same_parameters():
+def test_the_same_inputs_give_the_same_parameters() -> None:
     """Two runs agree bit for bit, dropout included, and the global random state is left as it was."""
     first, second = new_head(), new_head()
     torch.manual_seed(0)
@@ -117,7 +131,7 @@ def test_the_same_inputs_give_the_same_parameters():
     assert same(bits(first), bits(second))
 
 
-def test_one_update_of_accumulated_batches_is_adamw_on_their_mean():
+def test_one_update_of_accumulated_batches_is_adamw_on_their_mean() -> None:
     """Two micro-batches of 16 move the parameters as one plain AdamW step on all 32 rows does."""
     schedule = dataclasses.replace(
         SCHEDULE, steps=2, evaluate_every_steps=2, warmup_share=0.0, decay="constant", max_grad_norm=None
@@ -134,7 +148,7 @@ def test_one_update_of_accumulated_batches_is_adamw_on_their_mean():
         torch.testing.assert_close(bits(head)[name], tensor, rtol=0, atol=1e-6)
 
 
-def test_the_best_evaluation_is_what_is_left_in_the_model():
+def test_the_best_evaluation_is_what_is_left_in_the_model() -> None:
     """mAP is best at step 20: the model ends with the parameters of step 20, and stops 2 evaluations later."""
     values = iter([0.1, 0.5, 0.5, 0.4, 0.9])
     seen = []
@@ -151,7 +165,7 @@ def test_the_best_evaluation_is_what_is_left_in_the_model():
     assert not same(bits(head), seen[3])
 
 
-def test_training_that_never_helps_returns_the_start():
+def test_training_that_never_helps_returns_the_start() -> None:
     """When no evaluation beats the one before the first step, the parameters are those that came in."""
     head = new_head()
     before = bits(head)
@@ -160,7 +174,7 @@ def test_training_that_never_helps_returns_the_start():
     assert same(bits(head), before)
 
 
-def test_frozen_parts_stay_and_groups_have_their_own_rates():
+def test_frozen_parts_stay_and_groups_have_their_own_rates() -> None:
     """A frozen layer keeps its bits, and each group's column follows its own peak rate."""
     head = new_head()
     head[1].requires_grad_(False)
@@ -172,7 +186,7 @@ def test_frozen_parts_stay_and_groups_have_their_own_rates():
         assert row.learning_rates["last"] == pytest.approx(10 * row.learning_rates["norm"])
 
 
-def test_a_parameter_nobody_trains_is_named():
+def test_a_parameter_nobody_trains_is_named() -> None:
     """Groups that leave out a trainable parameter fail before any step."""
     head = new_head()
     with pytest.raises(ValueError, match=r"\['0.bias', '0.weight', '1.bias', '1.weight'\] are in none"):
@@ -183,7 +197,7 @@ def test_a_parameter_nobody_trains_is_named():
         Candidate("head", [group_of(head[0]), group_of(head[3])], bce)
 
 
-def test_a_loss_that_is_not_finite_stops_the_training():
+def test_a_loss_that_is_not_finite_stops_the_training() -> None:
     """The step and the value are in the error, and that batch changed nothing."""
     features, targets = world(1)
     poisoned = features.clone()
@@ -199,18 +213,18 @@ def test_a_loss_that_is_not_finite_stops_the_training():
         train(new_head(), evaluate=lambda _: {"map": 0.5, "loss": math.inf})
 
 
-def test_val_without_positives_stops_the_training():
+def test_val_without_positives_stops_the_training() -> None:
     """A mAP of nan can choose no weights, and is refused before the first step."""
     with pytest.raises(ValueError, match="has val a label with positives"):
         train(new_head(), evaluate=lambda _: {"map": math.nan, "loss": 1.0})
 
 
-def test_the_model_comes_back_plain():
+def test_the_model_comes_back_plain() -> None:
     """After bf16 the model answers in fp32 as a fresh one does, has no gradient, can be copied; fp16 needs a GPU."""
     head = new_head()
 
     def evaluate(model: nn.Module) -> dict[str, float]:
-        parts = nn.Sequential(*model)  # an evaluation may go another way than through forward()
+        parts = nn.Sequential(*head)  # an evaluation may go another way than through forward()
         assert parts(VAL[0]).dtype == torch.bfloat16
         return evaluate_on_val(model)
 
@@ -227,7 +241,7 @@ def test_the_model_comes_back_plain():
         train(new_head(), dataclasses.replace(SCHEDULE, precision="fp16"))
 
 
-def test_the_rate_rises_and_then_falls_to_nothing():
+def test_the_rate_rises_and_then_falls_to_nothing() -> None:
     """10 updates, 2 of warm-up: up to the peak in equal parts, then half a cosine; constant stays."""
     schedule = dataclasses.replace(SCHEDULE, steps=20, warmup_share=0.2)
     factors = [schedule.lr_factor(update) for update in range(11)]
@@ -251,13 +265,13 @@ def test_the_rate_rises_and_then_falls_to_nothing():
         {"precision": "fp8"},
     ],
 )
-def test_a_schedule_that_makes_no_sense_is_refused(change):
+def test_a_schedule_that_makes_no_sense_is_refused(change: dict[str, Any]) -> None:
     """Lost steps, no patience, no evaluation, only warm-up and unknown modes fail where the schedule is made."""
     with pytest.raises(ValueError, match=r"got|multiple|unknown|at most steps = 60"):
         dataclasses.replace(SCHEDULE, **change)
 
 
-def test_the_history_is_a_table(tmp_path):
+def test_the_history_is_a_table(tmp_path: Path) -> None:
     """One CSV row for each evaluation; what step 0 has no train loss for is empty."""
     history = train(new_head())
     history.save(tmp_path / "history.csv")
@@ -267,7 +281,7 @@ def test_the_history_is_a_table(tmp_path):
     assert len(lines) == 5
 
 
-def test_an_epoch_shows_every_row_once_in_a_new_order():
+def test_an_epoch_shows_every_row_once_in_a_new_order() -> None:
     """8 batches of 16 are two epochs of 64 rows; 70 rows leave 6 out of each; 5 rows are one batch."""
     features = torch.arange(70.0)[:, None].half()
     generator = torch.Generator().manual_seed(0)
@@ -287,7 +301,7 @@ def test_an_epoch_shows_every_row_once_in_a_new_order():
 
 
 @pytest.mark.parametrize("first", [0, 1, 3, 4, 5, 11])
-def test_batches_can_begin_anywhere(first):
+def test_batches_can_begin_anywhere(first: int) -> None:
     """Batches from number k on are those that follow k others, within an epoch and beyond it."""
     features = torch.arange(70.0)[:, None]
     batches = shuffled_batches(features, features, batch_size=16, generator=torch.Generator().manual_seed(3))
@@ -315,7 +329,7 @@ def _train_as_one_of_two(rank: int, port: int, folder: str) -> None:
     torch.distributed.destroy_process_group()
 
 
-def test_two_processes_train_as_one_with_twice_the_batches(tmp_path):
+def test_two_processes_train_as_one_with_twice_the_batches(tmp_path: Path) -> None:
     """Each process takes every other batch, and both end where one process ends that accumulates the two."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -343,15 +357,16 @@ class Side(nn.Module):
 
 
 def evaluate_each(model: nn.Module) -> dict[str, list[float]]:
-    each = [evaluate_on_val(one) for one in model.models]
-    return {name: [found[name] for found in each] for name in ("map", "loss")}
+    assert isinstance(model, Side)
+    scores = [evaluate_on_val(one) for one in model.models]
+    return {name: [score[name] for score in scores] for name in ("map", "loss")}
 
 
 def doubled(logits: Tensor, targets: Tensor) -> Tensor:
     return 2 * bce(logits, targets)
 
 
-def test_candidates_come_out_as_if_alone():
+def test_candidates_come_out_as_if_alone() -> None:
     """Rates, decays, losses, clipping, early stops, best parameters: each is what it is without the others."""
     schedule = dataclasses.replace(SCHEDULE, steps=120, evaluate_every_steps=10, patience=2, decay="constant")
     settings = [(1e-3, 0.0, bce), (3e-2, 0.5, bce), (1e-1, 0.0, bce), (1e-2, 0.1, doubled)]
@@ -368,25 +383,25 @@ def test_candidates_come_out_as_if_alone():
     together = train_all(side, candidates, schedule, evaluate_each)
     assert len({len(history.rows) for history in histories}) > 1  # some stop before others
     assert len({history.best.step for history in histories}) > 1
-    for head, expected, history, other in zip(side.models, alone, together, histories, strict=True):
+    for trained, expected, history, other in zip(side.models, alone, together, histories, strict=True):
         assert [row.step for row in history.rows] == [row.step for row in other.rows]
         assert history.best.step == other.best.step
         assert history.rows[1].train_loss == pytest.approx(other.rows[1].train_loss, abs=1e-5)
-        for name, tensor in bits(head).items():
+        for name, tensor in bits(trained).items():
             torch.testing.assert_close(tensor, expected[name], rtol=0, atol=1e-5)
 
 
-def test_what_a_stopped_candidate_does_later_counts_for_nothing():
+def test_what_a_stopped_candidate_does_later_counts_for_nothing() -> None:
     """A val mAP that comes after patience ran out is no best, a loss of nan no failure; the others go on to the end."""
     maps = iter([[0.1, 0.1], [0.2, 0.1], [0.3, 0.1], [0.4, 0.9], [0.5, 0.9]])
     side = Side(new_head(0.0), new_head(0.0))
     seen = []
 
-    def evaluate(model: nn.Module) -> dict[str, list[float]]:
-        seen.append([bits(one) for one in model.models])
+    def evaluate(_: nn.Module) -> dict[str, list[float]]:
+        seen.append([bits(one) for one in side.models])
         if len(seen) == 3:
             with torch.no_grad():
-                model.models[1][0].weight.fill_(math.nan)
+                next(side.models[1].parameters()).fill_(math.nan)
         return {"map": next(maps), "loss": [1.0, 1.0 if len(seen) <= 3 else math.nan]}
 
     candidates = [Candidate(str(k), [group_of(head)], bce) for k, head in enumerate(side.models)]
@@ -402,7 +417,7 @@ def test_what_a_stopped_candidate_does_later_counts_for_nothing():
         torch.testing.assert_close(bits(side.models[0])[name], tensor, rtol=0, atol=1e-5)
 
 
-def test_gradients_are_shortened_for_each_candidate():
+def test_gradients_are_shortened_for_each_candidate() -> None:
     """Six updates are those of plain PyTorch with `clip_grad_norm_` on each candidate alone, some of them shortened."""
     schedule = dataclasses.replace(
         SCHEDULE, steps=6, accumulation=1, evaluate_every_steps=6, warmup_share=0.0, decay="constant", max_grad_norm=0.5
@@ -442,7 +457,7 @@ def train_two(checkpoint: Checkpoint | None, *, kill_at: tuple[str, int] | None 
     generator = torch.Generator().manual_seed(11)
     batches = shuffled_batches(*world(1), batch_size=16, generator=generator)
 
-    def counted_batches(first_batch: int):
+    def counted_batches(first_batch: int) -> Iterator[tuple[Tensor, Tensor]]:
         for batch in batches(first_batch):
             count("batch")
             yield batch
@@ -452,7 +467,12 @@ def train_two(checkpoint: Checkpoint | None, *, kill_at: tuple[str, int] | None 
         return evaluate_each(model)
 
     fsync = os.fsync
-    os.fsync = lambda file: (count("write"), fsync(file))  # the partial file is written, and not yet in its place
+
+    def counted_fsync(fd: Any) -> None:  # the partial file is written, and not yet in its place
+        count("write")
+        fsync(fd)
+
+    os.fsync = counted_fsync
     side = Side(new_head(), new_head())
     try:
         histories = fit(
@@ -494,7 +514,13 @@ def unbroken() -> tuple[Side, list[History]]:
         (("evaluation", 4), 56),  # the last one
     ],
 )
-def test_a_killed_training_ends_as_an_unbroken_one(unbroken, tmp_path, caplog, kill_at, kept_step):
+def test_a_killed_training_ends_as_an_unbroken_one(
+    unbroken: tuple[Side, list[History]],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    kill_at: tuple[str, int],
+    kept_step: int | None,
+) -> None:
     """After SIGKILL at any moment, the next run goes on from the last whole state to the same bits and history."""
     folder = tmp_path / "checkpoint"
     context = multiprocessing.get_context("forkserver")
@@ -513,7 +539,9 @@ def test_a_killed_training_ends_as_an_unbroken_one(unbroken, tmp_path, caplog, k
     assert not folder.exists()
 
 
-def test_another_trainings_state_is_not_gone_on_from(unbroken, tmp_path, caplog):
+def test_another_trainings_state_is_not_gone_on_from(
+    unbroken: tuple[Side, list[History]], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """Another seed, schedule or an incomplete file: the training starts over, says so, and replaces what was there."""
     folder = tmp_path / "checkpoint"
     Checkpoint(folder, {"seed": 11}, every_steps=7).write({"x": torch.zeros(1)}, {"step": 8})
@@ -525,7 +553,9 @@ def test_another_trainings_state_is_not_gone_on_from(unbroken, tmp_path, caplog)
 
     mine = Checkpoint(folder, {"seed": 11}, every_steps=7)
     mine.write({"x": torch.arange(3.0)}, {"step": 8, "loss": 0.1 + 0.2})
-    tensors, state = mine.read()
+    saved = mine.read()
+    assert saved is not None
+    tensors, state = saved
     assert tensors["x"].tolist() == [0.0, 1.0, 2.0]
     assert state == {"step": 8, "loss": 0.1 + 0.2}
     assert dataclasses.replace(mine, provenance={"seed": 12}).read() is None

@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from features.provenance import ProvenanceMismatch
 from heads import weights
 from heads.weights import WeightsMismatch
 
-CONFIG = {
+CONFIG: dict[str, Any] = {
     "labels": ["c015", "c059"],
     "provenance": {
         "backbone": {"id": "tiny", "sha256": "abc"},
@@ -30,7 +31,7 @@ def folder(head: nn.Linear, tmp_path: Path) -> Path:
     return tmp_path / "head"
 
 
-def test_weights_come_back_as_they_were(head, folder):
+def test_weights_come_back_as_they_were(head: nn.Linear, folder: Path) -> None:
     """Tensors and config are what was saved, and fill a new module; tuples in what is expected match lists."""
     expected = {"poolings": ("mean", "max"), "windows": CONFIG["provenance"]["windows"]}
     tensors, config = weights.load(folder, expected=expected)
@@ -41,7 +42,7 @@ def test_weights_come_back_as_they_were(head, folder):
     assert torch.equal(other.bias, head.bias)
 
 
-def test_the_same_weights_are_the_same_bytes(head, folder, tmp_path):
+def test_the_same_weights_are_the_same_bytes(head: nn.Linear, folder: Path, tmp_path: Path) -> None:
     """Neither the order of names nor the time of writing enters the files or the hash; a value does."""
     turned = dict(reversed(head.state_dict().items()))
     weights.save(tmp_path / "again", turned, dict(reversed(CONFIG.items())))
@@ -52,7 +53,7 @@ def test_the_same_weights_are_the_same_bytes(head, folder, tmp_path):
     assert weights.sha256(tmp_path / "again") != weights.sha256(folder)
 
 
-def test_what_does_not_belong_together_is_named(folder):
+def test_what_does_not_belong_together_is_named(folder: Path) -> None:
     """Every difference is named by key, wanted and found; also one that only one side has."""
     expected = {
         "backbone": {"id": "tiny", "sha256": "def"},
@@ -70,7 +71,7 @@ def test_what_does_not_belong_together_is_named(folder):
         weights.load(folder, expected={"windows": {"num_frames": 16, "sample_fps": 8.0}})
 
 
-def test_tensors_that_do_not_fit_are_listed_and_not_copied(head):
+def test_tensors_that_do_not_fit_are_listed_and_not_copied(head: nn.Linear) -> None:
     """Missing, unexpected and mismatched are named in one message, and the module stays as it was."""
     module = nn.Sequential(head, nn.Linear(2, 1))
     before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
@@ -88,7 +89,7 @@ def test_tensors_that_do_not_fit_are_listed_and_not_copied(head):
     assert all(torch.equal(before[name], tensor) for name, tensor in module.state_dict().items())
 
 
-def test_what_was_not_written_completely_is_not_loaded(head, folder):
+def test_what_was_not_written_completely_is_not_loaded(folder: Path) -> None:
     """Without config.json, which comes last, a folder is refused with one sentence, and so is no folder at all."""
     (folder / "config.json").unlink()
     for missing in (folder, folder.parent / "nowhere"):
@@ -97,14 +98,14 @@ def test_what_was_not_written_completely_is_not_loaded(head, folder):
                 use(missing)
 
 
-def test_a_failed_save_leaves_no_complete_folder(head, folder):
+def test_a_failed_save_leaves_no_complete_folder(head: nn.Linear, folder: Path) -> None:
     """When the config cannot be written, the new tensors do not pass under the old config."""
     with pytest.raises(ValueError, match="nan"):
         weights.save(folder, head.state_dict(), {"best_map": float("nan")})
     assert not (folder / "config.json").exists()
 
 
-def test_saving_keeps_what_else_is_in_the_folder(head, folder):
+def test_saving_keeps_what_else_is_in_the_folder(head: nn.Linear, folder: Path) -> None:
     """A history beside the weights survives, and no partial file stays."""
     (folder / "history.csv").write_text("step\n")
     weights.save(folder, head.state_dict(), {"labels": []})

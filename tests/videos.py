@@ -95,6 +95,7 @@ def write_video(
         if recorded_at is not None:
             container.metadata["creation_time"] = recorded_at.isoformat()
         stream = container.add_stream(codec, rate=rate, options=dict(options))
+        assert isinstance(stream, av.VideoStream)
         stream.width, stream.height, stream.pix_fmt = width, height, pix_fmt
         stream.codec_context.time_base = tick_s
         stream.codec_context.sample_aspect_ratio = pixel_aspect

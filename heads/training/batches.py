@@ -37,7 +37,7 @@ class BatchItem(NamedTuple):
 class Plan:
     """The windows that a training sees, in batches of one size.
 
-    `passes` over videos are made in this order; each names exactly the windows that batches draw from it, once each.
+    `passes` over videos are made in this order; each has exactly the windows that batches draw from it, once.
     """
 
     passes: tuple[Source, ...]
@@ -47,7 +47,9 @@ class Plan:
         if len({len(batch) for batch in self.batches}) != 1 or not self.batches[0]:
             raise ValueError("a plan has batches, all of one size, which is not 0")
         drawn = sorted((item.pass_number, item.window) for batch in self.batches for item in batch)
-        read = [(number, window) for number, own in enumerate(self.passes) for window in sorted(own.windows or ())]
+        read = [
+            (number, window) for number, source in enumerate(self.passes) for window in sorted(source.windows or ())
+        ]
         if drawn != read:
             raise ValueError(f"each window of a pass is drawn once: {len(read)} are read and {len(drawn)} drawn")
 
@@ -84,29 +86,31 @@ def plan_batches(
     """
     if not any(windows.get(source.video_id) for source in sources):
         raise ValueError("there is no window to train on")
-    endless = _passes(
+    endless_passes = _passes(
         sources, windows, windows_per_pass=windows_per_pass, start_frames=start_frames, generator=generator
     )
     passes: list[Source] = []
-    held: list[tuple[int, int]] = []
+    buffer: list[tuple[int, int]] = []
     drawn: list[tuple[int, int]] = []
     while len(drawn) < steps * batch_size:
-        while len(held) < max(1, buffer_size):
-            passes.append(next(endless))
-            held.extend((len(passes) - 1, window) for window in sorted(passes[-1].windows or ()))
-        # The last one takes the place of the drawn one, so that a draw costs the same however large the buffer is.
-        k = int(torch.randint(len(held), (1,), generator=generator))
-        held[k], held[-1] = held[-1], held[k]
-        drawn.append(held.pop())
+        while len(buffer) < max(1, buffer_size):
+            passes.append(next(endless_passes))
+            buffer.extend((len(passes) - 1, window) for window in sorted(passes[-1].windows or ()))
+        # The last window takes the place of the drawn one: a draw takes the same time whatever the buffer's size.
+        k = int(torch.randint(len(buffer), (1,), generator=generator))
+        buffer[k], buffer[-1] = buffer[-1], buffer[k]
+        drawn.append(buffer.pop())
 
-    taken = _by_pass(drawn)
-    renumbered = {number: position for position, number in enumerate(taken)}
+    windows_by_pass = _by_pass(drawn)
+    renumbered = {number: position for position, number in enumerate(windows_by_pass)}
     mirrored = (torch.rand(len(drawn), generator=generator) < mirrored_share).tolist()
     items = [
         BatchItem(renumbered[number], window, flip) for (number, window), flip in zip(drawn, mirrored, strict=True)
     ]
     return Plan(
-        passes=tuple(replace(passes[number], windows=numbers) for number, numbers in taken.items()),
+        passes=tuple(
+            replace(passes[number], windows=drawn_windows) for number, drawn_windows in windows_by_pass.items()
+        ),
         batches=tuple(tuple(items[first : first + batch_size]) for first in range(0, len(items), batch_size)),
     )
 
@@ -114,27 +118,27 @@ def plan_batches(
 def frame_batches(
     plan: Plan, reader: ClipReader, target_of: Callable[[str, Segment], Targets], *, num_workers: int
 ) -> TrainBatches:
-    """The plan's batches from any one on, frames (B, T, H, W, 3) uint8, decoded as they are needed.
+    """The plan's batches as frames (B, T, H, W, 3) uint8, from any batch number, decoded as they are needed.
 
-    Only windows of these batches are read, and only passes that have one. Windows that wait for their batch are in
-    memory: at most the plan's buffer and one pass. `target_of` gives the targets (L,) of a segment of a video. A window
+    Only the windows of these batches are read. Windows that wait for their batch are in memory: at most the plan's
+    buffer and one pass. `target_of` gives the targets (L,) of a segment of a video. A window
     that cannot be read raises `UnreadableVideo`.
     """
 
     def from_batch(first_batch: int) -> Iterator[tuple[Tensor, Tensor]]:
         batches = plan.batches[first_batch:]
-        wanted = _by_pass([(item.pass_number, item.window) for batch in batches for item in batch])
-        sources = [replace(plan.passes[number], windows=windows) for number, windows in wanted.items()]
-        passes = zip(wanted, read_videos(sources, reader, num_workers=num_workers), strict=True)
-        held: dict[tuple[int, int], tuple[Clip, Targets]] = {}
+        windows_by_pass = _by_pass([(item.pass_number, item.window) for batch in batches for item in batch])
+        sources = [replace(plan.passes[number], windows=windows) for number, windows in windows_by_pass.items()]
+        passes = zip(windows_by_pass, read_videos(sources, reader, num_workers=num_workers), strict=True)
+        waiting: dict[tuple[int, int], tuple[Clip, Targets]] = {}
         for batch in batches:
-            while any((item.pass_number, item.window) not in held for item in batch):
+            while any((item.pass_number, item.window) not in waiting for item in batch):
                 number, (source, clips) = next(passes)
                 for clip in all_clips(source, clips):
-                    held[number, clip.window] = clip, target_of(source.video_id, clip.segment)
-            taken = [(*held.pop((item.pass_number, item.window)), item.mirrored) for item in batch]
-            frames = [np.flip(clip.frames, axis=2) if mirrored else clip.frames for clip, _, mirrored in taken]
-            yield torch.from_numpy(np.stack(frames)), stacked_targets([targets for _, targets, _ in taken])
+                    waiting[number, clip.window] = clip, target_of(source.video_id, clip.segment)
+            clips_of_batch = [(*waiting.pop((item.pass_number, item.window)), item.mirrored) for item in batch]
+            frames = [np.flip(clip.frames, axis=2) if mirrored else clip.frames for clip, _, mirrored in clips_of_batch]
+            yield torch.from_numpy(np.stack(frames)), stacked_targets([targets for _, targets, _ in clips_of_batch])
 
     return from_batch
 
@@ -142,10 +146,10 @@ def frame_batches(
 def block_input_batches(
     plan: Plan, block_inputs: BlockInputs, target_at: Callable[[str, int], Targets]
 ) -> TrainBatches:
-    """The plan's batches from any one on, block inputs (B, N, D) as stored: nothing is decoded or encoded.
+    """The plan's batches as stored block inputs (B, N, D), from any batch number. Nothing is decoded or encoded.
 
     `target_at` gives the targets (L,) of a window. A plan with late starts or mirrored windows raises `ValueError`,
-    since block inputs are stored of windows as they are.
+    since block inputs of such windows are not stored.
     """
     is_late = any(source.first_frame for source in plan.passes)
     if is_late or any(item.mirrored for batch in plan.batches for item in batch):
@@ -168,15 +172,16 @@ def _passes(
     start_frames: int,
     generator: torch.Generator,
 ) -> Iterator[Source]:
-    """Epoch after epoch, without end."""
-    useful = [source for source in sources if windows.get(source.video_id)]
+    """The passes of one epoch after another, without end."""
+    with_windows = [source for source in sources if windows.get(source.video_id)]
     while True:
-        for k in torch.randperm(len(useful), generator=generator).tolist():
-            numbers = windows[useful[k].video_id]
-            late = int(torch.randint(start_frames, (1,), generator=generator)) if len(numbers) > 1 else 0
-            candidates = numbers[:-1] if late else numbers
-            places = torch.randperm(len(candidates), generator=generator)[:windows_per_pass].tolist()
-            yield replace(useful[k], windows=frozenset(candidates[i] for i in places), first_frame=late)
+        for k in torch.randperm(len(with_windows), generator=generator).tolist():
+            source = with_windows[k]
+            numbers = windows[source.video_id]
+            first_frame = int(torch.randint(start_frames, (1,), generator=generator)) if len(numbers) > 1 else 0
+            drawable = numbers[:-1] if first_frame else numbers
+            positions = torch.randperm(len(drawable), generator=generator)[:windows_per_pass].tolist()
+            yield replace(source, windows=frozenset(drawable[i] for i in positions), first_frame=first_frame)
 
 
 def _by_pass(drawn: Sequence[tuple[int, int]]) -> dict[int, frozenset[int]]:
@@ -188,10 +193,10 @@ def _by_pass(drawn: Sequence[tuple[int, int]]) -> dict[int, frozenset[int]]:
 
 
 def shuffled_batches(features: Tensor, targets: Tensor, *, batch_size: int, generator: torch.Generator) -> TrainBatches:
-    """Endless float32 batches of rows in memory, from any batch on, in a new order each epoch.
+    """Endless float32 batches of rows in memory, from any batch number, in a new order each epoch.
 
-    An epoch's last partial batch is left out; with fewer rows than `batch_size`, every batch is all rows. One number is
-    drawn from `generator` here and determines all orders.
+    An epoch's last partial batch is left out; with fewer rows than `batch_size`, every batch is all rows. A seed drawn
+    from `generator` here determines all orders.
     """
     n_rows = len(features)
     if n_rows == 0 or n_rows != len(targets):
@@ -200,12 +205,12 @@ def shuffled_batches(features: Tensor, targets: Tensor, *, batch_size: int, gene
     seed = int(torch.randint(2**31, (1,), generator=generator))
 
     def from_batch(first_batch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        own = torch.Generator().manual_seed(seed)
+        order_generator = torch.Generator().manual_seed(seed)
         epochs, skipped = divmod(first_batch, n_rows // size)
         for _ in range(epochs):
-            torch.randperm(n_rows, generator=own)
+            torch.randperm(n_rows, generator=order_generator)
         while True:
-            order = torch.randperm(n_rows, generator=own)
+            order = torch.randperm(n_rows, generator=order_generator)
             for first in range(skipped * size, n_rows - size + 1, size):
                 rows = order[first : first + size]
                 yield features[rows].float(), targets[rows].float()
@@ -215,12 +220,12 @@ def shuffled_batches(features: Tensor, targets: Tensor, *, batch_size: int, gene
 
 
 def all_clips(source: Source, clips: Iterable[Clip]) -> list[Clip]:
-    """The clips of all windows that `source` names; raises `UnreadableVideo` where the video has fewer."""
-    wanted = sorted(source.windows or ())
+    """The clips of all windows of `source`. Raises `UnreadableVideo` if the video has fewer."""
+    windows = sorted(source.windows or ())
     read = list(clips)
-    if len(read) != len(wanted):
+    if len(read) != len(windows):
         raise UnreadableVideo(
-            source.path, f"windows {wanted} are wanted, as when it was embedded", f"{len(read)} of them"
+            source.path, f"windows {windows} are wanted, as when it was embedded", f"{len(read)} of them"
         )
     return read
 

@@ -1,4 +1,4 @@
-"""What a training trains: candidates, and how far each has come."""
+"""Candidates: independent sets of trained parameters, their history and their state while they train."""
 
 from __future__ import annotations
 

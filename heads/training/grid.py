@@ -45,7 +45,7 @@ def settings_of(
     loss_names: Sequence[LossName], learning_rates: Sequence[float], weight_decays: Sequence[float]
 ) -> list[Setting]:
     """All combinations, sorted by loss, since `fit` computes neighbours with one loss together."""
-    return [Setting(*each) for each in product(loss_names, learning_rates, weight_decays)]
+    return [Setting(loss, lr, decay) for loss, lr, decay in product(loss_names, learning_rates, weight_decays)]
 
 
 def train_heads(
@@ -60,7 +60,7 @@ def train_heads(
 ) -> list[Trial]:
     """Train a head for each of `settings` on `train`, all on the same batches, and stop each by `val`.
 
-    `train` and `val` are features (n, D) and targets (n, L). Each head comes out as if it were trained alone, but for
+    `train` and `val` are features (n, D) and targets (n, L). Each head comes out as if trained alone, except for
     rounding. `val_loss` in a history is the head's own loss on val.
     """
     features, targets = train
@@ -93,7 +93,7 @@ def train_heads(
         checkpoint=None,
         cpu=cpu,
     )
-    return [Trial(*each) for each in zip(settings, grid.heads, histories, strict=True)]
+    return [Trial(*parts) for parts in zip(settings, grid.heads, histories, strict=True)]
 
 
 def best_of(trials: Sequence[Trial]) -> Trial:

@@ -23,7 +23,7 @@ from heads.training.state import Checkpoint
 log = logging.getLogger(__name__)
 
 TrainBatches = Callable[[int], Iterator[tuple[Tensor, Tensor]]]
-"""From the number of a batch to the batches from there on: inputs, and targets (B, L)."""
+"""A function from a batch number to the batches from that number on: inputs, and targets (B, L)."""
 
 
 class NonFiniteLoss(RuntimeError):
@@ -57,8 +57,8 @@ def fit(
     require a gradient, each once; only those return to the best evaluation's. A model with frozen parts keeps them in
     eval mode by itself when `train()` is called. The model comes back on the CPU, in eval mode.
 
-    A candidate comes out as if it were trained alone: without patience left it is evaluated no more, and the training
-    ends when all have none. Neighbours with the very same loss are given to it together, so sort grids by loss.
+    Each candidate comes out as if trained alone. One without patience left is not evaluated again; the training ends
+    when none has patience left. Neighbours with the same loss share one call of it, so sort grids by loss.
 
     `generator` drives dropout; the global random state of CPU and CUDA is restored afterwards. On one CPU with one
     number of threads, the same inputs give the same parameters, bit for bit, also when a killed training resumes from
@@ -162,10 +162,10 @@ class _Training:
             losses = _losses(logits.float(), targets.float(), self.states)
             values, running = losses.tolist(), self.running
             for k in running:
-                own = self.states[k]
+                state = self.states[k]
                 if not math.isfinite(values[k]):
-                    raise NonFiniteLoss(which="train", candidate=own.candidate.name, step=step, value=values[k])
-                own.losses.append(values[k])
+                    raise NonFiniteLoss(which="train", candidate=state.candidate.name, step=step, value=values[k])
+                state.losses.append(values[k])
             total = losses.sum() if len(running) == len(values) else losses[running].sum()
             total = total / self.schedule.accumulation
             (total if self.scaler is None else self.scaler.scale(total)).backward()
@@ -198,18 +198,18 @@ class _Training:
             raise ValueError(f"{len(self.states)} candidates want a loss and a mAP each, got {losses} and {maps}")
         factor = self.schedule.lr_factor(step // self.schedule.accumulation)
         for k in self.running:
-            own = self.states[k]
+            state = self.states[k]
             if not math.isfinite(losses[k]):
-                raise NonFiniteLoss(which="val", candidate=own.candidate.name, step=step, value=losses[k])
+                raise NonFiniteLoss(which="val", candidate=state.candidate.name, step=step, value=losses[k])
             if not math.isfinite(maps[k]):
                 raise ValueError(f"val mAP is {maps[k]} at step {step}: has val a label with positives?")
-            own.take(
+            state.take(
                 Evaluation(
                     step=step,
-                    train_loss=_mean_over_processes(self.processes, own.losses) if own.losses else None,
+                    train_loss=_mean_over_processes(self.processes, state.losses) if state.losses else None,
                     val_loss=losses[k],
                     val_map=maps[k],
-                    learning_rates={group["name"]: group["lr"] * factor for group in own.candidate.groups},
+                    learning_rates={group["name"]: group["lr"] * factor for group in state.candidate.groups},
                 )
             )
 
@@ -219,20 +219,20 @@ class _Training:
         for parameter, name in self.names.items():
             tensors[f"parameter.{name}"] = parameter
             tensors |= {f"adamw.{key}.{name}": value for key, value in self.optimizer.state[parameter].items()}
-        for own in self.states:
-            for parameter, best in zip(own.candidate.parameters, own.best, strict=True):
+        for state in self.states:
+            for parameter, best in zip(state.candidate.parameters, state.best, strict=True):
                 tensors[f"best.{self.names[parameter]}"] = best
         random = {kind: module.get_rng_state().tolist() for kind, module in self._random_modules().items()}
-        processes = self.processes.gathered({"random": random, "losses": [own.losses for own in self.states]})
+        processes = self.processes.gathered({"random": random, "losses": [state.losses for state in self.states]})
         if self.processes.is_main:
-            state = {
+            content = {
                 "step": step,
                 "processes": processes,
-                "rows": [[asdict(row) for row in own.rows] for own in self.states],
-                "stale": [own.stale for own in self.states],
+                "rows": [[asdict(row) for row in state.rows] for state in self.states],
+                "stale": [state.stale for state in self.states],
                 "scaler": self.scaler and self.scaler.state_dict(),
             }
-            checkpoint.write(tensors, state)
+            checkpoint.write(tensors, content)
         self.processes.wait()
 
     def resume(self, checkpoint: Checkpoint) -> int | None:
@@ -240,7 +240,7 @@ class _Training:
         saved = checkpoint.read()
         if saved is None:
             return None
-        tensors, state = saved
+        tensors, content = saved
         with torch.no_grad():
             for parameter, name in self.names.items():
                 parameter.copy_(tensors[f"parameter.{name}"])
@@ -250,18 +250,18 @@ class _Training:
                     for key in ("step", "exp_avg", "exp_avg_sq")
                     if f"adamw.{key}.{name}" in tensors
                 }
-        process = state["processes"][self.processes.rank]
-        for k, own in enumerate(self.states):
-            own.rows = [Evaluation(**row) for row in state["rows"][k]]
-            own.losses = process["losses"][k]
-            own.stale = state["stale"][k]
-            own.best = [tensors[f"best.{self.names[each]}"].to(each.device) for each in own.candidate.parameters]
+        process = content["processes"][self.processes.rank]
+        for k, state in enumerate(self.states):
+            state.rows = [Evaluation(**row) for row in content["rows"][k]]
+            state.losses = process["losses"][k]
+            state.stale = content["stale"][k]
+            state.best = [tensors[f"best.{self.names[p]}"].to(p.device) for p in state.candidate.parameters]
         if self.scaler:
-            self.scaler.load_state_dict(state["scaler"])
+            self.scaler.load_state_dict(content["scaler"])
         for kind, module in self._random_modules().items():
             module.set_rng_state(torch.tensor(process["random"][kind], dtype=torch.uint8))
-        log.info("resuming after step %d of %d, from %s", state["step"], self.schedule.steps, checkpoint.path)
-        return int(state["step"])
+        log.info("resuming after step %d of %d, from %s", content["step"], self.schedule.steps, checkpoint.path)
+        return int(content["step"])
 
     def _random_modules(self) -> dict[str, Any]:
         """The modules that hold the random states that dropout draws from, by kind of device."""
@@ -271,19 +271,19 @@ class _Training:
 
 def _names_of_trained(model: nn.Module, candidates: Sequence[Candidate]) -> dict[nn.Parameter, str]:
     """The name in `model` of each parameter that is trained, in the candidates' order."""
-    given = [parameter for candidate in candidates for parameter in candidate.parameters]
-    wanted = {parameter: name for name, parameter in model.named_parameters() if parameter.requires_grad}
-    if set(given) != wanted.keys() or not given:
-        left_out = sorted(name for parameter, name in wanted.items() if parameter not in set(given))
+    grouped = [parameter for candidate in candidates for parameter in candidate.parameters]
+    trainable = {parameter: name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    if set(grouped) != trainable.keys() or not grouped:
+        left_out = sorted(name for parameter, name in trainable.items() if parameter not in set(grouped))
         raise ValueError(
             f"parameter groups must hold exactly the trainable parameters: {left_out} are in none, "
-            f"{len(set(given) - wanted.keys())} given are frozen or not in the model"
+            f"{len(set(grouped) - trainable.keys())} given are frozen or not in the model"
         )
-    if len(set(given)) != len(given):
+    if len(set(grouped)) != len(grouped):
         raise ValueError("a parameter is in two groups, or twice in one")
     if len({candidate.name for candidate in candidates}) != len(candidates):
         raise ValueError(f"candidates need names of their own, got {[candidate.name for candidate in candidates]}")
-    return {parameter: wanted[parameter] for parameter in given}
+    return {parameter: trainable[parameter] for parameter in grouped}
 
 
 def _adamw(candidates: Sequence[Candidate]) -> torch.optim.AdamW:
@@ -314,13 +314,13 @@ def _losses(logits: Tensor, targets: Tensor, states: Sequence[CandidateState]) -
 
 def clip_gradients(parameters: Sequence[Sequence[nn.Parameter]], max_grad_norm: float) -> None:
     """Scale each candidate's gradient to a norm of at most `max_grad_norm`, all of them in a few calls."""
-    gradients = [(k, each.grad) for k, own in enumerate(parameters) for each in own if each.grad is not None]
+    gradients = [(k, p.grad) for k, group in enumerate(parameters) for p in group if p.grad is not None]
     tensors = [gradient for _, gradient in gradients]
     owners = torch.tensor([k for k, _ in gradients], device=tensors[0].device)
     squares = torch.stack(torch._foreach_norm(tensors)).square()
     norms = squares.new_zeros(len(parameters)).index_add(0, owners, squares).sqrt()
     factors = (max_grad_norm / (norms + 1e-6)).clamp(max=1.0)
-    if (factors < 1).any():  # and not `amin`: one that has stopped may be at nan
+    if (factors < 1).any():  # not `amin`: a candidate that has stopped may be at nan
         torch._foreach_mul_(tensors, list(factors[owners].unbind()))
 
 

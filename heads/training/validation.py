@@ -1,4 +1,4 @@
-"""How a model does on val while it trains: loss and mAP."""
+"""Loss and mAP on val while a model trains."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from heads.losses import Loss, bce
 from heads.training.batches import Targets, all_clips, stacked_targets
 
 Evaluate = Callable[[nn.Module], Mapping[str, Any]]
-"""From a model to val's "loss" and "map": numbers, or (C,) of C candidates."""
+"""A function from a model to val's "loss" and "map": numbers, or (C,) of C candidates."""
 
 
 def scores(logits: Tensor, targets: Tensor, *, loss: Loss = bce) -> dict[str, float]:
@@ -28,7 +28,7 @@ def scores(logits: Tensor, targets: Tensor, *, loss: Loss = bce) -> dict[str, fl
 
 
 def on_features(features: Tensor, targets: Tensor, losses: Sequence[Loss]) -> Evaluate:
-    """Evaluate a head, or C at once, on features (n, D), all in one batch; `losses` (C,) are what each trains on."""
+    """Evaluate a head, or C at once, on features (n, D) in one batch; `losses` (C,) are the losses they train on."""
 
     def evaluate(model: nn.Module) -> Mapping[str, list[float]]:
         logits = model(features.to(next(model.parameters()).device)).reshape(len(losses), *targets.shape)
@@ -45,10 +45,10 @@ def on_frames(
     batch_size: int,
     num_workers: int,
 ) -> Evaluate:
-    """Evaluate an `ActionModel` on all windows that the sources name, which are decoded here.
+    """Evaluate an `ActionModel` on all windows of the sources, which are decoded here.
 
-    Block inputs are constant while only the last block and the head train: they are computed at the first evaluation
-    and kept, n · N · D values, in place of the frames.
+    Only the last block and the head train, so block inputs are constant. The first evaluation computes them, n · N · D
+    values, and they replace the frames in memory.
     """
     read = [
         (source.video_id, clip)
@@ -102,29 +102,29 @@ def average_precisions(
 ) -> npt.NDArray[np.float64]:
     """Average precision of each label of C candidates, (C, L), of probabilities (C, n, L) and targets (n, L).
 
-    The mean over the positives of the precision at their rank, equal probabilities taken as one rank; nan without
-    positives. It is what `reports.metrics.windows.average_precisions` gives, in a small part of its time.
+    The mean over the positives of the precision at their rank; equal probabilities share one rank; nan without
+    positives. The result is what `reports.metrics.average_precision` gives, in a small part of its time.
     """
     count, num_rows, num_labels = probabilities.shape
-    found = np.full((count, num_labels), np.nan)
+    precisions = np.full((count, num_labels), np.nan)
     for label in np.flatnonzero(targets.any(axis=0)):
-        own = np.ascontiguousarray(probabilities[:, :, label])
-        own.sort()
+        ascending = np.ascontiguousarray(probabilities[:, :, label])
+        ascending.sort()
         positives = np.ascontiguousarray(probabilities[:, targets[:, label], label])
         positives.sort()
-        at_least = num_rows - _num_below(own, positives)
+        at_least = num_rows - _num_below(ascending, positives)
         positives_at_least = positives.shape[1] - _num_below(positives, positives)
-        found[:, label] = (positives_at_least / at_least).mean(axis=1)
-    return found
+        precisions[:, label] = (positives_at_least / at_least).mean(axis=1)
+    return precisions
 
 
 def _scores_of_each(logits: Tensor, targets: Tensor, losses: Sequence[Loss]) -> dict[str, list[float]]:
     logits, targets = logits.float().cpu(), targets.float().cpu()
-    found = average_precisions(logits.sigmoid().numpy(), targets.bool().numpy())
-    known = ~np.isnan(found[0])
+    precisions = average_precisions(logits.sigmoid().numpy(), targets.bool().numpy())
+    has_positives = ~np.isnan(precisions[0])
     return {
-        "loss": [loss(own, targets).item() for own, loss in zip(logits, losses, strict=True)],
-        "map": found[:, known].mean(axis=1).tolist() if known.any() else [math.nan] * len(losses),
+        "loss": [loss(candidate, targets).item() for candidate, loss in zip(logits, losses, strict=True)],
+        "map": precisions[:, has_positives].mean(axis=1).tolist() if has_positives.any() else [math.nan] * len(losses),
     }
 
 

@@ -221,7 +221,7 @@ def _laptop(canvas: Canvas, story: Story, time_s: float) -> None:
         canvas.limb([(hinge[0] - 2.5, hinge[1] - 3), (top[0] - 2.5, top[1] + 2)], 3.5, (130, 214, 250), "screen")
 
 
-def _figure(canvas: Canvas, story: Story, body: _Body, hand: Point) -> None:
+def _figure(canvas: Canvas, story: Story, body: _Body) -> None:
     person, f, size = story.person, body.facing, body.size
     for k, foot in ((1, body.feet[1]), (0, body.feet[0])):
         tone = shade(person.trousers, 0.8 if k else 1.0)
@@ -256,7 +256,6 @@ class Renderer:
 
     def __init__(self, story: Story, *, with_kinds: bool) -> None:
         self._story = story
-        self._with_kinds = with_kinds
         size = (WIDTH * SCALE, HEIGHT * SCALE)
         self._layers = {}
         for hallway in (False, True):
@@ -295,7 +294,7 @@ class Renderer:
         if not behind:
             self._furnish(canvas, time_s, held)
             canvas.disc((body.hip[0], GROUND_Y + 2), 20, shade(room.floor, 0.72), "floor", flat=0.2)
-        _figure(canvas, story, body, hand)
+        _figure(canvas, story, body)
         if held == "broom":
             reached = _front_arm(canvas, story, body, hand)
             _thing(canvas, held, reached, story, in_use=True, held=True, facing=body.facing)

@@ -1,6 +1,6 @@
 """Colours of the figures."""
 
 INK, MUTED, LINE = "#24211d", "#6c665e", "#ddd6cc"
-"""Colours of text, of what explains it, and of grid lines: a page may put its own in their place."""
+"""Colours of text, of secondary text and of grid lines; a page may replace them by its own."""
 MODEL_COLOURS = ("#8c9bb0", "#0d7a73", "#b4632b", "#7a5ea8")
-"""One for each model, in the order in which they are given; they stand out on light and on dark ground."""
+"""Colours of the models, in their order; readable on a light and on a dark background."""

@@ -40,13 +40,13 @@ _MEANINGS = {
 
 @dataclass(frozen=True)
 class ModelResult:
-    """One model's numbers on the test split, and how they came about.
+    """One model's scores on test, its sweep on val and its training history.
 
     `metrics` has micro_f1, micro_f1_at_half, micro_f1_prior, macro_f1, map, threshold, n_windows, n_videos, n_labels
     and n_labels_without_positives for windows, and under "video" the same for videos. `labels` are rows of label, name,
     n_positives, ap, f1, precision, recall, threshold (test windows); `sweep` rows of threshold, micro_f1, macro_f1,
-    precision, recall (validation windows); `history` rows of step, train_loss, val_loss, val_map. None or nan is a
-    value that is not known.
+    precision, recall (validation windows); `history` rows of step, train_loss, val_loss, val_map. None or nan is an
+    unknown value.
     """
 
     metrics: Mapping[str, Any]
@@ -57,7 +57,7 @@ class ModelResult:
 
 @dataclass(frozen=True)
 class SplitFacts:
-    """How much there is of one split."""
+    """The size of one split."""
 
     name: str
     num_videos: int
@@ -67,7 +67,7 @@ class SplitFacts:
 
 @dataclass(frozen=True)
 class FailedVideo:
-    """A video that could not be read; it is in no number of the page."""
+    """A video that could not be read; no number on the page includes it."""
 
     video_id: str
     reason: str
@@ -83,9 +83,9 @@ def write_page(
     failed: Sequence[FailedVideo],
     provenance: Mapping[str, str],
 ) -> None:
-    """Write one self-contained HTML page that compares `models`, in the given order, on one label set.
+    """Write one self-contained HTML page that compares `models`, in this order, on one label set.
 
-    The last model is the one that labels are sorted by. `provenance` is shown as it is, one line a pair. Labels without
+    Labels are sorted by the last model's scores. `provenance` is shown unchanged, one line per pair. Labels without
     positives are listed by name and have no score; models whose labels differ raise ValueError.
     """
     from reports.evaluation import plots
@@ -131,7 +131,7 @@ def _score(value: float | None, digits: int = 3) -> str:
 
 
 def _inline(svg: str) -> Markup:
-    """The figure in the page's own colours, so that it can be read on dark ground too."""
+    """The figure in the page's colours, so that it is readable on a dark background too."""
     variables = {INK: "--ink", MUTED: "--muted", LINE: "--line"}
     variables |= {colour: f"--model-{i}" for i, colour in enumerate(MODEL_COLOURS, start=1)}
     for colour, variable in variables.items():
@@ -140,12 +140,12 @@ def _inline(svg: str) -> Markup:
 
 
 def _colours(models: Mapping[str, ModelResult]) -> dict[str, str]:
-    """Each model's colour in the page's style; after the last one, the first again, as in the figures."""
+    """Each model's colour in the page's style. They repeat after the last one, as in the figures."""
     return {name: f"var(--model-{i % len(MODEL_COLOURS) + 1})" for i, name in enumerate(models)}
 
 
 def _headline(models: Mapping[str, ModelResult]) -> list[dict[str, Any]]:
-    """The bars at the top: what needs no model, then each model."""
+    """The bars at the top: the prior, then each model."""
     first = next(iter(models.values())).metrics
     bars: list[dict[str, Any]] = [
         {"name": "without looking", "colour": "var(--muted)", "value": first.get("micro_f1_prior")}
@@ -159,7 +159,7 @@ def _headline(models: Mapping[str, ModelResult]) -> list[dict[str, Any]]:
 
 
 def _metric_rows(models: Mapping[str, ModelResult]) -> list[dict[str, Any]]:
-    """One row a metric; its cells are the models on windows, then the models on videos."""
+    """One row per metric; its cells are the models on windows, then the models on videos."""
     rows = []
     for key, (name, meaning) in _MEANINGS.items():
         cells = []
@@ -176,7 +176,7 @@ def _metric_rows(models: Mapping[str, ModelResult]) -> list[dict[str, Any]]:
 
 
 def _label_rows(models: Mapping[str, ModelResult]) -> list[dict[str, Any]]:
-    """One row a label with every model's scores, those with the highest AP of the last model first."""
+    """One row per label with every model's scores, sorted by the last model's AP, the highest first."""
     by_model = {name: {row["label"]: row for row in model.labels} for name, model in models.items()}
     *_, newest = by_model.values()
     for name, rows in by_model.items():

@@ -20,8 +20,8 @@ from reports.evaluation.colours import INK, LINE, MODEL_COLOURS, MUTED
 Row = Mapping[str, float | None]
 
 
-def threshold_curves(sweeps: Mapping[str, Sequence[Row]], chosen: Mapping[str, float | None]) -> Figure:
-    """Micro-F1 (solid) and macro-F1 (dotted) over the threshold, a pair for each model, the chosen threshold marked.
+def threshold_curves(sweeps: Mapping[str, Sequence[Row]], chosen_thresholds: Mapping[str, float | None]) -> Figure:
+    """Micro-F1 (solid) and macro-F1 (dotted) over the threshold for each model, with its chosen threshold marked.
 
     Rows of a sweep have `threshold`, `micro_f1` and `macro_f1`. A model without rows is left out, a threshold that is
     None is not marked.
@@ -33,7 +33,7 @@ def threshold_curves(sweeps: Mapping[str, Sequence[Row]], chosen: Mapping[str, f
         thresholds, micro = _columns(rows, "threshold", "micro_f1")
         axes.plot(thresholds, micro, color=colour, linewidth=2.2, label=f"{model}, micro-F1")
         axes.plot(*_columns(rows, "threshold", "macro_f1"), color=colour, linewidth=1.4, linestyle=(0, (1, 1.6)))
-        if (threshold := chosen[model]) is not None:
+        if (threshold := chosen_thresholds[model]) is not None:
             _, x, y = min((abs(x - threshold), x, y) for x, y in zip(thresholds, micro, strict=True))
             _mark(axes, x, y, colour, label=f"chosen: {threshold:.2f}")
     axes.plot([], [], color=MUTED, linewidth=1.4, linestyle=(0, (1, 1.6)), label="macro-F1")
@@ -50,10 +50,10 @@ def average_precision_bars(
     *,
     num_windows: int,
 ) -> Figure:
-    """One bar for each label and model, from top to bottom in the given order, and a tick at what chance would reach.
+    """One bar for each label and model, from top to bottom in the order of `names`, and a tick at the score of chance.
 
-    `average_precision` has for each model one value a label; None and nan leave the bar out. Ranking the windows by
-    chance gives an average precision of positives / `num_windows`.
+    `average_precision` has for each model one value per label; None and nan leave the bar out. Ranking the windows at
+    random gives an average precision of positives / `num_windows`.
     """
     figure, (axes,) = _figure(columns=1, height_in=1.0 + 0.34 * max(1, len(names)))
     height = 0.72 / max(1, len(average_precision))

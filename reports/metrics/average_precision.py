@@ -10,7 +10,7 @@ from reports.thresholds import Bools, Floats
 
 
 def average_precisions(probabilities: Floats, targets: Bools) -> Floats:
-    """Average precision of each label, (L,), equal probabilities taken as one rank; nan without positives."""
+    """Average precision of each label, (L,); equal probabilities share one rank; nan without positives."""
     from sklearn.metrics import average_precision_score
 
     return np.array(

@@ -1,4 +1,4 @@
-"""Micro-F1 of probabilities, by scikit-learn, and of an answer that looks at nothing."""
+"""Micro-F1 of probabilities, by scikit-learn, and of the prior."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from reports.thresholds import Bools, Floats, decide, sweep
 
 
 def micro_f1(probabilities: Floats, targets: Bools, *, thresholds: float | Sequence[float] | Floats) -> float:
-    """F1 over all cells of (n, L), at one threshold or one for each label; 0.0 where nothing true is recognised."""
+    """F1 over all cells of (n, L), at one threshold or one for each label; 0.0 if no positive is recognised."""
     from sklearn.metrics import f1_score
 
     # Flat, so that scikit-learn sees "recognised or not" for a single label too; (n, 1) would also score the "not".
@@ -18,11 +18,11 @@ def micro_f1(probabilities: Floats, targets: Bools, *, thresholds: float | Seque
 
 
 def micro_f1_prior(*, train_frequencies: Floats, val_targets: Bools, test_targets: Bools) -> float:
-    """Micro-F1 on test of answering every row with each label's frequency in train: what knowing nothing scores.
+    """Micro-F1 on test of the prior, which gives every row each label's frequency in train as its probability.
 
-    `train_frequencies` (L,) are cut at the one of them that gives the best micro-F1 on val.
+    The threshold is the one of `train_frequencies` (L,) with the best micro-F1 on val.
     """
-    found = sweep(
+    val_sweep = sweep(
         np.broadcast_to(train_frequencies, val_targets.shape),
         val_targets,
         labels=[str(k) for k in range(len(train_frequencies))],
@@ -30,4 +30,4 @@ def micro_f1_prior(*, train_frequencies: Floats, val_targets: Bools, test_target
         min_positives=1,
     )
     constant = np.broadcast_to(train_frequencies, test_targets.shape)
-    return micro_f1(constant, test_targets, thresholds=found.threshold)
+    return micro_f1(constant, test_targets, thresholds=val_sweep.threshold)

@@ -1,6 +1,6 @@
-"""A model's metrics as they are reported, over all labels and for each. Thresholds come from val, scores from test.
+"""A model's reported metrics, over all labels and for each label. Thresholds come from val, scores from test.
 
-A label without positives has no F1, no recall and no average precision: it is nan, is counted, and is in no mean.
+A label without positives has no F1, recall or average precision: they are nan and in no mean; the label is counted.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ class LabelScore:
 def label_scores(
     probabilities: Floats, targets: Bools, *, labels: Sequence[str], thresholds: float | Sequence[float] | Floats
 ) -> list[LabelScore]:
-    """A row for each label, in their order; a label without positives is nan but for its threshold."""
+    """A row for each label, in their order; without positives everything but the threshold is nan."""
     from sklearn.metrics import precision_recall_fscore_support
 
     decisions = decide(probabilities, thresholds)
-    each_threshold = np.broadcast_to(np.asarray(thresholds, dtype=np.float64), (len(labels),))
-    each_ap = average_precisions(probabilities, targets)
+    label_thresholds = np.broadcast_to(np.asarray(thresholds, dtype=np.float64), (len(labels),))
+    aps = average_precisions(probabilities, targets)
     scores = []
     for k, label in enumerate(labels):
         n_positives = int(targets[:, k].sum())
@@ -52,11 +52,11 @@ def label_scores(
             LabelScore(
                 label=label,
                 n_positives=n_positives,
-                average_precision=float(each_ap[k]),
+                average_precision=float(aps[k]),
                 f1=float(f1),
                 precision=float(precision),
                 recall=float(recall),
-                threshold=float(each_threshold[k]),
+                threshold=float(label_thresholds[k]),
             )
         )
     return scores
@@ -70,11 +70,11 @@ def summary(
     train_frequencies: Floats,
     train_video_frequencies: Floats,
 ) -> dict[str, Any]:
-    """The metrics of a model as they are reported: of test windows, and under `video` of test videos.
+    """A model's metrics on test windows, and under `video` on test videos.
 
     `sweep_on_val` is the sweep over val's windows; the same sweep over val's videos is made here, since a maximum over
-    windows wants a higher threshold. `train_frequencies` and `train_video_frequencies` (L,) are the shares of train
-    windows and of train videos that carry each label. Floats have 6 digits; None is what cannot be said.
+    windows needs a higher threshold. `train_frequencies` and `train_video_frequencies` (L,) are the shares of train
+    windows and of train videos that carry each label. Floats have 6 digits; None stands for nan.
     """
     if not val.labels == test.labels == sweep_on_val.labels:
         raise ValueError(f"labels differ: val {val.labels}, test {test.labels}, sweep {sweep_on_val.labels}")
@@ -89,25 +89,26 @@ def summary(
 
 
 def _scores(
-    probabilities: Floats, targets: Bools, val_targets: Bools, found: Sweep, train_frequencies: Floats
+    probabilities: Floats, targets: Bools, val_targets: Bools, val_sweep: Sweep, train_frequencies: Floats
 ) -> dict[str, float | int | None]:
-    each = label_scores(probabilities, targets, labels=found.labels, thresholds=found.threshold)
-    at_own = label_scores(probabilities, targets, labels=found.labels, thresholds=found.label_thresholds)
+    threshold, own_thresholds = val_sweep.threshold, val_sweep.label_thresholds
+    at_threshold = label_scores(probabilities, targets, labels=val_sweep.labels, thresholds=threshold)
+    at_own_thresholds = label_scores(probabilities, targets, labels=val_sweep.labels, thresholds=own_thresholds)
     scores = {
-        "micro_f1": micro_f1(probabilities, targets, thresholds=found.threshold),
+        "micro_f1": micro_f1(probabilities, targets, thresholds=threshold),
         "micro_f1_at_half": micro_f1(probabilities, targets, thresholds=0.5),
-        "micro_f1_at_label_thresholds": micro_f1(probabilities, targets, thresholds=found.label_thresholds),
+        "micro_f1_at_label_thresholds": micro_f1(probabilities, targets, thresholds=own_thresholds),
         "micro_f1_prior": micro_f1_prior(
             train_frequencies=train_frequencies, val_targets=val_targets, test_targets=targets
         ),
-        "macro_f1": _mean(score.f1 for score in each),
-        "macro_f1_at_label_thresholds": _mean(score.f1 for score in at_own),
-        "map": _mean(score.average_precision for score in each),
-        "threshold": found.threshold,
+        "macro_f1": _mean(score.f1 for score in at_threshold),
+        "macro_f1_at_label_thresholds": _mean(score.f1 for score in at_own_thresholds),
+        "map": _mean(score.average_precision for score in at_threshold),
+        "threshold": threshold,
     }
     return {key: round(value, 6) if math.isfinite(value) else None for key, value in scores.items()} | {
-        "n_labels": len(each),
-        "n_labels_without_positives": sum(score.n_positives == 0 for score in each),
+        "n_labels": len(at_threshold),
+        "n_labels_without_positives": sum(score.n_positives == 0 for score in at_threshold),
     }
 
 
