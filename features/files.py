@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import errno
 import hashlib
 import json
 import os
@@ -14,6 +16,26 @@ from typing import IO, Any, Literal
 
 PARTIAL = ".partial"
 """Suffix of a file or folder that is being written; a killed process leaves it behind."""
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def is_no_room(error: BaseException) -> bool:
+    """Whether an error says that the disk, a quota or a limit has no room."""
+    return isinstance(error, OSError) and error.errno in _NO_ROOM
+
+
+@contextmanager
+def private_files() -> Iterator[None]:
+    """Files and folders that this process makes inside are for their owner alone: 0600 and 0700.
+
+    Everything else follows the umask. Windows has no such rights: there, what a user's folder grants holds.
+    """
+    before = os.umask(0o077)
+    try:
+        yield
+    finally:
+        os.umask(before)
 
 
 @contextmanager
@@ -33,6 +55,7 @@ def atomic_file(path: Path, mode: Literal["w", "wb"] = "w") -> Iterator[IO[Any]]
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
+        _sync_folder(path.parent)
     except OSError as error:
         if error.filename is None and error.errno is not None:
             raise OSError(error.errno, error.strerror, str(partial)) from error
@@ -80,9 +103,20 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         if path.exists():
             shutil.rmtree(path)
         partial.rename(path)
+        _sync_folder(path.parent)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename outlast a power cut. It is done already, so a system that cannot do this (Windows) is no error."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def sha256_of(*paths: Path) -> str:

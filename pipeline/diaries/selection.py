@@ -1,0 +1,123 @@
+"""Which videos a run is about: the files that people name, and the videos in the folders that they name."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from features.decode.container import opened
+from pipeline.diaries.failure import failure_line, printable
+
+log = logging.getLogger(__name__)
+
+VIDEO_SUFFIXES = {".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mts", ".m2ts", ".ts", ".3gp", ".mpg", ".mpeg"}
+"""A file in a folder that ends so and cannot be opened is a damaged video; any other is no video."""
+
+_NAMED = 10  # skipped files
+
+
+class NothingSelected(Exception):
+    """No video is among what was named."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Videos in the order in which they were named, those of a folder sorted by path.
+
+    `faults` says in a line why some of the `videos` and folders cannot be read; `skipped` are files in folders that
+    are no video.
+    """
+
+    videos: tuple[Path, ...]
+    faults: Mapping[Path, str]
+    skipped: tuple[Path, ...]
+
+    @property
+    def skipped_line(self) -> str:
+        """How many files were skipped, and which; empty where none was."""
+        if not self.skipped:
+            return ""
+        count = len(self.skipped)
+        names = [printable(path.name) for path in self.skipped[:_NAMED]]
+        more = ", …" if count > _NAMED else ""
+        what = "1 file that is no video" if count == 1 else f"{count} files that are no video"
+        return f"skipped {what}: {', '.join(names)}{more}"
+
+
+def select_videos(named: Sequence[Path], *, leave_out: Path | None = None) -> Selection:
+    """The files among `named`, readable or not, and the videos below the folders among it, by content.
+
+    Linked folders are followed. Hidden files and folders and the folder `leave_out` are left out, and a file that was
+    there before is not repeated. Decodes nothing. Raises `NothingSelected` if there is nothing to read or report.
+    """
+    videos: dict[Path, Path] = {}  # by what a path leads to
+    faults: dict[Path, str] = {}
+    skipped: list[Path] = []
+    for place in named:
+        is_folder = _is_folder(place)
+        for path in _files_below(place, leave_out, faults) if is_folder else [place]:
+            if (target := _target(path)) in videos:
+                log.info("%s is the same file as %s", printable(str(path)), printable(str(videos[target])))
+                continue
+            fault = _fault(path)
+            if fault is not None and is_folder and path.suffix.lower() not in VIDEO_SUFFIXES:
+                skipped.append(path)
+                continue
+            videos[target] = path
+            if fault is not None:
+                faults[path] = fault
+    selection = Selection(tuple(videos.values()), faults, tuple(skipped))
+    if not videos and not faults:
+        where = ", ".join(printable(str(place)) for place in named)
+        found = selection.skipped_line or "it holds no file"
+        raise NothingSelected(f"no video in {where} ({found}): name a video, or a folder that has some")
+    return selection
+
+
+def _files_below(folder: Path, leave_out: Path | None, faults: dict[Path, str]) -> Iterable[Path]:
+    """All files below, sorted; a folder is entered once, however many links lead to it."""
+
+    def add_fault(error: OSError) -> None:
+        place = Path(error.filename)
+        faults[place] = failure_line(place, error)
+
+    def walk() -> Iterator[Path]:
+        entered = set() if leave_out is None else {leave_out.resolve()}
+        for root, folders, names in os.walk(folder, followlinks=True, onerror=add_fault):
+            place = Path(root)
+            if (target := place.resolve()) in entered:
+                folders.clear()
+                continue
+            entered.add(target)
+            folders[:] = [name for name in folders if not name.startswith(".")]
+            yield from (place / name for name in names if not name.startswith("."))
+
+    return sorted(walk())
+
+
+def _is_folder(path: Path) -> bool:
+    with contextlib.suppress(OSError):  # a name that is too long, a folder above that may not be entered
+        return path.is_dir()
+    return False
+
+
+def _target(path: Path) -> Path:
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError):  # links that lead in a circle
+        return path.absolute()
+
+
+def _fault(path: Path) -> str | None:
+    """Why the file cannot be opened as a video, or None."""
+    try:
+        if path.is_file():
+            path.open("rb").close()  # its own error says more than the decoder's
+        with opened(path):
+            return None
+    except Exception as error:  # whatever a library makes of a file is that file's failure
+        return failure_line(path, error)
