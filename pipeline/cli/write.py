@@ -64,25 +64,26 @@ def write(
         if model is None:
             model = _model_of_project(project or _find_project(), profile, label_set)
         # Imported here, so that `--help` answers at once.
-        from pipeline.diaries.output import OutputFolder
+        from pipeline.diaries.output import OutputFolder, locked
         from pipeline.diaries.selection import select_videos
 
         selection = select_videos(videos, leave_out=out)
         if selection.skipped:
             log.warning("%s", selection.skipped_line)
-        output = OutputFolder(out)
-        planned = output.plan(selection)
-        failures: Sequence[str] = [video.fault for video in planned if video.fault]
-        damaged: Sequence[str] = ()
-        if len(failures) < len(planned):
-            from pipeline.model_folder import load_recogniser
-            from pipeline.recordings import write_diaries
+        with locked(out):
+            output = OutputFolder(out)
+            planned = output.plan(selection)
+            failures: Sequence[str] = [video.fault for video in planned if video.fault]
+            damaged: Sequence[str] = ()
+            if len(failures) < len(planned):
+                from pipeline.model_folder import load_recogniser
+                from pipeline.recordings import write_diaries
 
-            recogniser = load_recogniser(model)
-            run = write_diaries(
-                planned, output, recogniser, recorded_at=recorded_at, batch_size=_BATCH_SIZE, num_workers=1
-            )
-            failures, damaged = run.failures, run.damaged
+                recogniser = load_recogniser(model)
+                run = write_diaries(
+                    planned, output, recogniser, recorded_at=recorded_at, batch_size=_BATCH_SIZE, num_workers=1
+                )
+                failures, damaged = run.failures, run.damaged
         for line in damaged:
             log.warning("%s", line)
         if failures:

@@ -21,7 +21,7 @@ def failure_line(path: Path, error: Exception) -> str:
         case WorkerError():  # holds the traceback of another process, which ends with the error
             reason = f"{path}: {str(error).strip().splitlines()[-1]}"
         case _:
-            reason = f"{path}: {type(error).__name__}: {error}"
+            reason = f"{path}: {type(error).__name__}: {error}".rstrip(": ")
     return printable(reason.strip())
 
 

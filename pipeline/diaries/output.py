@@ -11,7 +11,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from features.files import atomic_folder, private_files, sha256_of, write_json
+from filelock import FileLock, Timeout
+
+from features.files import PARTIAL, atomic_folder, private_files, sha256_of, write_json
 from pipeline.diaries.failure import decodable, failure_line, printable
 from pipeline.diaries.names import VideoFile, recording_ids, safe_stem
 from pipeline.diaries.selection import Selection
@@ -66,18 +68,24 @@ class OutputFolder:
     """
 
     def __init__(self, path: Path) -> None:
-        """Raises `NotOurs` where an output would replace a file that no run wrote."""
+        """Make the folder if it is not there. Raises `NotOurs` where a file that no run wrote would be replaced."""
         self.path = path
+        with private_files():
+            path.mkdir(parents=True, exist_ok=True)
         self._rows, self._in_diary_md = _read_manifest(path / MANIFEST)
         self._failed: list[dict[str, str]] = []
         if not self._in_diary_md and (path / DIARY).exists():
             raise NotOurs(f"{path / DIARY} was not written here by this program: move it, or name another folder")
 
     def plan(self, selection: Selection) -> list[Planned]:
-        """Decide where each video's diary goes, in their order, and tell what cannot be read; makes the folder.
+        """Decide where each video's diary goes, in their order, and tell what cannot be read.
 
-        Reads all bytes of the videos, for their hashes.
+        Reads all bytes of the videos, for their hashes. Removes what a killed run left half written.
         """
+        for row in [row for row in self._rows.values() if row.status == "unfinished"]:
+            shutil.rmtree(self.path / f"{row.id}{PARTIAL}", ignore_errors=True)
+            if not (self.path / row.id).exists():
+                del self._rows[row.id]
         files: dict[Path, VideoFile] = {}
         faults = dict(selection.faults)
         for path in selection.videos:
@@ -86,13 +94,11 @@ class OutputFolder:
                     files[path] = VideoFile(decodable(path.name), sha256_of(path))
                 except OSError as error:
                     faults[path] = failure_line(path, error)
-        with private_files():
-            self.path.mkdir(parents=True, exist_ok=True)
         ours = {name for name in self._rows if not (self.path / name).exists() or _is_plain_folder(self.path / name)}
         ids = recording_ids(
             list(files.values()),
             known={row.video: row.id for row in self._rows.values() if row.id in ours},
-            occupied=[MANIFEST, DIARY, *self._rows, *(entry.name for entry in self.path.iterdir())],
+            occupied=[MANIFEST, DIARY, *self._rows, *(path.name.removesuffix(PARTIAL) for path in self.path.iterdir())],
         )
         rows = {path: Row(name, file.name, file.sha256) for (path, file), name in zip(files.items(), ids, strict=True)}
         for path, row in rows.items():
@@ -112,7 +118,7 @@ class OutputFolder:
         Files that no run wrote stay. On an error the earlier diary stays.
         """
         before = self._rows.get(row.id)
-        self._set(before or row, row.id)
+        self._set(replace(before or row, status="unfinished"), row.id)
         try:
             with atomic_folder(self.path / row.id) as partial:
                 yield partial
@@ -159,6 +165,23 @@ class OutputFolder:
         }
         with private_files():
             write_json(self.path / MANIFEST, content)
+
+
+@contextmanager
+def locked(out: Path) -> Iterator[None]:
+    """Hold the folder `out`, made if it is not there; waits for another run that writes into it."""
+    with private_files():
+        out.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(out / ".lock", mode=0o600)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        log.warning("another run writes into %s; waiting for it to end", out)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _is_plain_folder(path: Path) -> bool:

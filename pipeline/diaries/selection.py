@@ -52,29 +52,32 @@ def select_videos(named: Sequence[Path], *, leave_out: Path | None = None) -> Se
     """The files among `named`, readable or not, and the videos below the folders among it, by content.
 
     Linked folders are followed. Hidden files and folders and the folder `leave_out` are left out, and a file that was
-    there before is not repeated. Decodes nothing. Raises `NothingSelected` if there is nothing to read or report.
+    there before is not repeated. A folder without a video is a fault. Decodes nothing. Raises `NothingSelected` if no
+    video is found.
     """
     videos: dict[Path, Path] = {}  # by what a path leads to
     faults: dict[Path, str] = {}
     skipped: list[Path] = []
     for place in named:
-        is_folder = _is_folder(place)
+        is_folder, num_faults, is_empty = _is_folder(place), len(faults), True
         for path in _files_below(place, leave_out, faults) if is_folder else [place]:
-            if (target := _target(path)) in videos:
-                log.info("%s is the same file as %s", printable(str(path)), printable(str(videos[target])))
-                continue
-            fault = _fault(path)
+            target = _target(path)
+            fault = None if target in videos else _fault(path)
             if fault is not None and is_folder and path.suffix.lower() not in VIDEO_SUFFIXES:
                 skipped.append(path)
+                continue
+            is_empty = False
+            if target in videos:
+                log.info("%s is the same file as %s", printable(str(path)), printable(str(videos[target])))
                 continue
             videos[target] = path
             if fault is not None:
                 faults[path] = fault
+        if is_folder and is_empty and len(faults) == num_faults:
+            faults[place] = printable(f"{place}: no video in this folder")
     selection = Selection(tuple(videos.values()), faults, tuple(skipped))
-    if not videos and not faults:
-        where = ", ".join(printable(str(place)) for place in named)
-        found = selection.skipped_line or "it holds no file"
-        raise NothingSelected(f"no video in {where} ({found}): name a video, or a folder that has some")
+    if not videos:
+        raise NothingSelected("\n".join([*faults.values(), *filter(None, [selection.skipped_line])]))
     return selection
 
 
@@ -93,7 +96,7 @@ def _files_below(folder: Path, leave_out: Path | None, faults: dict[Path, str]) 
                 folders.clear()
                 continue
             entered.add(target)
-            folders[:] = [name for name in folders if not name.startswith(".")]
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
             yield from (place / name for name in names if not name.startswith("."))
 
     return sorted(walk())
