@@ -65,7 +65,10 @@ def write_diaries(
     """
     parts: list[tuple[Recording, EventsFound]] = []
     damaged, failures = [], [video.fault for video in videos if video.fault]
-    for path, row in ((video.path, video.row) for video in videos if video.row is not None):
+    for video in videos:
+        path, row = video.path, video.row
+        if row is None:
+            continue
         recording_id = row.id
         try:
             metadata_time = read_recorded_at(path)

@@ -170,6 +170,18 @@ def test_what_cannot_be_read_is_told_before_the_model_is_loaded(clip: Path, tmp_
     assert not (tmp_path / "other").exists()
 
 
+def test_a_file_without_permission_does_not_stop_the_command(clip: Path, tmp_path: Path) -> None:
+    """It is told with the system's reason, and the others go on to the model."""
+    closed = Path(shutil.copy(clip, tmp_path / "closed.mp4"))
+    closed.chmod(0)
+    if os.access(closed, os.R_OK):
+        pytest.skip("root may read everything")
+    result = write(closed, clip, "-o", tmp_path / "out", "--model", tmp_path / "none")
+    first, second = result.output.splitlines()
+    assert first == f"ERROR {closed}: Permission denied"
+    assert "is no model folder" in second
+
+
 @pytest.mark.slow
 def test_the_exit_status_says_what_came_of_it(model: Path, clip: Path, tmp_path: Path) -> None:
     """0 when all is well, 3 when a recording is damaged, 1 when one failed, also beside a damaged one."""

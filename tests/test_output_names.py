@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from features.files import write_text
-from pipeline.diaries.names import VideoFile, recording_ids, safe_stem
+from pipeline.diaries.names import VideoIdentity, recording_ids, safe_stem
 from pipeline.diaries.output import NotOurs, OutputFolder, Planned
 from pipeline.diaries.selection import Selection, select_videos
 from tests.videos import evenly, write_video
@@ -57,9 +57,9 @@ def test_a_long_stem_leaves_room_for_what_is_added(letter: str) -> None:
     assert 100 < len(stem.encode()) <= 120
 
 
-def ids(names: str, *, known: dict[VideoFile, str] | None = None, occupied: str = "") -> list[str]:
+def ids(names: str, *, known: dict[VideoIdentity, str] | None = None, occupied: str = "") -> list[str]:
     """Ids of files `name:hash`, separated by spaces."""
-    files = [VideoFile(*name.split(":")) for name in names.split()]
+    files = [VideoIdentity(*name.split(":")) for name in names.split()]
     return recording_ids(files, known=known or {}, occupied=occupied.split())
 
 
@@ -76,7 +76,7 @@ def test_ids_of_a_run_are_different() -> None:
 
 def test_an_id_stays_when_files_are_added() -> None:
     """A video that has an id keeps it; others avoid it. Occupied names are avoided in any case."""
-    known = {VideoFile("a.mp4", "1"): "a"}
+    known = {VideoIdentity("a.mp4", "1"): "a"}
     assert ids("a.mp4:2 a.mp4:1", known=known) == ["a-2", "a"]
     assert ids("a.mov:1", known=known) == ["a-1"]
     assert ids("a.mp4:1 a.mp4:1", known=known) == ["a", "a-1"]

@@ -110,13 +110,13 @@ def test_what_cannot_be_read_is_a_fault_and_no_exception(clip: Path, tmp_path: P
 
 def test_a_file_or_folder_without_permission_is_a_fault(clip: Path, tmp_path: Path) -> None:
     """It is named with the system's reason, and the others are found."""
-    if os.geteuid() == 0:
-        pytest.skip("root may read everything")
     for name in ("good.mp4", "closed.mp4", "closed/inside.mp4"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copy(clip, tmp_path / name)
     for name in ("closed.mp4", "closed"):
         (tmp_path / name).chmod(0)
+    if os.access(tmp_path / "closed.mp4", os.R_OK):
+        pytest.skip("root may read everything")
     selection = select_videos([tmp_path])
     (tmp_path / "closed").chmod(0o700)
     assert names(selection.videos) == ["closed.mp4", "good.mp4"]

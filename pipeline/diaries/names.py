@@ -19,14 +19,16 @@ _OF_WINDOWS = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³
 
 
 @dataclass(frozen=True)
-class VideoFile:
+class VideoIdentity:
     """What tells one video from another: its file's name and the hash of its bytes."""
 
     name: str
     sha256: str
 
 
-def recording_ids(files: Sequence[VideoFile], *, known: Mapping[VideoFile, str], occupied: Iterable[str]) -> list[str]:
+def recording_ids(
+    files: Sequence[VideoIdentity], *, known: Mapping[VideoIdentity, str], occupied: Iterable[str]
+) -> list[str]:
     """An id for each file: the one that it has in `known`, else the safe stem of its name.
 
     Where files of one run would share a stem, or it is among the names that are `occupied`, the first eight digits of
@@ -47,7 +49,7 @@ def recording_ids(files: Sequence[VideoFile], *, known: Mapping[VideoFile, str],
     return ids
 
 
-def _candidates(file: VideoFile, stem: str, is_shared: bool) -> Iterator[str]:
+def _candidates(file: VideoIdentity, stem: str, is_shared: bool) -> Iterator[str]:
     if not is_shared:
         yield stem
     hashed = f"{stem}-{file.sha256[:_HASH_DIGITS]}"

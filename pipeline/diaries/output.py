@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 
 from features.files import PARTIAL, atomic_folder, private_files, sha256_of, write_json
 from pipeline.diaries.failure import decodable, failure_line, printable
-from pipeline.diaries.names import VideoFile, recording_ids, safe_stem
+from pipeline.diaries.names import VideoIdentity, recording_ids, safe_stem
 from pipeline.diaries.selection import Selection
 
 log = logging.getLogger(__name__)
@@ -47,8 +47,8 @@ class Row:
             raise ValueError(f"{self.id!r} is no name of a folder")
 
     @property
-    def video(self) -> VideoFile:
-        return VideoFile(self.file_name, self.sha256)
+    def video(self) -> VideoIdentity:
+        return VideoIdentity(self.file_name, self.sha256)
 
 
 @dataclass(frozen=True)
@@ -86,12 +86,12 @@ class OutputFolder:
             shutil.rmtree(self.path / f"{row.id}{PARTIAL}", ignore_errors=True)
             if not (self.path / row.id).exists():
                 del self._rows[row.id]
-        files: dict[Path, VideoFile] = {}
+        files: dict[Path, VideoIdentity] = {}
         faults = dict(selection.faults)
         for path in selection.videos:
             if path not in faults:
                 try:
-                    files[path] = VideoFile(decodable(path.name), sha256_of(path))
+                    files[path] = VideoIdentity(decodable(path.name), sha256_of(path))
                 except OSError as error:
                     faults[path] = failure_line(path, error)
         ours = {name for name in self._rows if not (self.path / name).exists() or _is_plain_folder(self.path / name)}
