@@ -93,20 +93,27 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) 
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Make an empty folder beside `path` to write into, and put it in place of the whole of `path` on success.
 
-    On an error `path` is as it was and the partial folder is removed.
+    A kill leaves the old folder, the new one or none, never a part. On an error `path` is as it was and the partial
+    folder is removed. A file or a link at `path` is not replaced: `FileExistsError`.
     """
-    partial = path.with_name(path.name + PARTIAL)
-    shutil.rmtree(partial, ignore_errors=True)
+    if path.is_symlink() or (path.exists() and not path.is_dir()):
+        raise FileExistsError(errno.EEXIST, "a file or a link is where a folder is to be written", str(path))
+    partial, replaced = (path.with_name(path.name + suffix) for suffix in (PARTIAL, f".old{PARTIAL}"))
+    for leftover in (partial, replaced):
+        shutil.rmtree(leftover, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
         yield partial
         if path.exists():
-            shutil.rmtree(path)
+            path.rename(replaced)
         partial.rename(path)
         _sync_folder(path.parent)
     except BaseException:
+        if replaced.exists() and not path.exists():
+            replaced.rename(path)
         shutil.rmtree(partial, ignore_errors=True)
         raise
+    shutil.rmtree(replaced, ignore_errors=True)
 
 
 def _sync_folder(folder: Path) -> None:

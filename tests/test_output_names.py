@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+import threading
+import time
 import unicodedata
 from pathlib import Path
 
@@ -12,7 +14,7 @@ import pytest
 
 from features.files import write_text
 from pipeline.diaries.names import VideoIdentity, recording_ids, safe_stem
-from pipeline.diaries.output import NotOurs, OutputFolder, Planned
+from pipeline.diaries.output import NotOurs, OutputFolder, Planned, locked
 from pipeline.diaries.selection import Selection, select_videos
 from tests.videos import evenly, write_video
 
@@ -195,6 +197,24 @@ def test_what_a_killed_run_left_is_cleared(clip: Path, tmp_path: Path) -> None:
     other = Path(shutil.copy(clip, tmp_path / "clip.mov"))
     assert write_all(out, [other]) == ["clip"]
     assert {path.name for path in out.iterdir()} == {"clip", "diary.md", "manifest.json"}
+
+
+def test_two_runs_into_one_folder_take_turns(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The second one says that it waits, and enters when the first one is done."""
+    entered = threading.Event()
+
+    def second() -> None:
+        with locked(tmp_path / "out"):
+            entered.set()
+
+    with locked(tmp_path / "out"):
+        thread = threading.Thread(target=second, daemon=True)
+        thread.start()
+        while "another run writes into" not in caplog.text:
+            time.sleep(0.01)
+        assert not entered.is_set()
+    assert entered.wait(60)
+    thread.join()
 
 
 @pytest.mark.parametrize(

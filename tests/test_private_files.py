@@ -99,3 +99,26 @@ def test_the_umask_comes_back_after_an_error(tmp_path: Path) -> None:
             fails()
         write_text(tmp_path / "public", "x")
     assert stat.S_IMODE((tmp_path / "public").stat().st_mode) == 0o644
+
+
+def test_a_folder_is_not_put_in_place_of_a_file_or_link(tmp_path: Path) -> None:
+    """It is told before the work, and what was there stays; an error at the end brings the old folder back."""
+    (tmp_path / "elsewhere").mkdir()
+    write_text(tmp_path / "file", "mine")
+    (tmp_path / "link").symlink_to("elsewhere")
+
+    def replace(path: Path) -> None:
+        with atomic_folder(path) as partial:
+            write_text(partial / "new", "x")
+            if path.name == "folder":
+                partial.rename(path.with_name("away"))
+
+    for name in ("file", "link"):
+        with pytest.raises(FileExistsError, match="where a folder is to be written"):
+            replace(tmp_path / name)
+    write_text(tmp_path / "folder" / "old", "x")
+    with pytest.raises(FileNotFoundError):
+        replace(tmp_path / "folder")
+    assert {path.name for path in tmp_path.iterdir()} == {"elsewhere", "file", "link", "folder", "away"}
+    assert (tmp_path / "file").read_text() == "mine"
+    assert (tmp_path / "folder" / "old").is_file()

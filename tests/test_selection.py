@@ -84,6 +84,7 @@ def test_hidden_files_and_the_output_are_left_out(clip: Path, tmp_path: Path) ->
         (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copy(clip, tmp_path / name)
     assert names(select_videos([tmp_path], leave_out=tmp_path / "out").videos) == ["clip.mp4"]
+    assert names(select_videos([tmp_path / "out"], leave_out=tmp_path / "out").videos) == ["y.mp4"]
     assert names(select_videos([tmp_path / ".hidden.mp4"]).videos) == [".hidden.mp4"]
 
 

@@ -51,9 +51,9 @@ class Selection:
 def select_videos(named: Sequence[Path], *, leave_out: Path | None = None) -> Selection:
     """The files among `named`, readable or not, and the videos below the folders among it, by content.
 
-    Linked folders are followed. Hidden files and folders and the folder `leave_out` are left out, and a file that was
-    there before is not repeated. A folder without a video is a fault. Decodes nothing. Raises `NothingSelected` if no
-    video is found.
+    Linked folders are followed. Hidden files and folders and a folder `leave_out` below are left out, and a file that
+    was there before is not repeated. A folder without a video is a fault. Decodes nothing. Raises `NothingSelected` if
+    no video is found.
     """
     videos: dict[Path, Path] = {}  # by what a path leads to
     faults: dict[Path, str] = {}
@@ -89,7 +89,7 @@ def _files_below(folder: Path, leave_out: Path | None, faults: dict[Path, str]) 
         faults[place] = failure_line(place, error)
 
     def walk() -> Iterator[Path]:
-        entered = set() if leave_out is None else {leave_out.resolve()}
+        entered = set() if leave_out is None else {leave_out.resolve()} - {folder.resolve()}
         for root, folders, names in os.walk(folder, followlinks=True, onerror=add_fault):
             place = Path(root)
             if (target := place.resolve()) in entered:
