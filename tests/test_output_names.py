@@ -62,7 +62,7 @@ def test_a_long_stem_leaves_room_for_what_is_added(letter: str) -> None:
 def ids(names: str, *, known: dict[VideoIdentity, str] | None = None, occupied: str = "") -> list[str]:
     """Ids of files `name:hash`, separated by spaces."""
     files = [VideoIdentity(*name.split(":")) for name in names.split()]
-    return recording_ids(files, known=known or {}, occupied=occupied.split())
+    return recording_ids(files, known=(known or {}).items(), occupied=occupied.split())
 
 
 def test_ids_of_a_run_are_different() -> None:
@@ -103,6 +103,12 @@ def write_all(out: Path, videos: list[Path], content: str = "x") -> list[str]:
     return [row.id for row in rows]
 
 
+def make_folders(parent: Path, *names: str) -> list[Path]:
+    for name in names:
+        (parent / name).mkdir()
+    return [parent / name for name in names]
+
+
 def manifest(out: Path) -> dict[str, object]:
     return {row["id"]: row["files"] for row in json.loads((out / "manifest.json").read_text())["recordings"]}
 
@@ -118,6 +124,9 @@ def test_a_later_run_keeps_the_diaries_of_other_videos(clip: Path, tmp_path: Pat
     assert write_all(out, [tmp_path / "with-gps.mp4", tmp_path / "with-gps.mov"], "new") == [second, "with-gps"]
     assert write_all(out, [tmp_path / "with-gps.mov"], "newer") == ["with-gps"]
     assert (out / "with-gps" / "diary.md").read_text() == "newer"
+    twins = [Path(shutil.copy(clip, tmp_path / folder / "a.mp4")) for folder in make_folders(tmp_path, "x", "y")]
+    assert write_all(tmp_path / "twins", twins) == write_all(tmp_path / "twins", twins)
+    assert len(manifest(tmp_path / "twins")) == 2
     assert (out / second / "diary.md").read_text() == "new"
     assert manifest(out) == {"with-gps": ["with-gps/diary.md"], second: [f"{second}/diary.md"]}
 

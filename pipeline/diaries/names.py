@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, count
 
 from features.files import PARTIAL
 
@@ -27,7 +27,7 @@ class VideoIdentity:
 
 
 def recording_ids(
-    files: Sequence[VideoIdentity], *, known: Mapping[VideoIdentity, str], occupied: Iterable[str]
+    files: Sequence[VideoIdentity], *, known: Iterable[tuple[VideoIdentity, str]], occupied: Iterable[str]
 ) -> list[str]:
     """An id for each file: the one that it has in `known`, else the safe stem of its name.
 
@@ -35,9 +35,11 @@ def recording_ids(
     the file's hash follow, `clip-1a2b3c4d`, so that ids do not depend on the order of files. Ids and occupied names
     that differ in case alone are the same.
     """
-    taken = {_folded(name) for name in [*occupied, *known.values()]}
-    unused = dict(known)
-    ids = [unused.pop(file, "") for file in files]
+    unused: dict[VideoIdentity, list[str]] = {}  # the same bytes twice under one name have two
+    for file, name in known:
+        unused.setdefault(file, []).append(name)
+    taken = {_folded(name) for name in [*occupied, *chain.from_iterable(unused.values())]}
+    ids = [unused[file].pop(0) if unused.get(file) else "" for file in files]
     stems = [safe_stem(file.name) for file in files]
     num_of_stem = Counter(_folded(stem) for stem, known_id in zip(stems, ids, strict=True) if not known_id)
     for place, (file, stem) in enumerate(zip(files, stems, strict=True)):
@@ -54,7 +56,7 @@ def _candidates(file: VideoIdentity, stem: str, is_shared: bool) -> Iterator[str
         yield stem
     hashed = f"{stem}-{file.sha256[:_HASH_DIGITS]}"
     yield hashed
-    for number in itertools.count(2):  # the same bytes under names with one stem
+    for number in count(2):  # the same bytes under names with one stem
         yield f"{hashed}-{number}"
 
 

@@ -97,7 +97,7 @@ class OutputFolder:
         ours = {name for name in self._rows if not (self.path / name).exists() or _is_plain_folder(self.path / name)}
         ids = recording_ids(
             list(files.values()),
-            known={row.video: row.id for row in self._rows.values() if row.id in ours},
+            known=[(row.video, row.id) for row in self._rows.values() if row.id in ours],
             occupied=[MANIFEST, DIARY, *self._rows, *(path.name.removesuffix(PARTIAL) for path in self.path.iterdir())],
         )
         rows = {path: Row(name, file.name, file.sha256) for (path, file), name in zip(files.items(), ids, strict=True)}
