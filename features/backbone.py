@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import save_file
+from safetensors.torch import save as to_bytes
 from torch import nn
 
-from features.files import sha256_of, write_json
+from features.files import sha256_of, write_bytes, write_json
 from features.preprocess import Preprocessing
 
 if TYPE_CHECKING:
@@ -261,7 +261,7 @@ def save(
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").unlink(missing_ok=True)
     weights = {key: value.detach().to("cpu", dtype).contiguous() for key, value in model.state_dict().items()}
-    save_file(weights, folder / _WEIGHTS, metadata={"format": "pt"})
+    write_bytes(folder / _WEIGHTS, to_bytes(weights, metadata={"format": "pt"}))  # save_file makes it 0600
     preprocessing.to_checkpoint(folder)
     content = model.config.to_diff_dict() | {
         "_name_or_path": name,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import errno
 import hashlib
 import json
 import os
@@ -14,6 +16,26 @@ from typing import IO, Any, Literal
 
 PARTIAL = ".partial"
 """Suffix of a file or folder that is being written; a killed process leaves it behind."""
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def is_no_room(error: BaseException) -> bool:
+    """Whether an error says that the disk, a quota or a limit has no room."""
+    return isinstance(error, OSError) and error.errno in _NO_ROOM
+
+
+@contextmanager
+def private_files() -> Iterator[None]:
+    """Files and folders that this process makes inside are for their owner alone: 0600 and 0700.
+
+    Everything else follows the umask. Windows has no such rights: there, what a user's folder grants holds.
+    """
+    before = os.umask(0o077)
+    try:
+        yield
+    finally:
+        os.umask(before)
 
 
 @contextmanager
@@ -33,6 +55,7 @@ def atomic_file(path: Path, mode: Literal["w", "wb"] = "w") -> Iterator[IO[Any]]
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
+        _sync_folder(path.parent)
     except OSError as error:
         if error.filename is None and error.errno is not None:
             raise OSError(error.errno, error.strerror, str(partial)) from error
@@ -70,19 +93,37 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) 
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Make an empty folder beside `path` to write into, and put it in place of the whole of `path` on success.
 
-    On an error `path` is as it was and the partial folder is removed.
+    A kill leaves the old folder, the new one or none, never a part. On an error `path` is as it was and the partial
+    folder is removed. A file or a link at `path` is not replaced: `FileExistsError`.
     """
-    partial = path.with_name(path.name + PARTIAL)
-    shutil.rmtree(partial, ignore_errors=True)
+    if path.is_symlink() or (path.exists() and not path.is_dir()):
+        raise FileExistsError(errno.EEXIST, "a file or a link is where a folder is to be written", str(path))
+    partial, replaced = (path.with_name(path.name + suffix) for suffix in (PARTIAL, f".old{PARTIAL}"))
+    for leftover in (partial, replaced):
+        shutil.rmtree(leftover, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
         yield partial
         if path.exists():
-            shutil.rmtree(path)
+            path.rename(replaced)
         partial.rename(path)
+        _sync_folder(path.parent)
     except BaseException:
+        if replaced.exists() and not path.exists():
+            replaced.rename(path)
         shutil.rmtree(partial, ignore_errors=True)
         raise
+    shutil.rmtree(replaced, ignore_errors=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename outlast a power cut. It is done already, so a system that cannot do this (Windows) is no error."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def sha256_of(*paths: Path) -> str:

@@ -6,6 +6,7 @@ import io
 import logging
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -16,10 +17,13 @@ from tqdm import tqdm
 
 from features.backbone import best_device
 from features.clips import Source, read_videos
-from features.decode.container import UnreadableVideo, read_recorded_at
+from features.decode.container import opened, read_recorded_at, stated_duration_s
 from features.decode.grid import frames_shown_at
+from features.files import is_no_room, private_files
 from features.video import Clip, Segment
 from heads.action_model import predict_clips
+from pipeline.diaries.failure import decodable, failure_line, printable
+from pipeline.diaries.output import DIARY, OutputFolder, Planned
 from pipeline.model_folder import Recogniser
 from reports.diary.clock import recording_start
 from reports.diary.formats.jsonl import write_jsonl
@@ -30,71 +34,96 @@ from reports.events import EventsFound, find_events, observed
 
 log = logging.getLogger(__name__)
 
-VIDEO_SUFFIXES = {".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mts", ".m2ts", ".ts", ".3gp", ".mpg", ".mpeg"}
 THUMBNAIL_WIDTH = 320  # pixels
+_TOLERANCE_S = 2.0  # between the last window's end and the duration that a file states
 
 
-def find_videos(folder: Path) -> list[Path]:
-    """The video files below `folder`, by suffix, in order."""
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES)
+@dataclass(frozen=True)
+class DiaryRun:
+    """What came of the videos of a run: ids of the diaries, and a line for each damaged and each failed recording."""
+
+    written: tuple[str, ...]
+    damaged: tuple[str, ...]
+    failures: tuple[str, ...]
 
 
+@private_files()
 def write_diaries(
-    videos: Sequence[Path],
-    out: Path,
+    videos: Sequence[Planned],
+    output: OutputFolder,
     recogniser: Recogniser,
     *,
     recorded_at: datetime | None,
     batch_size: int,
     num_workers: int,
-) -> list[UnreadableVideo]:
-    """Write events.jsonl, diary.md and diary.html into `<out>/<recording>/` for each readable video.
+) -> DiaryRun:
+    """Write events.jsonl, diary.md and diary.html into `<output>/<recording>/` for each readable video.
 
-    With several recordings, `<out>/diary.md` covers all of them, day by day. `recorded_at` is when the user says that
-    the first video begins; the others are taken to follow without a pause. Returns why the unreadable ones failed.
+    `<output>/diary.md` covers all that are written here, day by day. `recorded_at` is when the user says that the first
+    video begins; the others are taken to follow without a pause. An error inside one recording, of any type, is that
+    recording's failure; only a full disk ends the run.
     """
-    parts, failures = [], []
-    for recording_id, path in zip(_ids(videos), videos, strict=True):
+    parts: list[tuple[Recording, EventsFound]] = []
+    damaged, failures = [], [video.fault for video in videos if video.fault]
+    for video in videos:
+        path, row = video.path, video.row
+        if row is None:
+            continue
+        recording_id = row.id
         try:
             metadata_time = read_recorded_at(path)
             windows, probabilities = _recognise(path, recogniser, batch_size=batch_size, num_workers=num_workers)
-        except UnreadableVideo as failure:
-            failures.append(failure)
+            end_s = windows[-1].end_s
+            start, source = recording_start(
+                given=recorded_at,
+                metadata=metadata_time,
+                file_name=path.name,
+                modified=datetime.fromtimestamp(path.stat().st_mtime, UTC),
+                duration_s=end_s,
+            )
+            if recorded_at is not None:
+                recorded_at += timedelta(seconds=end_s)
+            recording = Recording(
+                id=recording_id,
+                file_name=decodable(path.name),
+                duration_s=end_s,
+                recorded_at=start,
+                recorded_at_source=source,
+                observed=tuple(observed(windows)),
+            )
+            events = find_events(
+                recording_id,
+                windows,
+                probabilities,
+                list(recogniser.names),
+                recogniser.diary_model.rules,
+                stride_s=recogniser.reader.plan.stride_s,
+            )
+            damage = _damage(path, end_s)
+            with output.writing(row, is_damaged=bool(damage)) as folder:
+                _write_diary(path, folder, recording, events, recogniser)
+        except Exception as error:
+            if is_no_room(error):
+                raise
+            log.debug("%s", path, exc_info=True)
+            failures.append(failure_line(path, error))
+            log.error("%s", failures[-1])
+            output.add_failure(path, failures[-1])
             continue
-        end_s = windows[-1].end_s
-        start, source = recording_start(
-            given=recorded_at,
-            metadata=metadata_time,
-            file_name=path.name,
-            modified=datetime.fromtimestamp(path.stat().st_mtime, UTC),
-            duration_s=end_s,
-        )
-        if recorded_at is not None:
-            recorded_at += timedelta(seconds=end_s)
-        recording = Recording(
-            id=recording_id,
-            file_name=path.name,
-            duration_s=end_s,
-            recorded_at=start,
-            recorded_at_source=source,
-            observed=tuple(observed(windows)),
-        )
-        events = find_events(
-            recording_id,
-            windows,
-            probabilities,
-            list(recogniser.names),
-            recogniser.diary_model.rules,
-            stride_s=recogniser.reader.plan.stride_s,
-        )
         parts.append((recording, events))
-        _write_diary(path, out / recording_id, recording, events, recogniser)
-        log.info("%s: %d events, %d suppressed as too short", path.name, len(events.events), events.num_suppressed)
-    if len(parts) > 1:
-        write_markdown(
-            out / "diary.md", parts, recogniser.names, recogniser.diary_model, min_quiet_s=recogniser.min_quiet_s
-        )
-    return failures
+        damaged += damage
+        name = printable(path.name)
+        log.info("%s: %d events, %d suppressed as too short", name, len(events.events), events.num_suppressed)
+    if parts:
+        page = output.path / DIARY
+        output.set_in_diary_md(recording.id for recording, _ in parts)
+        try:
+            write_markdown(page, parts, recogniser.names, recogniser.diary_model, min_quiet_s=recogniser.min_quiet_s)
+        except Exception as error:
+            if is_no_room(error):
+                raise
+            failures.append(failure_line(page, error))
+    return DiaryRun(tuple(recording.id for recording, _ in parts), tuple(damaged), tuple(failures))
 
 
 def _recognise(
@@ -104,7 +133,7 @@ def _recognise(
 
     def keyed_clips() -> Iterator[tuple[str, Clip]]:
         for source, clips in read_videos([Source(path.stem, path)], recogniser.reader, num_workers=num_workers):
-            for clip in tqdm(clips, desc=path.name, unit="window", file=sys.stderr):
+            for clip in tqdm(clips, desc=printable(path.name), unit="window", file=sys.stderr):
                 yield source.video_id, clip
 
     windows, rows = [], []
@@ -112,6 +141,15 @@ def _recognise(
         windows.append(clip.segment)
         rows.append(row)
     return windows, np.stack(rows)
+
+
+def _damage(path: Path, end_s: float) -> list[str]:
+    """A line if the video ends before it should."""
+    with opened(path) as (container, stream):
+        stated_s = stated_duration_s(container, stream)
+    if stated_s is None or end_s > stated_s - _TOLERANCE_S:
+        return []
+    return [printable(f"{path}: is damaged: {end_s:.1f} s can be read of the {stated_s:.1f} s that the file states")]
 
 
 def _write_diary(path: Path, out: Path, recording: Recording, events: EventsFound, recogniser: Recogniser) -> None:
@@ -139,12 +177,3 @@ def _jpeg(pixels: npt.NDArray[np.uint8]) -> bytes:
     file = io.BytesIO()
     picture.save(file, "JPEG", quality=80)
     return file.getvalue()
-
-
-def _ids(videos: Sequence[Path]) -> list[str]:
-    """File names without suffixes; equal ones are numbered."""
-    ids: list[str] = []
-    for path in videos:
-        num_same = sum(other == path.stem or other.startswith(f"{path.stem}~") for other in ids)
-        ids.append(f"{path.stem}~{num_same + 1}" if num_same else path.stem)
-    return ids

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import functools
 import logging
 import sys
@@ -12,10 +11,10 @@ from pathlib import Path
 
 import click
 
+from features.files import is_no_room
 from pipeline import params
 from pipeline.layout import Layout
 
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _OWN_PACKAGES = ("__main__", "features", "heads", "reports", "pipeline")
 
 
@@ -39,7 +38,7 @@ def one_line_errors() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in _NO_ROOM:
+        if is_no_room(error):
             raise click.ClickException(
                 f"no room to write{f' {error.filename}' if error.filename else ''}: {error.strerror}; "
                 "what was finished is kept: make room and run again, and it continues from there"

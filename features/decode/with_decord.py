@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,6 +29,8 @@ def doubts_about_decord(path: Path) -> Iterator[str]:
 
     Reads all packets and decodes the first one, unless a reason is found before. Raises `UnreadableVideo`.
     """
+    if re.search("[\ud800-\udfff]", str(path)):
+        yield "its name is no UTF-8"
     with opened(path) as (container, stream):
         yield from _doubts_from_head(container, stream)
         yield from _doubts_from_packets(container, stream)
@@ -95,7 +98,7 @@ def grid_by_decord(path: Path, sample_fps: float) -> list[Frame]:
         picks = list(on_grid(shown_frames, sample_fps))
         indices = list(dict.fromkeys(shown.picture for _, shown in picks))
         batch = reader.get_batch(indices).asnumpy()
-    except (DECORDError, RuntimeError, AssertionError) as error:
+    except (DECORDError, RuntimeError, AssertionError, UnicodeEncodeError) as error:
         # decord's C++ messages hold one sentence, between a source location and a stack trace.
         cause = str(error).rpartition("Check failed: ")[2].strip() or type(error).__name__
         raise UnreadableVideo(path, "decord fails", found=cause.splitlines()[0]) from error

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -10,8 +12,13 @@ import click
 from pipeline.layout import Layout
 from pipeline.stage import logging_to_stderr, one_line_errors
 
+log = logging.getLogger(__name__)
+
 _BATCH_SIZE = 16  # windows
+_DAMAGED = 3  # exit status; click's own for a wrong option is 2
 _FOLDER = click.Path(file_okay=False, path_type=Path)
+# One file without read permission is no reason to refuse the others.
+_VIDEO = click.Path(readable=False, path_type=Path)
 
 
 class NoModel(Exception):
@@ -19,7 +26,7 @@ class NoModel(Exception):
 
 
 @click.command()
-@click.argument("videos", nargs=-1, required=True, metavar="VIDEO…", type=click.Path(path_type=Path))
+@click.argument("videos", nargs=-1, required=True, metavar="VIDEO|FOLDER…", type=_VIDEO)
 @click.option("-o", "--out", required=True, type=_FOLDER, help="Folder to write to.")
 @click.option("--model", type=_FOLDER, help="Model folder of `dvc repro export`.  [default: of the project here]")
 @click.option("--profile", help="Profile of the project's model.  [default: of params.yaml]")
@@ -39,23 +46,50 @@ def write(
     project: Path | None,
     recorded_at: datetime | None,
 ) -> None:
-    """Write events.jsonl, diary.md and diary.html for each VIDEO into OUT/<its name>/.
+    """Write events.jsonl, diary.md and diary.html for each VIDEO, or video below FOLDER, into OUT/<its name>/.
 
-    Needs a model folder and nothing else; in a project, the one that `dvc repro` made is the default. Videos that
-    cannot be read are named, the others are written all the same, and the exit status is 1.
+    Needs a model folder and nothing else; in a project, the one that `dvc repro` made is the default. Videos in folders
+    are known by content; hidden files are left out. Names that are equal or unsafe are changed.
+
+    OUT/diary.md covers what this command wrote, OUT/manifest.json lists all that commands wrote there. The same video's
+    diary is replaced; those of other videos and files of yours stay. All of it is readable for you alone.
+
+    \b
+    Exit status: 0  all diaries are written
+                 1  a recording failed, the others are written; or nothing could be done
+                 2  an option is wrong
+                 3  all diaries are written, but a recording is damaged
     """
     with logging_to_stderr(), one_line_errors():
         if model is None:
             model = _model_of_project(project or _find_project(), profile, label_set)
         # Imported here, so that `--help` answers at once.
-        from pipeline.model_folder import load_recogniser
-        from pipeline.recordings import write_diaries
+        from pipeline.diaries.output import OutputFolder, locked
+        from pipeline.diaries.selection import select_videos
 
-        failures = write_diaries(
-            videos, out, load_recogniser(model), recorded_at=recorded_at, batch_size=_BATCH_SIZE, num_workers=1
-        )
+        selection = select_videos(videos, leave_out=out)
+        if selection.skipped:
+            log.warning("%s", selection.skipped_line)
+        with locked(out):
+            output = OutputFolder(out)
+            planned = output.plan(selection)
+            failures: Sequence[str] = [video.fault for video in planned if video.fault]
+            damaged: Sequence[str] = ()
+            if len(failures) < len(planned):
+                from pipeline.model_folder import load_recogniser
+                from pipeline.recordings import write_diaries
+
+                recogniser = load_recogniser(model)
+                run = write_diaries(
+                    planned, output, recogniser, recorded_at=recorded_at, batch_size=_BATCH_SIZE, num_workers=1
+                )
+                failures, damaged = run.failures, run.damaged
+        for line in damaged:
+            log.warning("%s", line)
         if failures:
-            raise click.ClickException("\n".join(str(failure) for failure in failures))
+            raise click.ClickException("\n".join(failures))
+    if damaged:
+        click.get_current_context().exit(_DAMAGED)
 
 
 def _model_of_project(root: Path, profile: str | None, label_set: str | None) -> Path:
@@ -69,13 +103,23 @@ def _model_of_project(root: Path, profile: str | None, label_set: str | None) ->
         raise NoModel(
             f"no model for profile {profile!r} and label set {label_set!r}: {model} is missing; run `dvc repro`"
         )
+    log.info("the model is %s, of the project %s", model, root.resolve())
     return model
 
 
 def _find_project() -> Path:
-    """The folder here or above that has dvc.yaml and params.yaml, else the one that this program is installed from."""
+    """The folder here or above that holds a project of this program, else the one that it is installed from."""
     installed = Path(__file__).resolve().parents[2]
     for folder in (Path.cwd(), *Path.cwd().parents, installed):
-        if (folder / "dvc.yaml").is_file() and (folder / "params.yaml").is_file():
+        if _is_project(folder):
             return folder
     raise NoModel("no project here: name a model folder with --model, or a project with --project")
+
+
+def _is_project(folder: Path) -> bool:
+    """Whether the folder has params.yaml and a dvc.yaml that runs this program's stages: others use DVC as well."""
+    try:
+        stages = (folder / "dvc.yaml").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    return (folder / "params.yaml").is_file() and "python -m pipeline.stages.export " in stages
