@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from pipeline.params import FolderFetch, Params, RenderedFetch, profile_file
@@ -34,12 +34,28 @@ def _existing(fetch: FolderFetch, key: str, profile: str) -> Path:
     return folder
 
 
-def files_below(folder: Path) -> Iterator[Path]:
-    """Every file below `folder` in order, hidden ones left out. Links to folders are followed, each folder once."""
-    seen: set[str] = set()
-    for parent, folders, files in os.walk(folder, followlinks=True):
-        real = os.path.realpath(parent)
-        folders[:] = [] if real in seen else sorted(name for name in folders if not name.startswith("."))
-        if real not in seen:
-            yield from (Path(parent, name) for name in sorted(files) if not name.startswith("."))
-        seen.add(real)
+def files_below(
+    folder: Path, *, leave_out: Path | None = None, on_error: Callable[[OSError], None] | None = None
+) -> list[Path]:
+    """Every file below `folder`, sorted; hidden files and folders and the folder `leave_out` are left out.
+
+    Links to folders are followed, and a folder is entered once, however many links lead to it. `on_error` gets the
+    error of a folder that cannot be read; without it such a folder raises.
+    """
+
+    def walk() -> Iterator[Path]:
+        entered = set() if leave_out is None else {leave_out.resolve()} - {folder.resolve()}
+        for root, folders, names in os.walk(folder, followlinks=True, onerror=on_error or _raise):
+            place = Path(root)
+            if (target := place.resolve()) in entered:
+                folders.clear()
+                continue
+            entered.add(target)
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            yield from (place / name for name in names if not name.startswith("."))
+
+    return sorted(walk())
+
+
+def _raise(error: OSError) -> None:
+    raise error

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from features.decode.container import opened
 from pipeline.diaries.failure import failure_line, printable
+from pipeline.user_folders import files_below
 
 log = logging.getLogger(__name__)
 
@@ -81,25 +81,12 @@ def select_videos(named: Sequence[Path], *, leave_out: Path | None = None) -> Se
     return selection
 
 
-def _files_below(folder: Path, leave_out: Path | None, faults: dict[Path, str]) -> Iterable[Path]:
-    """All files below, sorted; a folder is entered once, however many links lead to it."""
-
+def _files_below(folder: Path, leave_out: Path | None, faults: dict[Path, str]) -> list[Path]:
     def add_fault(error: OSError) -> None:
         place = Path(error.filename)
         faults[place] = failure_line(place, error)
 
-    def walk() -> Iterator[Path]:
-        entered = set() if leave_out is None else {leave_out.resolve()} - {folder.resolve()}
-        for root, folders, names in os.walk(folder, followlinks=True, onerror=add_fault):
-            place = Path(root)
-            if (target := place.resolve()) in entered:
-                folders.clear()
-                continue
-            entered.add(target)
-            folders[:] = sorted(name for name in folders if not name.startswith("."))
-            yield from (place / name for name in names if not name.startswith("."))
-
-    return sorted(walk())
+    return files_below(folder, leave_out=leave_out, on_error=add_fault)
 
 
 def _is_folder(path: Path) -> bool:
