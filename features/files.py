@@ -7,12 +7,17 @@ import csv
 import errno
 import hashlib
 import json
+import logging
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Literal
+
+from filelock import FileLock, Timeout
+
+log = logging.getLogger(__name__)
 
 PARTIAL = ".partial"
 """Suffix of a file or folder that is being written; a killed process leaves it behind."""
@@ -124,6 +129,28 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold `folder`, made if it is not there; waits for another process that holds it, and logs which.
+
+    A killed process holds nothing. `.lock` and `.holder` in the folder are hidden files of this lock.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock, holder = FileLock(folder / ".lock"), folder / ".holder"
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        other = holder.read_text(encoding="utf-8") if holder.is_file() else "another process"
+        log.warning("%s is in use by %s; waiting for it to end", folder, other)
+        lock.acquire()
+    try:
+        write_text(holder, f"process {os.getpid()}")
+        yield
+    finally:
+        holder.unlink(missing_ok=True)
+        lock.release()
 
 
 def sha256_of(*paths: Path) -> str:

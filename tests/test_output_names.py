@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from features.files import write_text
+from features.files import locked, write_text
 from pipeline.diaries.names import VideoIdentity, recording_ids, safe_stem
-from pipeline.diaries.output import NotOurs, OutputFolder, Planned, locked
+from pipeline.diaries.output import NotOurs, OutputFolder, Planned
 from pipeline.diaries.selection import Selection, select_videos
 from tests.videos import evenly, write_video
 
@@ -219,7 +219,7 @@ def test_two_runs_into_one_folder_take_turns(tmp_path: Path, caplog: pytest.LogC
     with locked(tmp_path / "out"):
         thread = threading.Thread(target=second, daemon=True)
         thread.start()
-        while "another run writes into" not in caplog.text:
+        while "waiting for it to end" not in caplog.text:
             time.sleep(0.01)
         assert not entered.is_set()
     assert entered.wait(60)

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from features.files import atomic_folder, private_files, write_text
-from pipeline.diaries.output import OutputFolder, locked
+from features.files import atomic_folder, locked, private_files, write_text
+from pipeline.diaries.output import OutputFolder
 from pipeline.diaries.selection import select_videos
 from pipeline.model_folder import load_recogniser
 from pipeline.recordings import write_diaries
@@ -67,7 +67,7 @@ def test_diaries_are_private(tmp_path: Path) -> None:
     with umask(0o022):
         for out in (tmp_path / "new" / "out", tmp_path / "there"):
             for _ in range(2):
-                with locked(out):
+                with private_files(), locked(out):
                     output = OutputFolder(out)
                     planned = output.plan(select_videos([video]))
                     run = write_diaries(planned, output, recogniser, recorded_at=None, batch_size=4, num_workers=0)

@@ -64,13 +64,14 @@ def write(
         if model is None:
             model = _model_of_project(project or _find_project(), profile, label_set)
         # Imported here, so that `--help` answers at once.
-        from pipeline.diaries.output import OutputFolder, locked
+        from features.files import locked, private_files
+        from pipeline.diaries.output import OutputFolder
         from pipeline.diaries.selection import select_videos
 
         selection = select_videos(videos, leave_out=out)
         if selection.skipped:
             log.warning("%s", selection.skipped_line)
-        with locked(out):
+        with private_files(), locked(out):
             output = OutputFolder(out)
             planned = output.plan(selection)
             failures: Sequence[str] = [video.fault for video in planned if video.fault]

@@ -11,8 +11,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from features.files import PARTIAL, atomic_folder, private_files, sha256_of, write_json
 from pipeline.diaries.failure import decodable, failure_line, printable
 from pipeline.diaries.names import VideoIdentity, recording_ids, safe_stem
@@ -165,23 +163,6 @@ class OutputFolder:
         }
         with private_files():
             write_json(self.path / MANIFEST, content)
-
-
-@contextmanager
-def locked(out: Path) -> Iterator[None]:
-    """Hold the folder `out`, made if it is not there; waits for another run that writes into it."""
-    with private_files():
-        out.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(out / ".lock", mode=0o600)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        log.warning("another run writes into %s; waiting for it to end", out)
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _is_plain_folder(path: Path) -> bool:

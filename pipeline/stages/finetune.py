@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import nn
 
 from features.backbone import load_backbone
 from features.clips import ClipReader, Source
+from features.files import locked
 from features.preprocess import Preprocessing
 from features.provenance import require_provenance
 from features.store.block_inputs import BlockInputs, open_block_inputs
@@ -41,7 +43,12 @@ class TooFewBlockInputs(Exception):
 
 @stage
 def main(params: Params, paths: Layout) -> None:
-    """Finetune the last encoder block and the head."""
+    """Finetune the last encoder block and the head; a second run waits for one that is under way."""
+    with locked(paths.checkpoint.parent) if is_main_process() else nullcontext():
+        _finetune(params, paths)
+
+
+def _finetune(params: Params, paths: Layout) -> None:
     finetune = params.finetune
     batch_size, num_workers = params.extract.batch_size, params.extract.num_workers
     videos = manifest.read(paths.manifest)
