@@ -556,6 +556,7 @@ class Stages:
             paths.embeddings, num_windows, lambda video_id: videos[video_id].embeddings, provenance=made_by
         )
         stages.store({video_id: world.windows[video_id] for video_id in list(world.sources)[:5]})
+        paths.backbone.parent.mkdir(parents=True)
         paths.backbone.symlink_to(world.backbone_dir)
         paths.dataset.symlink_to(world.folder)
         labels = [{"id": label, "name": label} for label in LABELS]
