@@ -170,6 +170,13 @@ def test_truth_is_cut_to_what_was_observed() -> None:
     assert scores.labels_without_events == ("stand",)
 
 
+def test_windows_that_touch_but_for_rounding_leave_no_gap() -> None:
+    """Ends and starts are sums in binary floating point: 1.0004999999 and 1.0005000001 round to different ms."""
+    observed = {"day": [Segment(0, 1.0004999999), Segment(1.0005000001, 2)]}
+    scores = scored([("day", "sit", 0, 2)], [("day", "sit", 0, 2, 0.9)], observed=observed)
+    assert counts(scores.at_iou(0.5)) == (1, 1, 1)
+
+
 def test_onset_errors_are_of_matches_at_iou_30() -> None:
     """Errors -1, +2 and +4: median +2, of absolute values 2; a match at IoU 0.2 has no say."""
     scores = scored(

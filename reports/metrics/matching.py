@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from features.video import Segment
 from reports.diary.spans import Span, segment_span, total, union, without
+from reports.events import observed as stretches
 
 Key = tuple[str, str]
 """Recording id, label."""
@@ -85,7 +86,10 @@ def event_truth(
     """
     if len(set(labels)) != len(labels):
         raise ValueError(f"labels must be unique, got {list(labels)}")
-    covered = {recording: tuple(union(map(segment_span, segments))) for recording, segments in observed.items()}
+    covered = {
+        recording: tuple(union(map(segment_span, stretches(list(segments)))))
+        for recording, segments in observed.items()
+    }
     spans: dict[Key, list[Span]] = defaultdict(list)
     for event in events:
         if event.recording_id not in covered:
