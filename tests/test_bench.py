@@ -60,7 +60,7 @@ def test_extraction_is_measured_on_a_large_backbone(videos: list[Path]) -> None:
 
 
 def test_extraction_is_measured_on_the_demo_backbone(videos: list[Path]) -> None:
-    """Both rows of the tiny backbone and the row of decoding are measured."""
+    """Both rows of the tiny backbone, and the one of decoding alone."""
     reader = ClipReader(WindowPlan(8, 4, 0.75), Preprocessing.from_checkpoint(TINY_BACKBONE), "auto")
     small = extraction.Work([Source(path.stem, path) for path in videos], reader, batch_size=2, num_workers=0)
     rows = extraction.measure_tiny(TINY_BACKBONE, small, rounds=1, num_prototype_videos=1)
@@ -82,7 +82,7 @@ def test_the_prototype_reads_the_frames_of_its_window(tmp_path: Path) -> None:
 
 
 def test_precisions_are_measured(videos: list[Path]) -> None:
-    """bf16, fp16 and eager attention are all close to fp32; bf16 is the farthest."""
+    """A row for bf16, fp16 and eager attention; all are near to fp32, and bf16 is the farthest."""
     bf16, fp16, eager = precision.measure(videos=videos, plan=WindowPlan(8, 4, 0.75))
     assert bf16.measured is not None
     assert fp16.measured is not None

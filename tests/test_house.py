@@ -230,7 +230,7 @@ def test_no_module_is_too_long() -> None:
 
 
 def test_light_stages_import_nothing_heavy() -> None:
-    """Light stages import no heavy library."""
+    """They start in well under a second of CPU: libraries are imported where they are used."""
     for name in ("fetch", "prepare", "sweep", "report", "export"):
         code = f"import sys, pipeline.stages.{name}; print(*sorted(sys.modules))"
         done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)

@@ -101,7 +101,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_second_run_has_nothing_to_do(clone: Path) -> None:
-    """Every stage declares everything that it reads and writes."""
+    """Every stage names all that it reads and writes."""
     assert "up to date" in run(clone, "dvc", "repro")
 
 
