@@ -19,11 +19,11 @@ def measure(*, root: Path = ROOT, rounds: int = 5) -> list[Row]:
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "copy"
         copy_checkout(root, copy)
-        dvc(copy, "commit", "--force")  # what is there counts as made by what is there
+        dvc(copy, "commit", "--force")  # so that outputs count as made by the code and inputs of the copy
         for command in ("status", "repro"):
-            said = dvc(copy, command)
-            if _UP_TO_DATE not in said:
-                raise NothingToMeasure(f"`dvc {command}` in a copy of the checkout finds work to do: {said}")
+            output = dvc(copy, command)
+            if _UP_TO_DATE not in output:
+                raise NothingToMeasure(f"`dvc {command}` in a copy of the checkout finds work to do: {output}")
         taken = interleaved({"repro": lambda: dvc(copy, "repro"), "status": lambda: dvc(copy, "status")}, rounds=rounds)
     repro, status = taken["repro"].wall, taken["status"].wall
     return [
@@ -56,7 +56,7 @@ def copy_checkout(root: Path, copy: Path) -> None:
             shutil.copy2(root / name, copy / name)
     if not (root / "data").is_dir():
         raise NothingToMeasure("there is no data/: run `make repro` first")
-    unneeded = shutil.ignore_patterns("cache", "checkpoints")  # no outputs: DVC does not look at them
+    unneeded = shutil.ignore_patterns("cache", "checkpoints")  # not outputs of a stage
     shutil.copytree(root / "data", copy / "data", ignore=unneeded, dirs_exist_ok=True)
     subprocess.run(["git", "init", "--quiet"], cwd=copy, check=True)
 

@@ -24,10 +24,10 @@ TINY_BACKBONE = ROOT / "pipeline" / "demo" / "backbone"
 DEMO_VIDEOS = ROOT / "data" / "demo" / "dataset" / "Charades_v1_480"
 
 CHARADES_WINDOWS = WindowPlan(num_frames=16, sample_fps=8, stride_s=1.0)
-"""As params.yaml has them for Charades."""
+"""The windows in params/charades.yaml."""
 
 DEMO_WINDOWS = WindowPlan(num_frames=8, sample_fps=4, stride_s=0.75)
-"""As params.yaml has them for the demo."""
+"""The windows in params/demo.yaml."""
 
 
 class NothingToMeasure(Exception):

@@ -69,7 +69,7 @@ class Sweep:
     """What a sweep found: the `curve` over all labels, the best global `threshold`, and one for each label.
 
     `label_thresholds` (L,) stand in the order of `labels`; `fallback_labels` had fewer than `min_positives` positives
-    to choose by, and carry the global threshold.
+    and have the global threshold.
     """
 
     labels: tuple[str, ...]
