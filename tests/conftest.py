@@ -20,7 +20,7 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def one_thread() -> Iterator[None]:
-    """Torch computes in one thread: sums come out the same on any machine, and small operations do not wait."""
+    """Torch computes in one thread: sums are the same on any machine, and small operations do not wait."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

@@ -1,4 +1,4 @@
-"""A tiny V-JEPA 2 with random weights, saved and loaded as a published one is; the model as made is the reference."""
+"""A tiny V-JEPA 2 with random weights, saved and loaded as a published one is. The created model is the reference."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def tiny(seed: int) -> Any:
 
 @pytest.fixture(scope="module")
 def model() -> Any:
-    """All parameters moved from their initial 0s and 1s, so that a norm or a bias that is left out shows."""
+    """A model whose norms and biases are not 0 or 1, so that one that is left out changes the result."""
     made = tiny(seed=0)
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
@@ -73,16 +73,16 @@ def pixels(num_clips: int) -> torch.Tensor:
 
 
 def test_tokens_are_the_encoders_own_bit_for_bit(model: Any, backbone: VJepa2Backbone) -> None:
-    """prefix is what enters the whole encoder's last block, and last_block of it what comes out, to the last bit."""
+    """block_input is what enters the encoder's last block, and last_block gives what leaves it, bit for bit."""
     entered: list[torch.Tensor] = []
     hook = model.vjepa2.encoder.layer[-1].register_forward_pre_hook(lambda _, inputs: entered.append(inputs[0]))
     with torch.no_grad():
         wanted = model.vjepa2.encoder(pixels(3)).last_hidden_state
     hook.remove()
-    prefix = backbone.block_input(pixels(3))
-    assert prefix.shape == (3, 2 * 2 * 2, HIDDEN)
-    assert torch.equal(prefix, entered[0])
-    assert torch.equal(backbone.last_block(prefix), wanted)
+    block_input = backbone.block_input(pixels(3))
+    assert block_input.shape == (3, 2 * 2 * 2, HIDDEN)
+    assert torch.equal(block_input, entered[0])
+    assert torch.equal(backbone.last_block(block_input), wanted)
     assert torch.equal(backbone.tokens(pixels(3)), wanted)
     assert wanted.std() > 0.1
 
@@ -120,9 +120,9 @@ def test_only_the_last_block_can_learn(backbone: VJepa2Backbone) -> None:
     modes = {name for name, module in backbone.named_modules() if module.training}
     assert modes
     assert all(name == "last" or name.startswith("last.") for name in modes)
-    prefix = backbone.block_input(pixels(2).requires_grad_())
-    assert not prefix.requires_grad
-    backbone.pool(backbone.last_block(prefix), ["pooler"])["pooler"].square().sum().backward()
+    block_input = backbone.block_input(pixels(2).requires_grad_())
+    assert not block_input.requires_grad
+    backbone.pool(backbone.last_block(block_input), ["pooler"])["pooler"].square().sum().backward()
     moved = {name for name, parameter in backbone.named_parameters() if parameter.grad is not None}
     assert moved == {f"last.{name}" for name, _ in backbone.last.named_parameters()}
     assert all(parameter.grad.abs().sum() > 0 for parameter in backbone.last.mlp.parameters())  # type: ignore[union-attr]
@@ -131,13 +131,13 @@ def test_only_the_last_block_can_learn(backbone: VJepa2Backbone) -> None:
 
 
 def test_a_frozen_backbone_never_trains(backbone: VJepa2Backbone) -> None:
-    """train() on something that holds a wholly frozen backbone leaves all of it in eval mode."""
+    """train() on a module that contains a frozen backbone leaves the backbone in eval mode."""
     torch.nn.Sequential(backbone).train()
     assert not any(module.training for module in backbone.modules())
 
 
 def test_predictor_and_classifier_are_dropped(model: Any, backbone: VJepa2Backbone) -> None:
-    """What is held is the encoder and the pooler, and nothing else."""
+    """The backbone has the encoder and the pooler, and nothing else."""
     wanted = sum(p.numel() for part in (model.vjepa2.encoder, model.pooler) for p in part.parameters())
     assert sum(parameter.numel() for parameter in backbone.parameters()) == wanted
 
@@ -169,7 +169,7 @@ def test_a_backbone_tells_what_it_is(folder: Path, backbone: VJepa2Backbone) -> 
 
 @pytest.mark.parametrize("name", [None, "/home/somebody/models/x", "../x", r"C:\models\x"])
 def test_an_id_never_holds_a_path(broken: Path, tmp_path: Path, name: str | None) -> None:
-    """Without a name, or with a path for one, the folder's name counts; in a hub cache, the repository's."""
+    """Without a name, or with a path as name, the id is the folder's name; in a hub cache, the repository's."""
     path = broken / "config.json"
     content = json.loads(path.read_text())
     del content["_name_or_path"]
@@ -203,7 +203,7 @@ def test_weights_in_parts_are_one_backbone(broken: Path, backbone: VJepa2Backbon
 
 @pytest.fixture
 def transformers_log() -> Iterator[list[str]]:
-    """What transformers logs, which goes to a stream of its own that pytest does not capture."""
+    """The messages that transformers logs to its own stream, which pytest does not capture."""
     said: list[str] = []
     handler = logging.Handler()
     handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
@@ -216,7 +216,7 @@ def transformers_log() -> Iterator[list[str]]:
 def test_weights_that_do_not_fit_are_listed(
     broken: Path, capfd: pytest.CaptureFixture[str], transformers_log: list[str]
 ) -> None:
-    """Missing, unexpected and mismatched weights all stand in one error, which is all that is said."""
+    """Missing, unexpected and mismatched weights are all listed in one error, and nothing else is printed."""
     level = logging.getLogger("transformers").level
     weights = load_file(broken / "model.safetensors")
     del weights["pooler.query_tokens"]
@@ -299,7 +299,7 @@ def test_half_precision_on_disk_loads_as_float32(model: Any, backbone: VJepa2Bac
 
 
 def test_the_seed_decides_and_stays_inside() -> None:
-    """The same seed makes the same weights, another others, and torch's own random state is left alone."""
+    """The same seed makes the same weights, another seed others; torch's random state does not change."""
     state = torch.get_rng_state()
     first, same, other = (tiny(seed).state_dict() for seed in (3, 3, 4))
     assert torch.equal(torch.get_rng_state(), state)

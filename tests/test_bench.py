@@ -1,4 +1,4 @@
-"""The benchmark's code runs small, and the README's table is what was measured."""
+"""The benchmark's code runs on small inputs, and the README's table is what was measured."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def is_measured(rows: list[Row]) -> bool:
 
 
 def test_extraction_is_measured_on_a_large_backbone(videos: list[Path]) -> None:
-    """Both rows of ViT-L come of the code that extraction is, run on a small one, with a worker."""
+    """Both rows of ViT-L are measured, on a small model and with a worker."""
     rows = extraction.measure_large(SMALL, work(videos, num_workers=1), rounds=1)
     assert [row.goal for row in rows] == [0.95, 1.8]
     assert is_measured(rows)
@@ -70,7 +70,7 @@ def test_extraction_is_measured_on_the_demo_backbone(videos: list[Path]) -> None
 
 
 def test_the_prototype_reads_the_frames_of_its_window(tmp_path: Path) -> None:
-    """Its seek and decode give a window's frames: what is compared does the same work."""
+    """Its seek and decode give the window's frames, so both ways do the same work."""
     path = write_video(tmp_path / "v.mp4", evenly(60, 12))
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
@@ -91,7 +91,7 @@ def test_precisions_are_measured(videos: list[Path]) -> None:
 
 
 def test_an_accelerator_is_measured_by_the_same_code(videos: list[Path]) -> None:
-    """What would run on CUDA runs on the CPU: every variant, the peak, and extraction end to end."""
+    """The code for CUDA runs on the CPU: every variant, the peak, and extraction end to end."""
     rows = gpu.measure_on(
         torch.device("cpu"),
         SMALL,
@@ -108,7 +108,7 @@ def test_an_accelerator_is_measured_by_the_same_code(videos: list[Path]) -> None
 
 
 def test_heads_are_measured() -> None:
-    """The grid beside one head, and a large stage 1 beside scikit-learn, on made-up embeddings."""
+    """20 heads compared with one, and a large stage 1 compared with scikit-learn, on random embeddings."""
     features, targets = heads.made_up_rows(600, num_features=8, num_labels=4)
     rows = [
         heads.measure_grid((features[100:], targets[100:]), (features[:100], targets[:100]), steps=10, rounds=1),
@@ -119,7 +119,7 @@ def test_heads_are_measured() -> None:
 
 
 def test_finetuning_is_measured(videos: list[Path]) -> None:
-    """A row for a head on mean tokens and one for a head on the pooler, from tokens that were stored for it."""
+    """A head on the mean of the tokens and one on the pooler are measured, each from stored block inputs."""
     training = finetuning.Training(
         [Source(path.stem, path) for path in videos],
         {path.stem: (0, 1) for path in videos},
@@ -137,7 +137,7 @@ def test_finetuning_is_measured(videos: list[Path]) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_tables_of_sines_change_no_bit(dtype: torch.dtype) -> None:
-    """Attention with tables gives the tokens that it gives without, also where a head has places that do not turn."""
+    """Attention with tables gives the same tokens, also if a head has positions that are not rotated."""
     backbone = SMALL.backbone(dtype)
     pixels = torch.randn(2, 4, 3, 32, 32, generator=torch.Generator().manual_seed(0)).to(dtype)
     with torch.inference_mode():
@@ -146,7 +146,7 @@ def test_tables_of_sines_change_no_bit(dtype: torch.dtype) -> None:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_without_an_accelerator_its_rows_say_so() -> None:
-    """Each row stands there, not measured, with the reason."""
+    """Each row is present, not measured, with the reason."""
     rows = gpu.measure()
     assert {(row.measured, row.note) for row in rows} == {(None, "no CUDA device")}
     assert [row.goal for row in rows] == [None, None, 0.55, None, 0.9]
@@ -167,7 +167,7 @@ def test_footage_is_what_it_says(tmp_path: Path) -> None:
 
 
 def test_a_repro_of_nothing_is_measured_in_a_copy(tmp_path: Path) -> None:
-    """The copy holds what git does not ignore and data/; a stage that changed since is taken as it is, and not run."""
+    """The copy has what git does not ignore, and data/; a stage with a stale result is committed, not run."""
     root = tmp_path / "root"
     (root / "data").mkdir(parents=True)
     subprocess.run(["git", "init", "--quiet"], cwd=root, check=True)
@@ -190,7 +190,7 @@ def test_a_repro_of_nothing_is_measured_in_a_copy(tmp_path: Path) -> None:
 
 
 def test_a_row_says_what_and_why() -> None:
-    """A row without a measurement has a reason, a ratio is finite, and a goal is met from its own side."""
+    """A row without a measurement needs a reason, a ratio is finite, and a goal has a direction."""
     with pytest.raises(ValueError, match="says why"):
         Row("speed", "a / b", None)
     with pytest.raises(ValueError, match="finite"):
@@ -201,14 +201,14 @@ def test_a_row_says_what_and_why() -> None:
 
 
 def test_a_ratio_is_of_neighbours_in_time() -> None:
-    """Where the whole machine slows down between rounds, the ratio stays what it is in each of them."""
+    """A slow-down of the machine between rounds does not change the ratio."""
     a, b = Seconds((1.0, 10.0, 4.0)), Seconds((2.0, 20.0, 8.0))
     assert a.over(b) == 0.5
     assert (a + b).over(b / 2) == 3.0
 
 
 def test_ways_take_turns() -> None:
-    """Every way runs once a round, every other round from the last to the first."""
+    """Every way runs once a round; every other round is in reverse order."""
     order: list[str] = []
     taken = interleaved({name: partial(order.append, name) for name in "ab"}, rounds=3)
     assert order == ["a", "b", "b", "a", "a", "b"]
@@ -216,7 +216,7 @@ def test_ways_take_turns() -> None:
 
 
 def test_the_table_is_what_the_files_say(tmp_path: Path) -> None:
-    """Rows go through JSON into the table: the ratio, the goal and its side, a miss, and what was not measured."""
+    """The table is made from JSON: ratio, goal with its direction, missed goals, and rows not measured."""
     write(tmp_path, "extraction", [Row("fast", "a / b", 0.912345, goal=0.95, details={"a_s": 1.23456})])
     write(tmp_path, "gpu", [Row("gpu", "c / d", None, goal=1.3, better="lower", note="no device")])
     assert json.loads((tmp_path / "extraction.json").read_text())["rows"][0]["details"] == {"a_s": 1.235}

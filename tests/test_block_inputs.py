@@ -1,4 +1,4 @@
-"""Block inputs on disk: rows whose numbers tell which window of which video they are."""
+"""Block inputs on disk. Each row's numbers encode its video and window."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 def of(video_id: str, windows: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
-    """(len(windows), 5, 4): hundreds tell the video, units the window, and the last value the place."""
+    """(len(windows), 5, 4): hundreds are the video, units the window, the last value is the position."""
     mark = torch.tensor(windows, dtype=torch.float32)[:, None, None] + 10 * ord(video_id[0])
     return (mark + torch.arange(20).reshape(1, 5, 4) / 32).to(dtype)
 
@@ -38,7 +38,7 @@ def write(path: Path, precision: str = "fp16", windows: dict[str, tuple[int, ...
 def test_every_window_comes_back(
     precision: str, rows_a_chunk: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Bit for bit, in the order asked for, twice if asked twice, whatever the chunks; bfloat16 too."""
+    """Rows come back bit for bit in the requested order, with repeats, for any chunk size and dtype."""
     monkeypatch.setattr(block_inputs, "_CHUNK_BYTES", rows_a_chunk * 20 * DTYPES[precision].itemsize)
     write(tmp_path / "t", precision)
     monkeypatch.undo()  # a reader goes by the chunks that are on disk
@@ -55,7 +55,7 @@ def test_every_window_comes_back(
 
 
 def test_others_read_it_with_zarr_alone(tmp_path: Path) -> None:
-    """What the memory map shows is what `zarr.open` reads."""
+    """The memory map has the values that `zarr.open` reads."""
     write(tmp_path / "t")
     group = zarr.open(tmp_path / "t", mode="r")
     assert np.array_equal(group["block_input"][:], open_block_inputs(tmp_path / "t")[0].read(range(6)).numpy())

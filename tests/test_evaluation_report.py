@@ -112,7 +112,7 @@ def test_labels_come_best_first_and_those_without_positives_apart(tmp_path: Path
 
 
 def test_failed_videos_are_named_and_counted(tmp_path: Path) -> None:
-    """Each unreadable video stands there with its reason; without any, the page says so."""
+    """Each unreadable video is listed with its reason; without any, the page says so."""
     text = plain(report(tmp_path, BOTH, (FailedVideo("X7QPL", "no moov atom"), FailedVideo("A1B2C", "empty"))))
     assert "2 videos could not be read" in text
     assert "X7QPL no moov atom" in text
@@ -132,7 +132,7 @@ def test_the_page_fetches_nothing_and_names_stay_text(tmp_path: Path) -> None:
 
 
 def test_the_same_numbers_give_the_same_bytes(tmp_path: Path) -> None:
-    """No date, no random id: a report can be compared byte by byte, and nothing else is left behind."""
+    """Two reports are the same bytes, without dates or random ids, and no other file is left behind."""
     assert report(tmp_path, BOTH) == report(tmp_path, BOTH)
     assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
 

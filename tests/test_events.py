@@ -16,12 +16,12 @@ def overlapping(count: int, start_s: float = 0.0) -> list[Segment]:
     return [Segment(start_s + STRIDE_S * i, start_s + STRIDE_S * i + 4) for i in range(count)]
 
 
-def found(windows: list[Segment], column: list[float], rule: EventRule) -> EventsFound:
+def find(windows: list[Segment], column: list[float], rule: EventRule) -> EventsFound:
     return find_events("kitchen", windows, np.array([column]).T, ["c015"], {"c015": rule}, stride_s=STRIDE_S)
 
 
 def segments(windows: list[Segment], column: list[float], rule: EventRule) -> list[tuple[float, float]]:
-    return [(event.segment.start_s, event.segment.end_s) for event in found(windows, column, rule).events]
+    return [(event.segment.start_s, event.segment.end_s) for event in find(windows, column, rule).events]
 
 
 def test_a_window_speaks_for_the_stride_around_its_centre() -> None:
@@ -30,7 +30,7 @@ def test_a_window_speaks_for_the_stride_around_its_centre() -> None:
 
 
 def test_cells_tile_the_observed_time() -> None:
-    """First and last window speak for what no other can: if all are high, one event lasts from start to end."""
+    """The first and last cells reach to the windows' ends: if all are high, one event lasts from start to end."""
     assert segments(overlapping(5), [0.9] * 5, PLAIN) == [(0, 12)]
     assert segments(overlapping(5), [0.9, 0, 0, 0, 0.9], PLAIN) == [(0, 3), (9, 12)]
     alternating = segments(overlapping(6), [0.9, 0, 0.9, 0, 0.9, 0], PLAIN)
@@ -46,12 +46,12 @@ def test_a_last_shorter_window_keeps_the_end_to_itself() -> None:
 
 def test_no_windows_and_one_window() -> None:
     """No windows give no events; one window gives an event of its own length."""
-    assert found([], [], PLAIN).events == ()
+    assert find([], [], PLAIN).events == ()
     assert segments([Segment(1, 2.5)], [0.5], PLAIN) == [(1, 2.5)]
 
 
 def test_an_event_starts_at_onset_and_reaches_both_ways_to_offset() -> None:
-    """A stretch at or above offset is an event as a whole if it reaches onset once, and none if it does not."""
+    """A stretch at or above offset is one event if it reaches onset once, else none."""
     rule = EventRule(onset=0.8, offset=0.4, min_duration_s=0.0, merge_gap_s=0.0)
     assert segments(overlapping(6), [0, 0.4, 0.8, 0.5, 0.39, 0.6], rule) == [(3, 9)]
 
@@ -64,16 +64,16 @@ def test_a_gap_is_bridged_only_if_shorter_than_asked() -> None:
 
 
 def test_short_ones_are_dropped_after_bridging_and_counted() -> None:
-    """Two short detections that are bridged survive together; a lone one is dropped, and the count says so."""
+    """Two short detections that are bridged survive; a single one is dropped and counted."""
     rule = EventRule(0.5, 0.5, min_duration_s=4.0, merge_gap_s=2.5)
-    result = found(overlapping(10), [0, 0.9, 0, 0.9, 0, 0, 0, 0.9, 0, 0], rule)
+    result = find(overlapping(10), [0, 0.9, 0, 0.9, 0, 0, 0, 0.9, 0, 0], rule)
     assert [(event.segment.start_s, event.segment.end_s) for event in result.events] == [(3, 9)]
     assert result.suppressed == {"c015": 1}
     assert result.num_suppressed == 1
 
 
 def test_an_event_never_crosses_a_stretch_without_video() -> None:
-    """Windows that neither overlap nor touch end an event, however generous the gap that may be bridged."""
+    """A gap between windows ends an event, however large `merge_gap_s` is."""
     windows = overlapping(3) + overlapping(3, start_s=8.5)
     assert segments(windows, [0.9] * 6, EventRule(0.5, 0.5, 0.0, 60.0)) == [(0, 8), (8.5, 16.5)]
     assert segments(windows, [0.9, 0, 0, 0, 0, 0.9], EventRule(0.5, 0.5, 0.0, 60.0)) == [(0, 3), (13.5, 16.5)]
@@ -88,7 +88,7 @@ def test_windows_that_only_touch_are_one_stretch() -> None:
 
 def test_peak_and_mean_are_those_of_the_events_time() -> None:
     """The mean is weighted by time: the first cell is 3 s long, the second 2 s."""
-    (event,) = found(overlapping(4), [0.6, 0.9, 0, 0], PLAIN).events
+    (event,) = find(overlapping(4), [0.6, 0.9, 0, 0], PLAIN).events
     assert event.peak_probability == 0.9
     assert event.mean_probability == pytest.approx((3 * 0.6 + 2 * 0.9) / 5)
 

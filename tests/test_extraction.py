@@ -44,7 +44,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 PREPROCESSING = Preprocessing(32, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
 PLAN = WindowPlan(num_frames=4, sample_fps=4, stride_s=0.5)
 LENGTHS = {"v0": 30, "v1": 12, "v2": 47, "v3": 5, "v4": 60}  # frames, at 12 a second
-CHOSEN = {"v0": frozenset({0, 2}), "v2": frozenset({1}), "v4": frozenset({0, 3, 500})}
+SELECTED = {"v0": frozenset({0, 2}), "v2": frozenset({1}), "v4": frozenset({0, 3, 500})}
 
 
 @pytest.fixture(scope="module")
@@ -78,36 +78,41 @@ def run(
     seed: int = 0,
     batch_size: int = 3,
     num_workers: int = 0,
-    chosen: dict[str, frozenset[int]] | None = None,
+    block_input_windows: dict[str, frozenset[int]] | None = None,
 ) -> Extraction:
-    """Extract into `root / cache`, and write the outputs `root / embeddings` and `root / tokens` from there."""
+    """Extract into `root / cache`, and write the outputs `root / embeddings` and `root / block_inputs` from there."""
     backbone = load_backbone(world / f"backbone{seed}", dtype=torch.float32)
     reader = ClipReader(plan, PREPROCESSING, "auto")
     made_by = provenance(backbone, reader)
     cache = EmbeddingCache(root / "cache", made_by)
     sources = [Source((ids or {}).get(name, name), world / f"{name}.mp4") for name in names]
     with cache.locked():
-        found = extract(
+        extraction = extract(
             backbone,
             sources,
             reader,
             cache=cache,
-            selection=BlockInputSelection(CHOSEN if chosen is None else chosen, "fp16"),
+            selection=BlockInputSelection(SELECTED if block_input_windows is None else block_input_windows, "fp16"),
             batch_size=batch_size,
             num_workers=num_workers,
             device=torch.device("cpu"),
         )
         store.write_embeddings(
-            root / "embeddings", found.num_windows, lambda each: cache.load(found.sha256s[each]), provenance=made_by
+            root / "embeddings",
+            extraction.num_windows,
+            lambda video_id: cache.load(extraction.sha256s[video_id]),
+            provenance=made_by,
         )
         block_inputs.write_block_inputs(
-            root / "tokens",
-            found.block_input_windows,
-            lambda each: cache.load_block_inputs(found.sha256s[each], "fp16", found.block_input_windows[each]),
+            root / "block_inputs",
+            extraction.block_input_windows,
+            lambda video_id: cache.load_block_inputs(
+                extraction.sha256s[video_id], "fp16", extraction.block_input_windows[video_id]
+            ),
             precision="fp16",
             provenance=made_by,
         )
-    return found
+    return extraction
 
 
 def tree(*folders: Path) -> dict[str, str]:
@@ -121,25 +126,25 @@ def tree(*folders: Path) -> dict[str, str]:
 
 
 def outputs(root: Path) -> dict[str, str]:
-    return tree(root / "embeddings", root / "tokens")
+    return tree(root / "embeddings", root / "block_inputs")
 
 
 @pytest.fixture(scope="module")
 def whole(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Everything at once, into an empty cache."""
+    """An extraction of all videos into an empty cache."""
     root = tmp_path_factory.mktemp("whole")
-    found = run(world, root)
-    assert (found.num_embedded, found.num_reused, dict(found.failures)) == (5, 0, {})
-    assert found.num_windows == {name: PLAN.num_windows(frames / 12) for name, frames in LENGTHS.items()}
-    assert found.block_input_windows == {"v0": (0, 2), "v2": (1,), "v4": (0, 3)}  # no video has 500 windows
+    extraction = run(world, root)
+    assert (extraction.num_embedded, extraction.num_reused, dict(extraction.failures)) == (5, 0, {})
+    assert extraction.num_windows == {name: PLAN.num_windows(frames / 12) for name, frames in LENGTHS.items()}
+    assert extraction.block_input_windows == {"v0": (0, 2), "v2": (1,), "v4": (0, 3)}  # no video has 500 windows
     return root
 
 
 def test_the_rows_are_the_windows_own(world: Path, whole: Path) -> None:
-    """Each stored vector is the backbone's, of that window's frames alone; tokens are what enters its last block."""
+    """Each stored vector is the backbone's for that window's frames; block inputs are what enters its last block."""
     backbone = load_backbone(world / "backbone0", dtype=torch.float32)
     embeddings, _ = store.read_embeddings(whole / "embeddings")
-    kept, _ = block_inputs.open_block_inputs(whole / "tokens")
+    kept, _ = block_inputs.open_block_inputs(whole / "block_inputs")
     for name in LENGTHS:
         rows = np.flatnonzero(embeddings.video_ids == name)
         clips = list(ClipReader(PLAN, PREPROCESSING, "auto").clips(Source(name, world / f"{name}.mp4")))
@@ -171,11 +176,11 @@ def test_the_same_bytes_however_it_came_about(
 
 
 def test_in_pieces_it_is_the_same_bytes(world: Path, whole: Path, tmp_path: Path) -> None:
-    """One video more costs one video's work, and in the end the outputs are as if all had been there at once."""
+    """Each added video costs one video's work; the final outputs are those of one run on all videos."""
     names = list(LENGTHS)
     for count in range(1, 6):
-        found = run(world, tmp_path, names[:count])
-        assert (found.num_embedded, found.num_reused) == (1, count - 1)
+        extraction = run(world, tmp_path, names[:count])
+        assert (extraction.num_embedded, extraction.num_reused) == (1, count - 1)
     assert outputs(tmp_path) == outputs(whole)
 
 
@@ -188,8 +193,8 @@ def test_what_is_not_in_the_key_costs_nothing(world: Path, whole: Path, tmp_path
     assert set(store.read_embeddings(tmp_path / "embeddings")[0].video_ids) == {"v0", "v4"}
     (videos / "v1.mp4").touch()
     shutil.copy(videos / "v1.mp4", videos / "copy.mp4")
-    found = run(videos, tmp_path, [*LENGTHS, "copy"], ids={"v3": "other"})
-    assert (found.num_embedded, found.num_reused) == (0, 6)
+    extraction = run(videos, tmp_path, [*LENGTHS, "copy"], ids={"v3": "other"})
+    assert (extraction.num_embedded, extraction.num_reused) == (0, 6)
     embeddings, before = (
         store.read_embeddings(tmp_path / "embeddings")[0],
         store.read_embeddings(whole / "embeddings")[0],
@@ -201,7 +206,7 @@ def test_what_is_not_in_the_key_costs_nothing(world: Path, whole: Path, tmp_path
 
 
 def test_what_is_in_the_key_costs_all_and_coming_back_nothing(world: Path, whole: Path, tmp_path: Path) -> None:
-    """Other windows, another backbone: everything; then the first ones again: nothing. Other bytes: that video."""
+    """Other windows or another backbone compute every video, changing back none, other bytes only that video."""
     shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
     assert run(world, tmp_path, plan=WindowPlan(4, 4, 1.0)).num_embedded == 5
     assert run(world, tmp_path, seed=1).num_embedded == 5
@@ -212,35 +217,37 @@ def test_what_is_in_the_key_costs_all_and_coming_back_nothing(world: Path, whole
     shutil.copytree(world, videos)
     shutil.copy(videos / "v1.mp4", videos / "v3.mp4")
     write_video(videos / "v1.mp4", evenly(13, 12))
-    found = run(videos, tmp_path)
-    assert (found.num_embedded, found.num_reused) == (1, 4)  # v3 now has bytes that are known
+    extraction = run(videos, tmp_path)
+    assert (extraction.num_embedded, extraction.num_reused) == (1, 4)  # v3 now has bytes that are known
 
 
 def test_tokens_asked_for_later_are_made_alone(world: Path, whole: Path, tmp_path: Path) -> None:
-    """Where embeddings are there already only the windows that tokens are asked of are run, to the same bytes."""
-    assert run(world, tmp_path, chosen={}).num_embedded == 5
-    assert block_inputs.open_block_inputs(tmp_path / "tokens")[0].shape == (0, 0, 0)
+    """With embeddings cached, only the windows whose block inputs are wanted are computed, to the same bytes."""
+    assert run(world, tmp_path, block_input_windows={}).num_embedded == 5
+    assert block_inputs.open_block_inputs(tmp_path / "block_inputs")[0].shape == (0, 0, 0)
     assert run(world, tmp_path).num_embedded == 3
     assert outputs(tmp_path) == outputs(whole)
     assert tree(tmp_path / "cache") == tree(whole / "cache")
-    assert run(world, tmp_path, chosen={"v0": frozenset({2})}).num_embedded == 0  # fewer is no work
-    assert block_inputs.open_block_inputs(tmp_path / "tokens")[0].windows == {"v0": (2,)}
+    assert (
+        run(world, tmp_path, block_input_windows={"v0": frozenset({2})}).num_embedded == 0
+    )  # fewer windows cost nothing
+    assert block_inputs.open_block_inputs(tmp_path / "block_inputs")[0].windows == {"v0": (2,)}
 
 
 def test_windows_past_the_end_are_none(world: Path, tmp_path: Path) -> None:
-    """A manifest may state more than a video lasts: its windows that do not exist cost nothing and end nothing."""
-    run(world, tmp_path, chosen={})
-    found = run(world, tmp_path, chosen={"v0": frozenset({500}), "v2": frozenset({1, 500})})
-    assert found.failures == {}
-    assert found.block_input_windows == {"v0": (), "v2": (1,)}
-    assert block_inputs.open_block_inputs(tmp_path / "tokens")[0].windows == {"v2": (1,)}
-    assert run(world, tmp_path, chosen={"v0": frozenset({500})}).num_embedded == 0
+    """A manifest may state too long a duration: selected windows past the end cost nothing and are no failure."""
+    run(world, tmp_path, block_input_windows={})
+    extraction = run(world, tmp_path, block_input_windows={"v0": frozenset({500}), "v2": frozenset({1, 500})})
+    assert extraction.failures == {}
+    assert extraction.block_input_windows == {"v0": (), "v2": (1,)}
+    assert block_inputs.open_block_inputs(tmp_path / "block_inputs")[0].windows == {"v2": (1,)}
+    assert run(world, tmp_path, block_input_windows={"v0": frozenset({500})}).num_embedded == 0
 
 
 def test_the_quota_lets_the_longest_unused_go_first(world: Path, tmp_path: Path) -> None:
-    """Beyond the quota old recipes' pieces go before the ones just used, and of these tokens first."""
+    """Beyond the quota, files of another provenance are evicted first, then block inputs, then embeddings."""
     run(world, tmp_path, seed=1)
-    found = run(world, tmp_path)
+    extraction = run(world, tmp_path)
     cache = EmbeddingCache(
         tmp_path / "cache",
         provenance(load_backbone(world / "backbone0", dtype=torch.float32), ClipReader(PLAN, PREPROCESSING, "auto")),
@@ -253,12 +260,12 @@ def test_the_quota_lets_the_longest_unused_go_first(world: Path, tmp_path: Path)
     assert all(path.exists() for path in mine)
     without = sum(path.stat().st_size for path in mine if ".block-inputs-" not in path.name)
     assert cache.shrink(without) == 3
-    assert all(cache.has(digest) for digest in found.sha256s.values())
+    assert all(cache.has(digest) for digest in extraction.sha256s.values())
     assert cache.shrink(0) == 5
 
 
 def test_bad_input_costs_a_row_each(world: Path, whole: Path, tmp_path: Path) -> None:
-    """What cannot be read is named with its reason and leaves the others' bytes as they are."""
+    """Each unreadable video is a failure with its reason; the other videos' bytes stay the same."""
     videos = tmp_path / "videos"
     shutil.copytree(world, videos)
     (videos / "empty.mp4").write_bytes(b"")
@@ -267,18 +274,20 @@ def test_bad_input_costs_a_row_each(world: Path, whole: Path, tmp_path: Path) ->
     cut = (videos / "v4.mp4").read_bytes()
     (videos / "cut.mp4").write_bytes(cut[: len(cut) // 2])
     for num_workers in (0, 2):
-        found = run(videos, tmp_path, [*LENGTHS, "empty", "text", "folder", "gone", "cut"], num_workers=num_workers)
-        told = {name: (each.reason, each.found) for name, each in found.failures.items()}
-        assert told["empty"] == ("the file is empty", "0 bytes")
-        assert told["text"][1] == "text"
-        assert (told["folder"], told["gone"]) == (("not a file", "a folder"), ("not a file", "nothing"))
-        assert "cut off" in told["cut"][1]
-        assert len(told) == 5
+        extraction = run(
+            videos, tmp_path, [*LENGTHS, "empty", "text", "folder", "gone", "cut"], num_workers=num_workers
+        )
+        failures = {name: (failure.reason, failure.found) for name, failure in extraction.failures.items()}
+        assert failures["empty"] == ("the file is empty", "0 bytes")
+        assert failures["text"][1] == "text"
+        assert (failures["folder"], failures["gone"]) == (("not a file", "a folder"), ("not a file", "nothing"))
+        assert "cut off" in failures["cut"][1]
+        assert len(failures) == 5
         assert outputs(tmp_path) == outputs(whole)
 
 
 def test_an_embedding_that_is_not_finite_costs_its_video(world: Path) -> None:
-    """A value beyond float16 is that video's failure, with the window, and never a stored infinity."""
+    """A value beyond float16 is a failure of that video, with the window; an infinity is never stored."""
     backbone = load_backbone(world / "backbone0", dtype=torch.float32)
     with torch.no_grad():
         next(backbone.after_last.parameters()).fill_(1e6)
@@ -298,7 +307,7 @@ def test_an_embedding_that_is_not_finite_costs_its_video(world: Path) -> None:
 
 
 def test_inference_mode_does_not_leak(world: Path) -> None:
-    """Whoever takes a video's embeddings can train."""
+    """After a video's embeddings, inference mode is off again, so that the caller can train."""
     backbone = load_backbone(world / "backbone0", dtype=torch.float32)
     done = embed.embed_videos(
         backbone,
@@ -314,7 +323,7 @@ def test_inference_mode_does_not_leak(world: Path) -> None:
 
 
 class Kennel:
-    """A process with everything imported and one thread, from which those that are to be killed are forked."""
+    """A process with one thread and all imports done; the processes to be killed are forked from it."""
 
     def __init__(self) -> None:
         spawn = multiprocessing.get_context("spawn")
@@ -323,12 +332,12 @@ class Kennel:
         self._process.start()
 
     def start(self, target: Callable[..., object], *args: Any) -> int:
-        """Call `target` in a process of its own, whose number this gives."""
+        """Call `target` in a new process and return its process id."""
         self._connection.send((target, args))
         return int(self._connection.recv())
 
     def wait(self) -> int:
-        """The exit status of the one that was started."""
+        """The exit status of the process that was started."""
         return int(self._connection.recv())
 
     def close(self) -> None:
@@ -370,7 +379,7 @@ PHASES: dict[str, list[tuple[Any, str]]] = {
 
 
 def killed(world: Path, root: Path, phase: str, seed: int) -> None:
-    """Run until some call of the phase, the third one say, has begun; then die a random moment later."""
+    """Run until a random call of the phase begins; then die a random moment later."""
     rng = random.Random(seed)
     place, name = rng.choice(PHASES[phase])
     calls_left = rng.randint(0, {"write_embeddings": 0, "write_block_inputs": 0, "rename": 1, "rmtree": 1}.get(name, 4))
@@ -392,7 +401,7 @@ def killed(world: Path, root: Path, phase: str, seed: int) -> None:
 
 
 def limited(world: Path, root: Path) -> None:
-    """Run where no file may grow beyond 1.9 kB, as on a disk that fills up."""
+    """Run with files limited to 1.9 kB, as on a full disk."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (1900, 1900))
     try:
         run(world, root)
@@ -401,7 +410,7 @@ def limited(world: Path, root: Path) -> None:
 
 
 def slow(world: Path, root: Path) -> None:
-    """Run, and stop within the lock: says so by a file, and goes on when that is gone."""
+    """Run, and wait within the lock while the file `entered` exists."""
     original = embed.submit_batch
 
     def waits(*args: Any, **kwargs: Any) -> Any:
@@ -425,24 +434,24 @@ def test_a_kill_at_any_moment_loses_nothing(
     """After SIGKILL while it decodes, computes, writes or commits, what was finished is not computed again.
 
     Six random moments a phase, and one more in the next test: 25. The outputs and the cache are then byte for byte
-    those of an unbroken run, and nothing half written lies about.
+    those of an unbroken run, without partial files.
     """
     for seed in range(6):
         root = tmp_path / str(seed)
         kennel.start(killed, world, root, phase, seed)
         assert kennel.wait() == -signal.SIGKILL
         finished = len([path for path in root.glob("cache/*/*.safetensors") if ".block-inputs-" not in path.name])
-        tokens_finished = {path.name[:64] for path in root.glob("cache/*/*.block-inputs-*.safetensors")}
-        found = run(world, root)
-        redone = {found.sha256s[name] for name in CHOSEN} - tokens_finished
-        assert found.num_embedded <= 5 - finished + len(redone)
+        block_inputs_finished = {path.name[:64] for path in root.glob("cache/*/*.block-inputs-*.safetensors")}
+        extraction = run(world, root)
+        redone = {extraction.sha256s[name] for name in SELECTED} - block_inputs_finished
+        assert extraction.num_embedded <= 5 - finished + len(redone)
         assert outputs(root) == outputs(whole), seed
         assert tree(root / "cache") == tree(whole / "cache"), seed
-        assert {path.name for path in root.iterdir()} == {"cache", "embeddings", "tokens"}
+        assert {path.name for path in root.iterdir()} == {"cache", "embeddings", "block_inputs"}
 
 
 def test_a_killed_run_leaves_no_worker_behind(world: Path, whole: Path, kennel: Kennel, tmp_path: Path) -> None:
-    """When a run with workers dies they end, too; the next run is not held up by anything."""
+    """When a run with workers dies, the workers end too, and nothing delays the next run."""
     process = psutil.Process(kennel.start(with_workers, world, tmp_path))
     while len(offspring := process.children(recursive=True)) < 3:
         time.sleep(0.02)
@@ -455,28 +464,28 @@ def test_a_killed_run_leaves_no_worker_behind(world: Path, whole: Path, kennel: 
 
 
 def test_a_full_disk_loses_nothing(world: Path, whole: Path, kennel: Kennel, tmp_path: Path) -> None:
-    """The run ends with the system's error; what was finished stays, and with room again it goes on from there."""
+    """The run ends with the system's error and keeps finished videos; with room again, it goes on from there."""
     kennel.start(limited, world, tmp_path)
     assert kennel.wait() == errno.EFBIG
     kept = [path for path in tmp_path.glob("cache/*/*") if path.suffix == ".safetensors"]
     assert 0 < len(kept) < 8
     assert not list(tmp_path.glob("cache/*/*.partial"))
-    found = run(world, tmp_path)
-    assert 0 < found.num_embedded < 5
+    extraction = run(world, tmp_path)
+    assert 0 < extraction.num_embedded < 5
     assert outputs(tmp_path) == outputs(whole)
 
 
 def test_the_second_of_two_runs_waits(
     world: Path, whole: Path, kennel: Kennel, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It says which process it waits for, and then finds everything done."""
+    """It logs which process it waits for; after that, everything is in the cache."""
     first = kennel.start(slow, world, tmp_path)
     while not (tmp_path / "cache" / "holder").exists():
         time.sleep(0.01)
     threading.Timer(0.5, (tmp_path / "entered").unlink).start()
     with caplog.at_level(logging.WARNING):
-        found = run(world, tmp_path)
+        extraction = run(world, tmp_path)
     assert kennel.wait() == 0
     assert f"is in use by process {first}; waiting" in caplog.text
-    assert (found.num_embedded, found.num_reused) == (0, 5)
+    assert (extraction.num_embedded, extraction.num_reused) == (0, 5)
     assert outputs(tmp_path) == outputs(whole)

@@ -21,7 +21,7 @@ def names(folder: Path) -> list[str]:
 
 
 def test_a_file_appears_when_it_is_complete(tmp_path: Path) -> None:
-    """While it is written the old content stands at its path; afterwards the new one does, and nothing lies beside."""
+    """The old content stays at the path while the new one is written; no partial file is left afterwards."""
     path = tmp_path / "new" / "folder" / "a.txt"
     write_text(path, "old")
     with atomic_file(path) as file:
@@ -53,7 +53,7 @@ def test_an_error_leaves_the_old_file(tmp_path: Path, error: BaseException) -> N
 
 
 def test_a_full_disk_names_the_file(tmp_path: Path) -> None:
-    """Where the system's error names no file, the partial one is named; it takes no room any more."""
+    """If the system's error names no file, the partial one is named; it is deleted."""
     write_text(tmp_path / "a", "old")
     pid = os.fork()
     if pid == 0:
@@ -82,7 +82,7 @@ def test_json_and_csv(tmp_path: Path) -> None:
 
 
 def test_a_folder_is_replaced_as_a_whole(tmp_path: Path) -> None:
-    """Nothing of the old folder stays, nor of what a killed process left; an error leaves the old one."""
+    """The new folder replaces the old one and a killed process's partial one; an error leaves the old one."""
     path = tmp_path / "new" / "store"
     for name in ("old", "new"):
         write_text(path.with_name("store.partial") / "leftover", "x")
@@ -103,7 +103,7 @@ def test_a_folder_is_replaced_as_a_whole(tmp_path: Path) -> None:
 
 
 def test_the_hash_is_of_the_contents_in_order(tmp_path: Path) -> None:
-    """Of one file it is the hash of its bytes, of several that of all bytes in a row."""
+    """The hash of one file is that of its bytes; of several files, that of their bytes concatenated."""
     first, second = tmp_path / "1", tmp_path / "2"
     first.write_bytes(b"a" * 300_000)
     second.write_bytes(b"b")

@@ -58,13 +58,13 @@ STEPS = 30
 
 
 def num_frames(k: int) -> int:
-    """Of video number k."""
+    """The number of frames of video k."""
     return 24 + 10 * k
 
 
 @dataclass(frozen=True)
 class World:
-    """A folder of six videos of 2 to 6 seconds and a backbone. Video k shows its three actions at times of its own."""
+    """A folder with a backbone and six videos of 2 to 6 s, each with three actions at different times."""
 
     folder: Path
 
@@ -94,7 +94,7 @@ class World:
         return self.target_of(video_id, self.segments[video_id][window])
 
     def shown(self, video_id: str, first: int) -> list[int]:
-        """Which frames a window shows that begins at grid frame `first`: the last one is repeated past the end."""
+        """The frames of the window that begins at grid frame `first`; the last one repeats past the end."""
         last = 3 * ((num_frames(int(video_id[1:])) - 1) // 3)
         return [min(3 * (first + i), last) for i in range(4)]
 
@@ -104,7 +104,7 @@ class World:
         return loaded
 
     def model(self) -> ActionModel:
-        """As stage 2 begins: the last block may change, and the head says something."""
+        """The model at the start of stage 2: the last block is trainable, the head has random weights."""
         backbone = self.backbone()
         backbone.last.requires_grad_(True)
         head = LinearHead(64, len(LABELS))
@@ -114,7 +114,7 @@ class World:
         return ActionModel(backbone, tail, preprocessing=PREPROCESSING)
 
     def embedded(self) -> dict[str, EmbeddedVideo]:
-        """Each video's embeddings, and what enters the last block of every window of it."""
+        """Each video's embeddings and block inputs."""
         videos = embed_videos(
             self.backbone(),
             list(self.sources.values()),
@@ -127,7 +127,7 @@ class World:
         return {source.video_id: video.result() for source, video in videos}
 
     def block_inputs(self, precision: str) -> BlockInputs:
-        """What enters the last block of every window, stored as `extract` stores it."""
+        """The block inputs of every window, stored as `extract` stores them."""
         folder = self.folder / f"block_inputs.{precision}.zarr"
         if not folder.exists():
             videos = self.embedded()
@@ -161,7 +161,7 @@ class World:
     def train(
         self, block_inputs: BlockInputs | None, *, checkpoint: Path | None = None, die_at: int = -1
     ) -> tuple[dict[str, Tensor], History]:
-        """Stage 2 from block inputs, else from video; the process is killed before it takes batch `die_at`."""
+        """Train stage 2 from block inputs, or from video if None; the process dies before it takes batch `die_at`."""
         plan = self.plan()
         model = self.model()
         tail = model.tail
@@ -233,7 +233,7 @@ def read(plan: Plan, world: World, first: int = 0) -> list[tuple[Tensor, Tensor]
 
 
 def numbers_in(frames: Tensor) -> list[list[int]]:
-    """Which frames of its video each clip of a batch shows: the margin that the crop cut off is put back."""
+    """The frame numbers of each clip of a batch, read after the margin that the crop cut off is put back."""
     padded = np.pad(frames.numpy(), ((0, 0), (0, 0), (2, 2), (2, 2), (0, 0)), mode="edge")
     return [[number_of(image) for image in clip] for clip in padded]
 
@@ -243,23 +243,23 @@ def distance(some: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> float:
 
 
 def test_a_plan_draws_every_window_before_any_again(world: World) -> None:
-    """Passes take windows without replacement, all videos before any again; batches are mixed over videos."""
+    """Passes take windows without replacement, each video once an epoch; batches mix videos."""
     plan = world.plan(windows_per_pass=99)
     assert [len(batch) for batch in plan.batches] == [2] * STEPS
     per_epoch = sum(len(world.windows[video_id]) for video_id in list(world.sources)[:4])
     first_epoch = plan.passes[:4]
-    assert {each.video_id for each in first_epoch} == {"v0", "v1", "v2", "v3"}
-    assert sum(len(each.windows or ()) for each in first_epoch) == per_epoch
-    assert {each.first_frame for each in plan.passes} == {0}
+    assert {source.video_id for source in first_epoch} == {"v0", "v1", "v2", "v3"}
+    assert sum(len(source.windows or ()) for source in first_epoch) == per_epoch
+    assert {source.first_frame for source in plan.passes} == {0}
     assert not any(item.mirrored for batch in plan.batches for item in batch)
     assert len({plan.passes[item.pass_number].video_id for item in plan.batches[0] + plan.batches[1]}) > 1
 
 
 def test_a_plan_is_a_function_of_its_generator(world: World) -> None:
-    """The same seed gives the same plan, another seed another; where the files lie does not matter."""
+    """The same seed gives the same plan, another seed another plan; the files' paths do not matter."""
     assert world.plan().sha256 == world.plan().sha256 != world.plan(seed=1).sha256
     plan = world.plan()
-    moved = replace(plan, passes=tuple(replace(each, path=Path("elsewhere")) for each in plan.passes))
+    moved = replace(plan, passes=tuple(replace(source, path=Path("elsewhere")) for source in plan.passes))
     assert moved.sha256 == plan.sha256
     with pytest.raises(ValueError, match="no window"):
         plan_batches(
@@ -276,7 +276,7 @@ def test_a_plan_is_a_function_of_its_generator(world: World) -> None:
 
 
 def test_batches_hold_the_planned_windows_with_their_targets(world: World) -> None:
-    """Each clip shows the frames of its window's times, and never parts from its label."""
+    """Each clip has the frames at its window's times, and the targets of that window."""
     plan = world.plan()
     for batch, (frames, targets) in zip(plan.batches, read(plan, world), strict=True):
         keys = [(plan.passes[item.pass_number].video_id, item.window) for item in batch]
@@ -285,7 +285,7 @@ def test_batches_hold_the_planned_windows_with_their_targets(world: World) -> No
 
 
 def test_the_plan_goes_on_from_any_batch(world: World, tmp_path: Path) -> None:
-    """From batch k on come the very batches that an unbroken run would see, and no pass without one of them is read."""
+    """Batches from k on are those of an unbroken run; passes without a window in them are not read."""
     plan = world.plan()
     whole = read(plan, world)
     for first in (1, 13, STEPS - 1):
@@ -297,7 +297,8 @@ def test_the_plan_goes_on_from_any_batch(world: World, tmp_path: Path) -> None:
     needed = {item.pass_number for batch in plan.batches[13:] for item in batch}
     assert needed != set(range(len(plan.passes)))
     gone = tuple(
-        each if number in needed else replace(each, path=tmp_path / "gone") for number, each in enumerate(plan.passes)
+        source if number in needed else replace(source, path=tmp_path / "gone")
+        for number, source in enumerate(plan.passes)
     )
     assert torch.equal(read(replace(plan, passes=gone), world, 13)[-1][0], whole[-1][0])
 
@@ -306,7 +307,7 @@ def test_frames_wait_in_the_buffer_and_nowhere_else(world: World) -> None:
     """A pass is read when a batch needs it: with a buffer of one window, the first batch takes few passes."""
     plan = world.plan(buffer_size=1)
     late = tuple(
-        replace(each, path=Path("not read")) if number > 2 else each for number, each in enumerate(plan.passes)
+        replace(source, path=Path("not read")) if number > 2 else source for number, source in enumerate(plan.passes)
     )
     batches = frame_batches(replace(plan, passes=late), READER, world.target_of, num_workers=0)(0)
     frames, _ = next(batches)
@@ -314,9 +315,9 @@ def test_frames_wait_in_the_buffer_and_nowhere_else(world: World) -> None:
 
 
 def test_random_starts_show_later_frames_with_their_own_targets(world: World) -> None:
-    """A late pass gives windows that begin so much later, and what is true of those; the last window is left alone."""
+    """A late pass gives windows that begin later, with their own targets, and leaves out the last window."""
     plan = world.plan(start_frames=PLAN.stride_frames)
-    late = [each.first_frame for each in plan.passes]
+    late = [source.first_frame for source in plan.passes]
     assert set(late) == {0, 1, 2}
     differing = 0
     for batch, (frames, targets) in zip(plan.batches, read(plan, world), strict=True):
@@ -333,7 +334,7 @@ def test_random_starts_show_later_frames_with_their_own_targets(world: World) ->
 
 
 def test_a_video_of_one_window_is_read_from_its_beginning() -> None:
-    """There is no second window to leave out, so nothing is passed over."""
+    """A video of one window always starts at frame 0, since its window cannot be left out."""
     plan = plan_batches(
         [Source("a", Path("a"))],
         {"a": [0]},
@@ -345,7 +346,7 @@ def test_a_video_of_one_window_is_read_from_its_beginning() -> None:
         mirrored_share=0.0,
         generator=torch.Generator().manual_seed(0),
     )
-    assert {each.first_frame for each in plan.passes} == {0}
+    assert {source.first_frame for source in plan.passes} == {0}
 
 
 def test_flips_mirror_about_half_of_the_windows_and_change_nothing_else(world: World) -> None:
@@ -364,17 +365,17 @@ def test_flips_mirror_about_half_of_the_windows_and_change_nothing_else(world: W
 
 
 def test_block_inputs_are_stored_of_windows_as_they_are(world: World) -> None:
-    """A plan that wants what a cache cannot give is refused."""
+    """Plans with late starts or mirrored windows are refused for block inputs."""
     for plan in (world.plan(start_frames=3), world.plan(mirrored_share=0.5)):
         with pytest.raises(ValueError, match="windows as they are"):
             block_input_batches(plan, world.block_inputs("fp32"), world.target_at)
 
 
 def test_a_video_that_has_become_shorter_is_named(world: World, tmp_path: Path) -> None:
-    """A window that was embedded and is no longer there stops the training with the file and what was found."""
+    """A window that the video no longer has raises an error with the file and what was found."""
     short = write_video(tmp_path / "short.mp4", evenly(13, RATE), rate=RATE, size=(128, 128))
     plan = world.plan()
-    passes = tuple(replace(each, path=short) for each in plan.passes)
+    passes = tuple(replace(source, path=short) for source in plan.passes)
     with pytest.raises(UnreadableVideo, match=r"short\.mp4.*as when it was embedded"):
         read(replace(plan, passes=passes), world)
 
@@ -382,7 +383,7 @@ def test_a_video_that_has_become_shorter_is_named(world: World, tmp_path: Path) 
 def test_block_inputs_and_video_train_to_the_same_parameters(
     world: World, from_video: tuple[dict[str, Tensor], History]
 ) -> None:
-    """In fp32 on a CPU, after 30 steps, bit for bit, and so are losses and scores on the way; the block has changed."""
+    """In fp32 on a CPU, weights, losses and scores are equal bit for bit after 30 steps that changed the block."""
     parameters, history = from_video
     from_block_inputs, same_history = world.train(world.block_inputs("fp32"))
     assert history == same_history
@@ -396,15 +397,17 @@ def test_block_inputs_and_video_train_to_the_same_parameters(
 def test_block_inputs_in_half_precision_train_nearly_the_same(
     world: World, from_video: tuple[dict[str, Tensor], History]
 ) -> None:
-    """With fp16 block inputs a gradient is within about 1e-3, and where 30 steps lead differs by little of the way."""
+    """With fp16 block inputs, gradients differ by about 1e-3, and the result of 30 steps by under 5% of the way."""
     gradients = {}
     for precision in ("fp32", "fp16"):
         tail = world.model().tail.train()
         inputs, targets = next(block_input_batches(world.plan(), world.block_inputs(precision), world.target_at)(0))
         bce(tail(inputs), targets).backward()
-        gradients[precision] = {name: each.grad for name, each in tail.named_parameters() if each.grad is not None}
-    nothing = {name: torch.zeros_like(each) for name, each in gradients["fp32"].items()}
-    assert distance(gradients["fp16"], gradients["fp32"]) < 1.5e-3 * distance(gradients["fp32"], nothing)
+        gradients[precision] = {
+            name: parameter.grad for name, parameter in tail.named_parameters() if parameter.grad is not None
+        }
+    zeros = {name: torch.zeros_like(gradient) for name, gradient in gradients["fp32"].items()}
+    assert distance(gradients["fp16"], gradients["fp32"]) < 1.5e-3 * distance(gradients["fp32"], zeros)
 
     parameters, _ = from_video
     half, _ = world.train(world.block_inputs("fp16"))
@@ -414,7 +417,7 @@ def test_block_inputs_in_half_precision_train_nearly_the_same(
 def test_a_killed_training_resumes_to_the_same_parameters(
     world: World, from_video: tuple[dict[str, Tensor], History], tmp_path: Path
 ) -> None:
-    """Killed before the first checkpoint, between two, and soon after an evaluation: as if it had never been."""
+    """A training killed before, between or after checkpoints ends with the result of an unbroken one."""
     checkpoint = tmp_path / "checkpoint"
     arguments = [str(world.folder), str(checkpoint), str(torch.get_num_threads()), "3", "11", "25"]
     done = subprocess.run(
@@ -439,7 +442,7 @@ def test_a_killed_training_resumes_to_the_same_parameters(
 def test_stage_2_changes_the_last_block_and_the_head_alone(
     world: World, from_video: tuple[dict[str, Tensor], History], tmp_path: Path
 ) -> None:
-    """Only these are saved, under their names; loaded into a backbone as it came, they answer as they were trained."""
+    """Only the last block and the head are saved; loaded into a fresh backbone, they are the trained ones."""
     parameters, _ = from_video
     assert {name.split(".")[0] for name in parameters} == {"last_block", "head"}
     before = world.model().tail.trained_tensors()
@@ -456,7 +459,7 @@ def test_stage_2_changes_the_last_block_and_the_head_alone(
 
 
 def test_the_split_model_is_the_backbone_and_the_head(world: World) -> None:
-    """Frames through the blocks and the tail give what the whole encoder, pooled, gives the head: to the last bit."""
+    """Blocks and tail give the logits that the whole encoder, its pooling and the head give, bit for bit."""
     model = world.model().eval()
     frames, _ = read(world.plan(), world)[0]
     with torch.no_grad():
@@ -473,7 +476,7 @@ def test_the_split_model_is_the_backbone_and_the_head(world: World) -> None:
 
 
 def test_predictions_from_block_inputs_are_those_from_frames(world: World) -> None:
-    """The same probabilities for each window, nearly so in half precision, and none for no windows."""
+    """Each window has the same probabilities, nearly so in half precision; no windows give no rows."""
     model = world.model().eval()
     device = torch.device("cpu")
     clips = [
@@ -486,8 +489,8 @@ def test_predictions_from_block_inputs_are_those_from_frames(world: World) -> No
         block_inputs = world.block_inputs(precision)
         rows = [block_inputs.row("v3", window) for window in block_inputs.windows["v3"]]
         batches = (block_inputs.read(rows[first : first + 3]) for first in range(0, len(rows), 3))
-        found = predict_block_inputs(model.tail, batches, device=device)
-        np.testing.assert_allclose(found, from_frames, rtol=0, atol=tolerance)
+        probabilities = predict_block_inputs(model.tail, batches, device=device)
+        np.testing.assert_allclose(probabilities, from_frames, rtol=0, atol=tolerance)
     assert predict_block_inputs(model.tail, iter([]), device=device).shape == (0, 3)
 
 
@@ -519,7 +522,7 @@ def test_workers_read_the_same_batches(world: World) -> None:
 
 @dataclass(frozen=True)
 class Stages:
-    """The world as the stages find it below `root`: v0 … v3 are train, v4 is val, v5 is test."""
+    """A project in `root` for the stages: v0 … v3 are train, v4 is val, v5 is test."""
 
     world: World
     root: Path
@@ -530,7 +533,7 @@ class Stages:
 
     @classmethod
     def written(cls, world: World, root: Path, **finetune_params: object) -> Stages:
-        """All that comes before `finetune`, with some of its parameters changed; block inputs of train and val."""
+        """Write the inputs of `finetune`, with changed params, and block inputs of train and val."""
         stages = cls(world, root)
         paths = stages.paths
         splits = dict(zip(world.sources, ["train"] * 4 + ["val", "test"], strict=True))
@@ -592,21 +595,21 @@ class Stages:
         )
 
     def run(self, stage: click.Command) -> str:
-        """Run a stage; what it printed, and how it ended where it failed."""
+        """Run a stage; returns its output and, if it failed, its error."""
         with contextlib.chdir(self.root):
             done = CliRunner().invoke(stage, ["demo", "actions"])
         assert isinstance(done.exception, SystemExit | None), done.exception
         return done.output if done.exit_code == 0 else f"exit {done.exit_code}: {done.output}"
 
     def predictions(self) -> list[Predictions]:
-        """Stage 2's, of val and of test."""
+        """Stage 2's predictions on val and on test."""
         return [
             Predictions.load(path("finetune")) for path in (self.paths.val_predictions, self.paths.test_predictions)
         ]
 
 
 def test_the_stage_needs_no_video_where_block_inputs_are_stored(world: World, tmp_path: Path) -> None:
-    """With block inputs there may be no video file at all, and the model is the one that source video gives."""
+    """With block inputs no video file is needed, and the model is nearly that of source video."""
     trained = {}
     for source in ("video", "block_inputs"):
         (tmp_path / source).mkdir()
@@ -634,7 +637,7 @@ def test_the_stage_needs_no_video_where_block_inputs_are_stored(world: World, tm
 
 
 def test_two_processes_write_one_model(world: World, tmp_path: Path) -> None:
-    """Started by torchrun, the stage trains in both processes, and one of them writes what it made."""
+    """Under torchrun, the stage trains in both processes, and one process writes the result."""
     stages = Stages.written(world, tmp_path, source="block_inputs")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     done = subprocess.run(
@@ -654,7 +657,7 @@ def test_two_processes_write_one_model(world: World, tmp_path: Path) -> None:
 
 
 def test_too_few_block_inputs_say_what_to_raise(world: World, tmp_path: Path) -> None:
-    """One sentence with the parameter, and a status that stops DVC."""
+    """The stage fails with exit status 1 and a sentence that names the parameter."""
     stages = Stages.written(world, tmp_path, source="block_inputs")
     stages.store({})
     output = stages.run(finetune.main)
@@ -663,7 +666,7 @@ def test_too_few_block_inputs_say_what_to_raise(world: World, tmp_path: Path) ->
 
 
 def be_killed(folder: Path, checkpoint: Path, moments: list[int]) -> None:
-    """A training in a process of its own for each moment, killed then; torch is imported once for all of them."""
+    """Trainings in child processes, each killed at one of the moments; torch is imported once for all."""
     for die_at in moments:
         child = os.fork()
         if not child:

@@ -1,4 +1,4 @@
-"""Stage 1: losses, many heads trained as one, and val's average precision beside them."""
+"""Stage 1: losses, many heads trained at once, and average precision on val."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ SCHEDULE = TrainingSchedule(
 
 
 def world(seed: int, num_rows: int = 400) -> tuple[Tensor, Tensor]:
-    """Rows of 24 features and 7 labels, rare to frequent, of which a quarter of the features' pull is noise."""
+    """Rows of 24 features and 7 labels, rare to frequent, that depend on the features with some noise."""
     generator = torch.Generator().manual_seed(seed)
     features = torch.randn(num_rows, 24, generator=generator)
     directions = torch.randn(24, 7, generator=torch.Generator().manual_seed(99)) / 24**0.5
@@ -70,7 +70,7 @@ def trials() -> list[Trial]:
 
 
 def test_each_head_is_what_it_would_be_alone(trials: list[Trial]) -> None:
-    """Every head of the grid, not the chosen one only, and its history: early stops, best steps, rates, to 1e-5."""
+    """Every head of the grid equals one trained alone, to 1e-5: early stops, best steps, rates, weights."""
     assert len(trials) == 18
     for together in trials:
         (alone,) = train_on([together.setting])
@@ -83,24 +83,24 @@ def test_each_head_is_what_it_would_be_alone(trials: list[Trial]) -> None:
             assert own.learning_rates == other.learning_rates
         for name, value in alone.head.state_dict().items():
             torch.testing.assert_close(together.head.state_dict()[name], value, rtol=0, atol=1e-5)
-    assert len({len(trial.history.rows) for trial in trials}) > 2  # they stop at times of their own
+    assert len({len(trial.history.rows) for trial in trials}) > 2  # they stop at different times
     assert len({trial.history.best.step for trial in trials}) > 2
 
 
 def test_the_chosen_one_is_best_on_val_and_learned(trials: list[Trial]) -> None:
-    """The highest val mAP, far above the start's, and the first of equals; the same scores come from its weights."""
+    """It has the highest val mAP, is the first of equals, and its weights reproduce that mAP."""
     best = best_of(trials)
     assert best.history.best.val_map == max(trial.history.best.val_map for trial in trials)
     assert best.history.best.val_map > best.history.rows[0].val_map + 0.2
     assert best_of([best, dataclasses.replace(best)]) is best
     features, targets = VAL
     with torch.no_grad():
-        found = scores(best.head(features), targets)
-    assert found["map"] == pytest.approx(best.history.best.val_map, abs=1e-9)
+        val_scores = scores(best.head(features), targets)
+    assert val_scores["map"] == pytest.approx(best.history.best.val_map, abs=1e-9)
 
 
 def test_the_table_names_every_head_and_one_choice(trials: list[Trial], tmp_path: Path) -> None:
-    """A row a setting with its own best evaluation, one of them marked."""
+    """The table has a row per setting with its best evaluation; one row is marked."""
     save_table(tmp_path / "grid.csv", trials)
     with (tmp_path / "grid.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -113,12 +113,12 @@ def test_the_table_names_every_head_and_one_choice(trials: list[Trial], tmp_path
             best.val_loss,
             best.val_map,
         )
-    (chosen,) = [row for row in rows if row["chosen"] == "1"]
-    assert float(chosen["val_map"]) == max(float(row["val_map"]) for row in rows)
+    (chosen_row,) = [row for row in rows if row["chosen"] == "1"]
+    assert float(chosen_row["val_map"]) == max(float(row["val_map"]) for row in rows)
 
 
 def test_a_grid_of_heads_answers_as_each_of_them() -> None:
-    """One matrix product gives (C, B, L): what each head says alone, biases and standardisation included."""
+    """One matrix product gives each head's logits, (C, B, L), with biases and standardisation."""
     head = LinearHead(24, 7)
     head.start_from(*TRAIN)
     grid = LinearHeadGrid(head, 3)
@@ -130,34 +130,38 @@ def test_a_grid_of_heads_answers_as_each_of_them() -> None:
         assert together.shape == (3, 150, 7)
         for k, own in enumerate(grid.heads):
             torch.testing.assert_close(together[k], own(VAL[0].half()), rtol=0, atol=1e-5)
-    assert torch.equal(head.linear.weight, torch.zeros(7, 24))  # the copies are none of its business
+    assert torch.equal(head.linear.weight, torch.zeros(7, 24))  # training the copies does not change it
 
 
 @pytest.mark.parametrize("decimals", [1, 2, 7])
 def test_average_precision_is_scikit_learns(decimals: int) -> None:
-    """To 1e-9 for each label, ties of many and of few included; nan without positives, and 1 where all are."""
+    """Equal to 1e-9 for each label, with many and few ties; nan without positives, 1 if all are positive."""
     random = np.random.default_rng(decimals)
     probabilities = random.random((500, 12)).round(decimals).astype(np.float32)
     targets = random.random((500, 12)) < np.linspace(0, 0.5, 12)
     targets[:, 1] = np.arange(500) == 77
     targets[:, 2] = True
-    found = average_precisions(np.stack([probabilities, probabilities[::-1]]), targets)
-    assert found.shape == (2, 12)
-    for own, candidate in zip(found, (probabilities, probabilities[::-1]), strict=True):
-        np.testing.assert_allclose(own, average_precision.average_precisions(candidate, targets), rtol=0, atol=1e-9)
-    assert math.isnan(found[0, 0])
-    assert found[0, 2] == 1.0
+    precisions = average_precisions(np.stack([probabilities, probabilities[::-1]]), targets)
+    assert precisions.shape == (2, 12)
+    for candidate_precisions, candidate in zip(precisions, (probabilities, probabilities[::-1]), strict=True):
+        np.testing.assert_allclose(
+            candidate_precisions, average_precision.average_precisions(candidate, targets), rtol=0, atol=1e-9
+        )
+    assert math.isnan(precisions[0, 0])
+    assert precisions[0, 2] == 1.0
 
 
 def test_scores_leave_out_labels_without_positives() -> None:
-    """mAP is the report's, a mean over labels that val shows; nan if it shows none; the loss is over all cells."""
+    """mAP is the report's: a mean over labels with positives, nan if there are none. The loss is over all cells."""
     logits = torch.randn(60, 5, generator=torch.Generator().manual_seed(0))
     targets = torch.rand(60, 5, generator=torch.Generator().manual_seed(1)) < 0.3
     targets[:, 2] = False
-    found = scores(logits, targets)
+    val_scores = scores(logits, targets)
     expected = np.nanmean(average_precision.average_precisions(logits.sigmoid().numpy(), targets.numpy()))
-    assert found["map"] == pytest.approx(expected, abs=1e-9)
-    assert found["loss"] == pytest.approx(float(F.binary_cross_entropy_with_logits(logits, targets.float())), abs=1e-6)
+    assert val_scores["map"] == pytest.approx(expected, abs=1e-9)
+    assert val_scores["loss"] == pytest.approx(
+        float(F.binary_cross_entropy_with_logits(logits, targets.float())), abs=1e-6
+    )
     assert math.isnan(scores(logits, torch.zeros(60, 5))["map"])
 
 
@@ -167,7 +171,7 @@ def cells() -> tuple[Tensor, Tensor]:
 
 
 def test_the_asymmetric_loss_is_the_papers() -> None:
-    """Cell by cell the formula of the paper in float64, its gradient included; easy negatives cost exactly nothing."""
+    """Each cell's loss and gradient follow the paper's formula in float64; easy negatives cost exactly 0."""
     logits, targets = cells()
     p = logits.sigmoid()
     shifted = (p - 0.05).clamp(min=0)
@@ -204,7 +208,7 @@ def test_class_balance_weighs_by_effective_numbers() -> None:
     loss = losses.class_balanced(targets)
 
     def cost_of(label: int, truth: float) -> float:
-        """The weight, from a cell that costs ln 2 in plain BCE, the only one of its batch."""
+        """The weight of a batch's only cell, which costs ln 2 in plain BCE."""
         logits, truths = torch.full((1, 3), 1000.0), torch.ones(1, 3)
         logits[0, label], truths[0, label] = 0.0, truth
         return float(loss(logits, truths)) * 3 / math.log(2)
@@ -214,13 +218,15 @@ def test_class_balance_weighs_by_effective_numbers() -> None:
 
     assert cost_of(0, 1.0) / cost_of(0, 0.0) == pytest.approx(effective(19995) / effective(5), rel=1e-4)
     assert cost_of(1, 1.0) == pytest.approx(cost_of(1, 0.0), rel=1e-4)
-    assert cost_of(2, 1.0) / cost_of(2, 0.0) == pytest.approx(effective(20000) / 1, rel=1e-4)  # never shown: as once
+    assert cost_of(2, 1.0) / cost_of(2, 0.0) == pytest.approx(
+        effective(20000) / 1, rel=1e-4
+    )  # a label never shown counts as shown once
     for label in range(3):
         assert cost_of(label, 1.0) + cost_of(label, 0.0) == pytest.approx(2, rel=1e-4)
 
 
 def test_losses_of_several_candidates_are_each_ones() -> None:
-    """Logits (C, B, L) give (C,), what (B, L) gives one by one; plain BCE is PyTorch's."""
+    """Logits (C, B, L) give the C losses of each (B, L); plain BCE is PyTorch's."""
     logits = torch.randn(4, 30, 7, generator=torch.Generator().manual_seed(3))
     targets = TRAIN[1][:30]
     for name in ("bce", "asymmetric", "class_balanced"):
@@ -234,14 +240,14 @@ def test_losses_of_several_candidates_are_each_ones() -> None:
 
 
 def test_a_grid_is_all_combinations_with_losses_in_runs() -> None:
-    """Loss by loss, so that `fit` gives neighbours to their loss together."""
+    """Settings are sorted by loss, so that `fit` computes neighbours with the same loss together."""
     settings = settings_of(["bce", "asymmetric"], [0.1, 0.2, 0.3], [0.0])
     assert [setting.loss for setting in settings] == ["bce"] * 3 + ["asymmetric"] * 3
     assert [setting.learning_rate for setting in settings] == [0.1, 0.2, 0.3] * 2
 
 
 def run_stage(folder: Path, *, seed_of_test: int) -> dict[str, bytes]:
-    """Stage `train` on 12 videos of 8 windows; what it wrote, by name. Test's rows and actions come from a seed."""
+    """Run stage `train` on 12 videos of 8 windows; returns its files by name. The seed makes the test split."""
     folder.mkdir()
     splits = dict(zip((f"v{k:02}" for k in range(12)), ["train"] * 7 + ["val"] * 3 + ["test"] * 2, strict=True))
     entries, embedded = [], {}
@@ -297,26 +303,26 @@ def run_stage(folder: Path, *, seed_of_test: int) -> dict[str, bytes]:
 
 
 def test_the_stage_keeps_the_best_and_never_sees_test(tmp_path: Path) -> None:
-    """Other test videos with other actions change no byte; the head says which setting it is, and the table agrees."""
+    """Another test split changes no byte; the head's config names its setting, and the table agrees."""
     files = run_stage(tmp_path / "one", seed_of_test=1)
     assert files == run_stage(tmp_path / "other", seed_of_test=2)
     assert set(files) == {"head/config.json", "head/model.safetensors", "history/head.csv", "history/grid.csv"}
     rows = list(csv.DictReader(files["history/grid.csv"].decode().splitlines()))
-    (chosen,) = [row for row in rows if row["chosen"] == "1"]
+    (chosen_row,) = [row for row in rows if row["chosen"] == "1"]
     assert len(rows) == 4
     described = json.loads(files["head/config.json"])["train"]
     assert described["num_videos"] == 7
-    assert described["loss"] == chosen["loss"]
+    assert described["loss"] == chosen_row["loss"]
     assert (described["learning_rate"], described["weight_decay"]) == (
-        float(chosen["learning_rate"]),
-        float(chosen["weight_decay"]),
+        float(chosen_row["learning_rate"]),
+        float(chosen_row["weight_decay"]),
     )
     history = list(csv.DictReader(files["history/head.csv"].decode().splitlines()))
-    assert max(float(row["val_map"]) for row in history) == float(chosen["val_map"])
+    assert max(float(row["val_map"]) for row in history) == float(chosen_row["val_map"])
 
 
 def test_heads_are_measured() -> None:
-    """The benchmark's code runs small: a row for the grid, one for our seconds, one for scikit-learn's beside them."""
+    """The benchmark's code runs on small inputs: one row for the grid, one for our seconds, one for scikit-learn's."""
     row = bench.heads.measure_grid(TRAIN, VAL, steps=4, rounds=1)
     assert row.measured is not None
     assert row.measured > 0

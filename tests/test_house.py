@@ -1,4 +1,4 @@
-"""The house stands as it was drawn: layers, one owner a heavy dependency, and stages that name what they import."""
+"""The architecture holds: layers, one owner per heavy dependency, and stages that depend on what they import."""
 
 from __future__ import annotations
 
@@ -66,15 +66,15 @@ def first_party(name: str, root: Path) -> list[Path]:
 
 
 def import_closure(start: Path, root: Path) -> set[Path]:
-    """All first-party files that running a module may import, itself included, but for what the frame imports."""
-    found: set[Path] = set()
+    """All first-party files that running a module may import, itself included, without those of the frame."""
+    visited: set[Path] = set()
     waiting = [start, *first_party(".".join(start.relative_to(root).with_suffix("").parts), root)]
     while waiting:
         path = waiting.pop()
-        if path not in found and path.relative_to(root).as_posix() not in FRAME:
-            found.add(path)
+        if path not in visited and path.relative_to(root).as_posix() not in FRAME:
+            visited.add(path)
             waiting += [file for name in imported_names(path, root) for file in first_party(name, root)]
-    return found
+    return visited
 
 
 def layer_faults(root: Path) -> list[str]:
@@ -99,7 +99,7 @@ def owner_faults(root: Path) -> list[str]:
 
 
 def is_code(path: Path) -> bool:
-    """Whether a module holds more than its docstring: a package's bare head changes no stage's result."""
+    """Whether a module has more than its docstring; an empty `__init__.py` changes no stage's result."""
     return any(not isinstance(node, ast.Expr) for node in ast.parse(path.read_text(encoding="utf-8")).body)
 
 
@@ -164,14 +164,14 @@ def paths_used(stage_name: str, root: Path) -> set[str]:
 
 
 def paths_declared(stage: dict[str, Any]) -> set[str]:
-    """A stage's deps and outs of any kind, code left out."""
+    """A stage's deps and outs of any kind, except code."""
     entries = [entry for kind in ("deps", "outs", "metrics", "plots") for entry in stage.get(kind, [])]
     names = {next(iter(entry)) if isinstance(entry, dict) else entry for entry in entries}
     return {name for name in names if name.split("/")[0] not in LAYERS}
 
 
 def sections_used(stage_name: str, root: Path) -> set[str]:
-    """What a stage's module reads of its params, such as `extract.batch_size`, or a whole section."""
+    """The params that a stage's module reads, such as `extract.batch_size` or a whole section."""
     tree = ast.parse((root / "pipeline" / "stages" / f"{stage_name}.py").read_text(encoding="utf-8"))
     used = {
         ast.unparse(node).removeprefix("params.")
@@ -218,7 +218,7 @@ def test_a_stage_uses_exactly_the_paths_that_it_declares() -> None:
 
 @needs_dvc_yaml
 def test_a_stage_reads_only_params_that_it_declares() -> None:
-    """A value that could change a result without running the stage again would be stale in silence."""
+    """Every params value that a stage reads is tracked by it, so that no result is stale."""
     for name, stage in stages(REPOSITORY).items():
         (declared,) = [keys for entry in stage["params"] if isinstance(entry, dict) for keys in entry.values()] or [[]]
         for used in sections_used(name, REPOSITORY):
@@ -226,7 +226,7 @@ def test_a_stage_reads_only_params_that_it_declares() -> None:
 
 
 def test_no_module_is_too_long() -> None:
-    """A module is one noun; over 350 lines it is two."""
+    """No module has more than 350 lines."""
     long = [path for path in sources(REPOSITORY) if len(path.read_text(encoding="utf-8").splitlines()) > MAX_LINES]
     assert long == []
 
@@ -278,7 +278,7 @@ def test_light_stages_import_nothing_heavy() -> None:
 
 @pytest.fixture
 def crooked(tmp_path: Path) -> Path:
-    """A house with a fault of each kind."""
+    """A small repository with a fault of each kind."""
     files = {
         "features/__init__.py": '"""Features."""\n',
         "features/decode/grid.py": "import av\nfrom features import video\n",
@@ -298,7 +298,7 @@ def crooked(tmp_path: Path) -> Path:
 
 
 def test_the_checks_find_what_they_are_for(crooked: Path) -> None:
-    """An import to the right, a stranger's import and a forgotten dep are seen, inside functions too."""
+    """A wrong layer, a wrong owner and a missing dep are detected, inside functions too."""
     assert set(layer_faults(crooked)) == {
         "heads/model.py imports pipeline.stages",
         "heads/model.py imports pipeline.stages.cut",
@@ -310,7 +310,7 @@ def test_the_checks_find_what_they_are_for(crooked: Path) -> None:
 
 
 def test_the_closure_follows_imports_of_imports(crooked: Path) -> None:
-    """What a module's imports import counts, and so do the packages that they lie in."""
+    """Indirect imports and the packages of imported modules count."""
     closure = import_closure(crooked / "pipeline" / "stages" / "cut.py", crooked)
     assert {path.relative_to(crooked).as_posix() for path in closure} == {
         "features/__init__.py",

@@ -15,7 +15,7 @@ GRID = ThresholdGrid(0.05, 0.95, 0.05, 1).values()
 
 
 def predict(*, seed: int, n_videos: int) -> Predictions:
-    """A made split: four windows a video, two labels with signal, c002 of no window but of the first video."""
+    """A random split with four windows a video and signal in two labels; c002 is true for the first video only."""
     rng = np.random.default_rng(seed)
     targets = rng.random((4 * n_videos, 3)) < [0.4, 0.15, 0.0]
     videos = np.array([f"V{k:03}" for k in range(n_videos)])
@@ -38,9 +38,9 @@ def test_average_precision_by_hand() -> None:
     """Positives at ranks 1 and 3 of 4 give (1/1 + 2/3) / 2; a label without positives is nan."""
     probabilities = np.array([[0.9, 0.2], [0.8, 0.9], [0.7, 0.1], [0.1, 0.3]])
     targets = np.array([[True, False], [False, False], [True, False], [False, False]])
-    each = average_precisions(probabilities, targets)
-    assert each[0] == pytest.approx(5 / 6)
-    assert math.isnan(each[1])
+    precisions = average_precisions(probabilities, targets)
+    assert precisions[0] == pytest.approx(5 / 6)
+    assert math.isnan(precisions[1])
 
 
 def test_micro_f1_counts_only_what_is_recognised_or_true() -> None:
@@ -67,7 +67,7 @@ def test_the_label_table_says_what_it_cannot_say() -> None:
 
 
 def test_the_prior_is_the_best_constant_answer() -> None:
-    """The prior answers the most frequent labels, as many of them as are best on val, and nothing else."""
+    """The prior always recognises the most frequent labels, as many as are best on val."""
     rng = np.random.default_rng(3)
     val, test = rng.random((500, 3)) < [0.5, 0.3, 0.02], rng.random((400, 3)) < [0.5, 0.3, 0.02]
 
@@ -76,20 +76,20 @@ def test_the_prior_is_the_best_constant_answer() -> None:
 
     by_frequency = [[True, False, False], [True, True, False], [True, True, True]]
     best_on_val = max(by_frequency, key=lambda answers: constant(val, answers))
-    found = micro_f1_prior(train_frequencies=np.array([0.51, 0.29, 0.02]), val_targets=val, test_targets=test)
-    assert found == constant(test, best_on_val)
-    assert found == constant(test, [True, True, False])
+    prior_f1 = micro_f1_prior(train_frequencies=np.array([0.51, 0.29, 0.02]), val_targets=val, test_targets=test)
+    assert prior_f1 == constant(test, best_on_val)
+    assert prior_f1 == constant(test, [True, True, False])
 
 
 def test_the_summary_holds_every_key_for_windows_and_videos() -> None:
     """All keys, 6 digits, JSON without nan; thresholds come from val, counts and scores from test."""
     val, test = predict(seed=1, n_videos=40), predict(seed=2, n_videos=30)
-    found = sweep(val.probabilities, val.targets, labels=LABELS, grid=GRID, min_positives=3)
+    val_sweep = sweep(val.probabilities, val.targets, labels=LABELS, grid=GRID, min_positives=3)
     frequencies, video_frequencies = np.array([0.4, 0.15, 0.0]), np.array([0.9, 0.5, 0.02])
     metrics = summary(
         val,
         test,
-        sweep_on_val=found,
+        sweep_on_val=val_sweep,
         train_frequencies=frequencies,
         train_video_frequencies=video_frequencies,
     )
@@ -99,8 +99,8 @@ def test_the_summary_holds_every_key_for_windows_and_videos() -> None:
     assert metrics["video"].keys() == metrics.keys() - {"video"}
     assert json.loads(json.dumps(metrics, allow_nan=False)) == metrics
 
-    assert metrics["threshold"] == found.threshold
-    assert metrics["micro_f1"] == round(micro_f1(test.probabilities, test.targets, thresholds=found.threshold), 6)
+    assert metrics["threshold"] == val_sweep.threshold
+    assert metrics["micro_f1"] == round(micro_f1(test.probabilities, test.targets, thresholds=val_sweep.threshold), 6)
     assert (metrics["n_windows"], metrics["n_videos"], metrics["n_labels"]) == (120, 30, 3)
     assert metrics["n_labels_without_positives"] == 1
     assert metrics["video"]["n_labels_without_positives"] == 0
@@ -110,7 +110,7 @@ def test_the_summary_holds_every_key_for_windows_and_videos() -> None:
     scores = {float(t): micro_f1(*val.by_video(), thresholds=float(t)) for t in GRID}
     assert scores[video_threshold] == max(scores.values())
     assert metrics["video"]["micro_f1"] == round(micro_f1(*test.by_video(), thresholds=video_threshold), 6)
-    assert decide(test.probabilities, found.threshold).any()
+    assert decide(test.probabilities, val_sweep.threshold).any()
 
 
 def test_a_summary_of_nothing_to_find_is_null() -> None:
@@ -127,17 +127,19 @@ def test_a_summary_of_nothing_to_find_is_null() -> None:
         videos=test.videos,
         video_targets=np.zeros_like(test.video_targets),
     )
-    found = sweep(val.probabilities, val.targets, labels=LABELS, grid=GRID, min_positives=3)
-    each = np.array([0.4, 0.15, 0.0])
-    metrics = summary(val, empty, sweep_on_val=found, train_frequencies=each, train_video_frequencies=each)
+    val_sweep = sweep(val.probabilities, val.targets, labels=LABELS, grid=GRID, min_positives=3)
+    frequencies = np.array([0.4, 0.15, 0.0])
+    metrics = summary(
+        val, empty, sweep_on_val=val_sweep, train_frequencies=frequencies, train_video_frequencies=frequencies
+    )
     assert metrics["map"] is None
     assert metrics["macro_f1"] is None
     assert metrics["n_labels_without_positives"] == 3
 
 
 def test_labels_in_another_order_are_refused() -> None:
-    """Columns are never compared by position alone."""
+    """Predictions and sweep must have the same labels in the same order."""
     val = predict(seed=1, n_videos=10)
-    found = sweep(val.probabilities, val.targets, labels=LABELS[::-1], grid=GRID, min_positives=3)
+    val_sweep = sweep(val.probabilities, val.targets, labels=LABELS[::-1], grid=GRID, min_positives=3)
     with pytest.raises(ValueError, match="labels differ"):
-        summary(val, val, sweep_on_val=found, train_frequencies=np.ones(3), train_video_frequencies=np.ones(3))
+        summary(val, val, sweep_on_val=val_sweep, train_frequencies=np.ones(3), train_video_frequencies=np.ones(3))

@@ -62,7 +62,7 @@ def run(folder: Path, *command: str, fails: bool = False, **variables: str) -> s
 
 
 def edit(clone: Path, **values: object) -> None:
-    """Set keys of the demo's params, wherever they stand."""
+    """Set keys of the demo's params in any section."""
     file = clone / "params" / "demo.yaml"
     text = file.read_text(encoding="utf-8")
     for key, value in values.items():
@@ -77,7 +77,7 @@ def stages_run(output: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The repository's files as they are now, with a small demo of one label set, run through."""
+    """A clone of the repository's current files with a small demo of one label set, after `dvc repro`."""
     folder = tmp_path_factory.mktemp("clone")
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
@@ -159,7 +159,7 @@ def test_too_many_failures_stop_the_stage_with_their_list(clone: Path, tmp_path:
 
 
 def test_nothing_that_is_saved_needs_pickle(clone: Path) -> None:
-    """Weights are safetensors, predictions plain arrays: nobody's file can run code here."""
+    """Weights are safetensors and predictions plain arrays, so that no file can run code."""
     endings = {file.suffix for file in (clone / "data").rglob("*") if file.is_file()}
     assert not endings & {".pt", ".pth", ".pkl", ".bin", ".ckpt"}
     assert ".safetensors" in endings
@@ -249,7 +249,7 @@ def test_models_that_are_not_trained_are_asked_for(clone: Path, tmp_path: Path) 
 
 
 def test_charades_without_its_folder_says_which_and_where(clone: Path) -> None:
-    """One parameter switches to the real thing, and what is missing is named with its key."""
+    """One parameter switches to Charades, and a missing folder is named with its key."""
     project, profile = clone / "params.yaml", clone / "params" / "charades.yaml"
     kept = {file: file.read_text(encoding="utf-8") for file in (project, profile)}
     try:
@@ -265,7 +265,7 @@ def test_charades_without_its_folder_says_which_and_where(clone: Path) -> None:
 
 
 def test_a_folder_is_linked_and_not_copied(clone: Path, tmp_path: Path) -> None:
-    """The data set of a user's own folder costs no second copy, and comes in the same layout."""
+    """A user's data set is linked, not copied, in the same layout."""
     finished, linked = Layout("demo", root=clone), Layout("charades", root=tmp_path)
     shutil.copytree(clone / "params", tmp_path / "params")
     file = tmp_path / "params" / "charades.yaml"
@@ -305,14 +305,14 @@ def begun(clone: Path, *command: str, until: int) -> tuple[subprocess.Popen[byte
         assert started.poll() is None, "it ended before it could be killed"
         time.sleep(0.02)
     below = psutil.Process(started.pid).children(recursive=True)
-    (stage,) = [each for each in below if each.cmdline()[1:3] == ["-m", "pipeline.stages.extract"]]
+    (stage,) = [process for process in below if process.cmdline()[1:3] == ["-m", "pipeline.stages.extract"]]
     return started, stage
 
 
 def embedded_and_reused(output: str) -> tuple[int, int]:
-    found = re.search(r"embedded (\d+) videos, (\d+) were in the cache", output)
-    assert found, output
-    return int(found[1]), int(found[2])
+    counts = re.search(r"embedded (\d+) videos, (\d+) were in the cache", output)
+    assert counts, output
+    return int(counts[1]), int(counts[2])
 
 
 def test_kills_at_any_level_cost_no_finished_video(clone: Path) -> None:
@@ -327,7 +327,7 @@ def test_kills_at_any_level_cost_no_finished_video(clone: Path) -> None:
     extract = ("dvc", "repro", "--single-item", "extract@demo")
 
     started, stage = begun(clone, *extract, until=3)
-    (server,) = [each for each in stage.children() if "forkserver" in " ".join(each.cmdline())]
+    (server,) = [process for process in stage.children() if "forkserver" in " ".join(process.cmdline())]
     server.children()[0].kill()  # a worker: another one takes its place
     while stage.is_running() and len(pieces(clone)) < 29 + 8:
         time.sleep(0.02)

@@ -45,7 +45,7 @@ def test_predictions_come_back_from_disk_as_they_were(predictions: Predictions, 
 
 
 def test_the_same_predictions_are_the_same_bytes(predictions: Predictions, tmp_path: Path) -> None:
-    """No time of writing enters the file."""
+    """The file does not depend on the time of writing."""
     predictions.save(tmp_path / "a.npz")
     predictions.save(tmp_path / "b.npz")
     assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
@@ -71,6 +71,6 @@ def test_the_same_predictions_are_the_same_bytes(predictions: Predictions, tmp_p
 def test_predictions_that_do_not_fit_together_are_refused(
     predictions: Predictions, change: dict[str, Any], sentence: str
 ) -> None:
-    """Wrong shapes, order, keys, values or targets fail where they are made, and say where."""
+    """Wrong shapes, order, keys, values or targets raise when made, with their position."""
     with pytest.raises(ValueError, match=sentence):
         dataclasses.replace(predictions, **change)

@@ -1,4 +1,4 @@
-"""Pictures made of known numbers, compared with a slow computation written apart from the code."""
+"""Pictures of known values, compared with a slow computation that shares no code."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_turned_and_read_only_pictures_are_accepted() -> None:
 
 
 def test_resize_crop_leaves_its_input_alone() -> None:
-    """A frame that several windows share is still what it was, also when it already has the right size."""
+    """The input image is not changed, also when it already has the right size."""
     image = picture(73, 73)
     before = image.copy()
     IMAGENET.resize_crop(image)[:] = 0
@@ -103,14 +103,14 @@ def test_frames_keep_their_times() -> None:
 
 
 def test_a_shared_image_is_resized_once() -> None:
-    """Where neighbours share an image, as where the grid is finer than the video, they share the resized one."""
+    """Neighbours that share an image, on a grid finer than the video, share the resized one."""
     shared = picture(40, 50)
     images = [shared, shared, picture(50, 40), shared]
     resized = list(
         IMAGENET.resize_crop_frames(Frame(k / 2, k / 2, k / 2 + 0.5, image) for k, image in enumerate(images))
     )
     assert resized[0].image is resized[1].image
-    assert [np.array_equal(f.image, IMAGENET.resize_crop(each)) for f, each in zip(resized, images, strict=True)] == [
+    assert [np.array_equal(f.image, IMAGENET.resize_crop(image)) for f, image in zip(resized, images, strict=True)] == [
         True
     ] * 4
 
@@ -194,7 +194,7 @@ def test_a_processor_that_does_something_else_is_refused(tmp_path: Path, change:
 
 
 def test_a_missing_or_broken_processor_file_is_named(tmp_path: Path) -> None:
-    """No file: both names are told. No JSON, or a key that is not there: which."""
+    """A missing file is an error with both names; bad JSON and a missing key are named."""
     with pytest.raises(PreprocessingError, match=r"video_preprocessor_config\.json and preprocessor_config\.json"):
         Preprocessing.from_checkpoint(tmp_path)
     path = tmp_path / "preprocessor_config.json"

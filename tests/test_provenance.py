@@ -17,7 +17,7 @@ FOUND = {
 
 
 def test_what_is_expected_is_there() -> None:
-    """Keys that nobody expects do not count; a tuple equals the list that a file has for it."""
+    """Keys that are not expected do not count; a tuple equals a list."""
     expected = {"mean": (0.5, 0.25), "backbone": {"id": "x", "sha256": "b"}}
     require_provenance(FOUND, expected=expected, path=Path("a"))
     require_provenance(FOUND, expected={}, path=Path("a"))
@@ -43,5 +43,5 @@ def test_every_difference_is_named() -> None:
 
 
 def test_a_value_beside_a_dict_is_one_difference() -> None:
-    """Where one has a dict and the other has none, both are shown as they are."""
+    """If only one side has a dict, both values are shown."""
     assert differences({"a": 1}, expected={"a": {"b": 2}}) == ["a: wanted {'b': 2}, found 1"]

@@ -1,4 +1,4 @@
-"""What the README promises of the demo holds in the results that are committed."""
+"""The committed results agree with what the README says of the demo."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What stages' commands share: which errors are a line, and which keep their traceback."""
+"""Errors of commands: which are one line, and which keep their traceback."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def run(error: Exception) -> Result:
 
 
 def test_a_full_disk_is_a_sentence() -> None:
-    """No room, with or without the file's name, says what is kept and what to do; the exit status is not 0."""
+    """A full disk is one line with what is kept and what to do, with or without a file name; the status is not 0."""
     for error in (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), OSError(errno.EDQUOT, "Quota exceeded", "/x/y")):
         result = run(error)
         assert result.exit_code == 1

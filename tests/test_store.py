@@ -1,4 +1,4 @@
-"""Stores of small vectors whose numbers tell which window and which pooling they are."""
+"""Stores of small vectors whose numbers encode their window and pooling."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def world() -> dict[str, VideoEmbeddings]:
 
 
 def write(path: Path, videos: Mapping[str, VideoEmbeddings], *, provenance: Mapping[str, Any] | None = None) -> None:
-    counts = {video_id: len(each) for video_id, each in videos.items()}
+    counts = {video_id: len(embeddings) for video_id, embeddings in videos.items()}
     store.write_embeddings(path, counts, videos.__getitem__, provenance=provenance or {})
 
 
@@ -67,7 +67,7 @@ def test_every_window_comes_back_with_its_own_vectors(tmp_path: Path) -> None:
 
 
 def test_the_same_videos_are_the_same_bytes(tmp_path: Path) -> None:
-    """Neither the videos' order, nor that of the attributes, nor what lay there before changes a byte."""
+    """The order of videos or attributes and an earlier store at the path change no byte."""
     first, second = tmp_path / "first", tmp_path / "second"
     write(first, world(), provenance={"a": 1, "b": {"c": 2, "d": 3}})
     write(second, {"B": video("B", [4.0])})
@@ -89,7 +89,7 @@ def test_others_read_it_with_zarr_alone(tmp_path: Path) -> None:
 
 
 def test_more_rows_than_a_chunk(tmp_path: Path) -> None:
-    """A store of several chunks gives back every row at its place, also where a video lies across the seam."""
+    """A store of several chunks gives back every row, also of a video in two chunks."""
     marks = np.arange(20000)
     videos = {
         f"v{k:04d}": VideoEmbeddings(
@@ -189,9 +189,9 @@ def embeddings(tmp_path: Path) -> Embeddings:
 
 def test_select_takes_whole_videos(embeddings: Embeddings) -> None:
     """All windows of the named videos in the store's order, whatever the order of asking; an unknown one is named."""
-    chosen = embeddings.select(["ZZ9ZZ", "AA"])
-    assert chosen.keys == [(video, start) for video in ("AA", "ZZ9ZZ") for start in range(4)]
-    assert chosen.vectors["mean"][:, 0].tolist() == [300, 300.5, 302, 310, 100, 100.5, 102, 110]
+    selected = embeddings.select(["ZZ9ZZ", "AA"])
+    assert selected.keys == [(video, start) for video in ("AA", "ZZ9ZZ") for start in range(4)]
+    assert selected.vectors["mean"][:, 0].tolist() == [300, 300.5, 302, 310, 100, 100.5, 102, 110]
     assert len(embeddings.select([])) == 0
     with pytest.raises(StoreError, match="1 of 2 videos have no embeddings: nobody"):
         embeddings.select(["AA", "nobody"])

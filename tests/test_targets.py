@@ -43,7 +43,7 @@ def test_windows_that_only_touch_carry_nothing() -> None:
 
 
 def test_the_same_action_twice_is_judged_interval_by_interval() -> None:
-    """Two intervals of one label neither cancel nor add up."""
+    """Intervals of one label are judged one by one: they neither cancel nor add up."""
     twice = [("c015", Segment(0, 0.6)), ("c015", Segment(3.4, 20))]
     assert window_targets([Segment(0.4, 4)], twice, ["c015"], min_overlap_s=0.8).tolist() == [[False]]
     assert window_targets([Segment(0, 4)], twice, ["c015"], min_overlap_s=0.8).tolist() == [[True]]
@@ -97,7 +97,7 @@ def test_a_window_is_found_by_its_number_and_a_stretch_by_its_times() -> None:
 
 
 def test_a_split_is_spread_over_the_windows_that_there_are() -> None:
-    """Only this split's videos, and of each only the numbers given."""
+    """Only this split's videos and only windows in `among` are taken."""
     split = stored_split()
     assert split.spread(9, among={"a": [0, 2], "d": [0]}) == {"a": {0, 2}}
     assert split.spread(2, among={"a": range(3), "c": range(2)}) == {"a": {0}, "c": {1}}

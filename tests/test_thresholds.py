@@ -41,7 +41,7 @@ def test_reaching_a_threshold_is_enough() -> None:
 
 
 def test_the_curve_says_what_scikit_learn_says(world: World) -> None:
-    """Every point's scores equal those computed one threshold at a time by another program."""
+    """Every point's scores equal scikit-learn's at that threshold."""
     probabilities, targets, labels = world
     for point in sweep(probabilities, targets, labels=labels, grid=GRID, min_positives=5).curve:
         recognised = decide(probabilities, point.threshold)
@@ -55,35 +55,35 @@ def test_the_curve_says_what_scikit_learn_says(world: World) -> None:
 
 
 def test_the_best_thresholds_are_the_best_of_all_tried(world: World) -> None:
-    """No grid point beats the global one on all labels, nor a label's own on it; the rare label falls back."""
+    """No threshold of the grid beats the global one, or a label's own one; the rare label falls back."""
     probabilities, targets, labels = world
-    found = sweep(probabilities, targets, labels=labels, grid=GRID, min_positives=5)
-    assert found.fallback_labels == ("c003",)
-    assert found.label_thresholds[3] == found.threshold
+    swept = sweep(probabilities, targets, labels=labels, grid=GRID, min_positives=5)
+    assert swept.fallback_labels == ("c003",)
+    assert swept.label_thresholds[3] == swept.threshold
 
     def f1(column: int, threshold: float) -> float:
         return f1_score(targets[:, column], decide(probabilities[:, column], threshold), zero_division=0)
 
     for column in range(3):
-        assert f1(column, found.label_thresholds[column]) == max(f1(column, threshold) for threshold in GRID)
-    assert found.best == max(found.curve, key=lambda point: point.micro_f1)
-    assert found.best.threshold == found.threshold
+        assert f1(column, swept.label_thresholds[column]) == max(f1(column, threshold) for threshold in GRID)
+    assert swept.best == max(swept.curve, key=lambda point: point.micro_f1)
+    assert swept.best.threshold == swept.threshold
 
 
 def test_ties_go_to_the_lower_threshold() -> None:
-    """Where 0.2 to 0.8 all separate perfectly, 0.2 is taken."""
+    """If 0.2 to 0.8 all separate perfectly, 0.2 is chosen."""
     probabilities, targets = np.array([[0.1], [0.8]]), np.array([[False], [True]])
-    found = sweep(probabilities, targets, labels=["c000"], grid=np.array([0.1, 0.2, 0.5, 0.8]), min_positives=1)
-    assert found.threshold == 0.2
-    assert found.label_thresholds == (0.2,)
+    swept = sweep(probabilities, targets, labels=["c000"], grid=np.array([0.1, 0.2, 0.5, 0.8]), min_positives=1)
+    assert swept.threshold == 0.2
+    assert swept.label_thresholds == (0.2,)
 
 
 def test_a_label_without_positives_never_chooses() -> None:
-    """Even with min_positives 0 it takes the global threshold, and counts in no macro mean."""
+    """Even with min_positives 0 it gets the global threshold, and is in no macro mean."""
     probabilities, targets = np.array([[0.1, 0.9], [0.8, 0.9]]), np.array([[False, False], [True, False]])
-    found = sweep(probabilities, targets, labels=["c000", "c001"], grid=np.array([0.2, 0.95]), min_positives=0)
-    assert found.fallback_labels == ("c001",)
-    assert found.curve[0].macro_f1 == 1.0
+    swept = sweep(probabilities, targets, labels=["c000", "c001"], grid=np.array([0.2, 0.95]), min_positives=0)
+    assert swept.fallback_labels == ("c001",)
+    assert swept.curve[0].macro_f1 == 1.0
     with pytest.raises(ValueError, match="none of 2 rows"):
         sweep(probabilities, ~targets & targets, labels=["c000", "c001"], grid=GRID, min_positives=1)
 
@@ -91,11 +91,11 @@ def test_a_label_without_positives_never_chooses() -> None:
 def test_a_sweep_comes_back_from_disk_and_draws(world: World, tmp_path: Path) -> None:
     """JSON gives the same sweep again; the CSV has a row for each threshold."""
     probabilities, targets, labels = world
-    found = sweep(probabilities * 0.9, targets, labels=labels, grid=GRID, min_positives=5)
-    found.save(tmp_path / "thresholds.json")
-    assert Sweep.load(tmp_path / "thresholds.json") == found
-    np.testing.assert_array_equal(found.grid, GRID)
-    found.save_curve(tmp_path / "curve.csv")
+    swept = sweep(probabilities * 0.9, targets, labels=labels, grid=GRID, min_positives=5)
+    swept.save(tmp_path / "thresholds.json")
+    assert Sweep.load(tmp_path / "thresholds.json") == swept
+    np.testing.assert_array_equal(swept.grid, GRID)
+    swept.save_curve(tmp_path / "curve.csv")
     rows = (tmp_path / "curve.csv").read_text().splitlines()
     assert rows[0] == "threshold,micro_f1,macro_f1,precision,recall"
     assert len(rows) == 20

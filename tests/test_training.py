@@ -61,8 +61,8 @@ def evaluate_on_val(model: nn.Module) -> dict[str, float]:
     features, targets = VAL
     assert not model.training
     logits = model(features.to(next(model.parameters()).device)).float().cpu()
-    found = float(np.nanmean(average_precisions(logits.sigmoid().numpy(), targets.numpy() > 0)))
-    return {"map": found, "loss": float(F.binary_cross_entropy_with_logits(logits, targets))}
+    val_map = float(np.nanmean(average_precisions(logits.sigmoid().numpy(), targets.numpy() > 0)))
+    return {"map": val_map, "loss": float(F.binary_cross_entropy_with_logits(logits, targets))}
 
 
 def group_of(head: nn.Module, lr: float = 1e-2, name: str = "head", weight_decay: float = 0.01) -> ParameterGroup:
@@ -166,7 +166,7 @@ def test_the_best_evaluation_is_what_is_left_in_the_model() -> None:
 
 
 def test_training_that_never_helps_returns_the_start() -> None:
-    """When no evaluation beats the one before the first step, the parameters are those that came in."""
+    """If no evaluation beats the one before the first step, the model keeps its initial parameters."""
     head = new_head()
     before = bits(head)
     history = train(head, evaluate=lambda _: {"map": 0.5, "loss": 1.0})
@@ -214,13 +214,13 @@ def test_a_loss_that_is_not_finite_stops_the_training() -> None:
 
 
 def test_val_without_positives_stops_the_training() -> None:
-    """A mAP of nan can choose no weights, and is refused before the first step."""
+    """A mAP of nan is refused before the first step."""
     with pytest.raises(ValueError, match="has val a label with positives"):
         train(new_head(), evaluate=lambda _: {"map": math.nan, "loss": 1.0})
 
 
 def test_the_model_comes_back_plain() -> None:
-    """After bf16 the model answers in fp32 as a fresh one does, has no gradient, can be copied; fp16 needs a GPU."""
+    """After bf16 training the model computes in fp32, has no gradients and can be copied; fp16 needs a GPU."""
     head = new_head()
 
     def evaluate(model: nn.Module) -> dict[str, float]:
@@ -266,13 +266,13 @@ def test_the_rate_rises_and_then_falls_to_nothing() -> None:
     ],
 )
 def test_a_schedule_that_makes_no_sense_is_refused(change: dict[str, Any]) -> None:
-    """Lost steps, no patience, no evaluation, only warm-up and unknown modes fail where the schedule is made."""
+    """Schedules with lost steps, without patience or evaluation, or with unknown modes raise when made."""
     with pytest.raises(ValueError, match=r"got|multiple|unknown|at most steps = 60"):
         dataclasses.replace(SCHEDULE, **change)
 
 
 def test_the_history_is_a_table(tmp_path: Path) -> None:
-    """One CSV row for each evaluation; what step 0 has no train loss for is empty."""
+    """One CSV row for each evaluation; the train loss of step 0 is empty."""
     history = train(new_head())
     history.save(tmp_path / "history.csv")
     lines = (tmp_path / "history.csv").read_text().splitlines()
@@ -282,7 +282,7 @@ def test_the_history_is_a_table(tmp_path: Path) -> None:
 
 
 def test_an_epoch_shows_every_row_once_in_a_new_order() -> None:
-    """8 batches of 16 are two epochs of 64 rows; 70 rows leave 6 out of each; 5 rows are one batch."""
+    """8 batches of 16 are two epochs of 64 rows; with 70 rows each epoch leaves 6 out; 5 rows are one batch."""
     features = torch.arange(70.0)[:, None].half()
     generator = torch.Generator().manual_seed(0)
     batches = shuffled_batches(features[:64], features[:64], batch_size=16, generator=generator)
@@ -302,7 +302,7 @@ def test_an_epoch_shows_every_row_once_in_a_new_order() -> None:
 
 @pytest.mark.parametrize("first", [0, 1, 3, 4, 5, 11])
 def test_batches_can_begin_anywhere(first: int) -> None:
-    """Batches from number k on are those that follow k others, within an epoch and beyond it."""
+    """Batches from number k on are the same as after k batches, within the first epoch and after it."""
     features = torch.arange(70.0)[:, None]
     batches = shuffled_batches(features, features, batch_size=16, generator=torch.Generator().manual_seed(3))
     unbroken = [f for f, _ in islice(batches(0), 16)]
@@ -316,7 +316,7 @@ def _train_as_one_of_two(rank: int, port: int, folder: str) -> None:
     torch.set_num_threads(1)
     schedule = dataclasses.replace(SCHEDULE, steps=6, accumulation=1, evaluate_every_steps=3)
     train(new_head(), dataclasses.replace(schedule, steps=3))
-    # A second training in the same processes works as the first, and goes on where both of them broke off.
+    # A second training in the same processes works too, and resumes where both processes stopped.
     checkpoint = Checkpoint(Path(folder) / "checkpoint", {}, every_steps=2)
     batches = list(
         islice(shuffled_batches(*world(1), batch_size=16, generator=torch.Generator().manual_seed(11))(0), 12)
@@ -330,7 +330,7 @@ def _train_as_one_of_two(rank: int, port: int, folder: str) -> None:
 
 
 def test_two_processes_train_as_one_with_twice_the_batches(tmp_path: Path) -> None:
-    """Each process takes every other batch, and both end where one process ends that accumulates the two."""
+    """Each process takes every other batch; both end with the parameters of one process that accumulates two."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -346,7 +346,7 @@ def test_two_processes_train_as_one_with_twice_the_batches(tmp_path: Path) -> No
 
 
 class Side(nn.Module):
-    """Models beside each other: logits (C, B, L)."""
+    """Several models on the same inputs: logits (C, B, L)."""
 
     def __init__(self, *models: nn.Module) -> None:
         super().__init__()
@@ -367,7 +367,7 @@ def doubled(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def test_candidates_come_out_as_if_alone() -> None:
-    """Rates, decays, losses, clipping, early stops, best parameters: each is what it is without the others."""
+    """Each candidate's rates, losses, clipping, early stop and best parameters are those of a training alone."""
     schedule = dataclasses.replace(SCHEDULE, steps=120, evaluate_every_steps=10, patience=2, decay="constant")
     settings = [(1e-3, 0.0, bce), (3e-2, 0.5, bce), (1e-1, 0.0, bce), (1e-2, 0.1, doubled)]
     alone, histories = [], []
@@ -392,7 +392,7 @@ def test_candidates_come_out_as_if_alone() -> None:
 
 
 def test_what_a_stopped_candidate_does_later_counts_for_nothing() -> None:
-    """A val mAP that comes after patience ran out is no best, a loss of nan no failure; the others go on to the end."""
+    """After its patience ran out, a candidate's val mAP and a loss of nan are ignored; the others go on."""
     maps = iter([[0.1, 0.1], [0.2, 0.1], [0.3, 0.1], [0.4, 0.9], [0.5, 0.9]])
     side = Side(new_head(0.0), new_head(0.0))
     seen = []
@@ -418,7 +418,7 @@ def test_what_a_stopped_candidate_does_later_counts_for_nothing() -> None:
 
 
 def test_gradients_are_shortened_for_each_candidate() -> None:
-    """Six updates are those of plain PyTorch with `clip_grad_norm_` on each candidate alone, some of them shortened."""
+    """Six updates, some clipped, are those of plain PyTorch with `clip_grad_norm_` on each candidate alone."""
     schedule = dataclasses.replace(
         SCHEDULE, steps=6, accumulation=1, evaluate_every_steps=6, warmup_share=0.0, decay="constant", max_grad_norm=0.5
     )
@@ -446,7 +446,7 @@ def test_gradients_are_shortened_for_each_candidate() -> None:
 
 
 def train_two(checkpoint: Checkpoint | None, *, kill_at: tuple[str, int] | None = None) -> tuple[Side, list[History]]:
-    """Two candidates with dropout; the process kills itself where batch, evaluation or write number n (from 1) is."""
+    """Train two candidates with dropout; the process dies at the batch, evaluation or write `kill_at` (from 1)."""
     counts = {"batch": 0, "evaluation": 0, "write": 0}
 
     def count(what: str) -> None:
@@ -468,7 +468,7 @@ def train_two(checkpoint: Checkpoint | None, *, kill_at: tuple[str, int] | None 
 
     fsync = os.fsync
 
-    def counted_fsync(fd: Any) -> None:  # the partial file is written, and not yet in its place
+    def counted_fsync(fd: Any) -> None:  # the partial file is written and not yet renamed
         count("write")
         fsync(fd)
 
@@ -506,11 +506,11 @@ def unbroken() -> tuple[Side, list[History]]:
 @pytest.mark.parametrize(
     ("kill_at", "kept_step"),
     [
-        (("batch", 5), None),  # before there is anything to keep
+        (("batch", 5), None),  # before the first checkpoint
         (("batch", 15), 8),
         (("evaluation", 3), 32),  # at step 40: evaluated again, from the state of step 32
         (("batch", 41), 40),  # the next batch after an evaluation and a write
-        (("write", 3), 16),  # what was begun at step 24 is not read
+        (("write", 3), 16),  # the incomplete write at step 24 is not read
         (("evaluation", 4), 56),  # the last one
     ],
 )
@@ -521,7 +521,7 @@ def test_a_killed_training_ends_as_an_unbroken_one(
     kill_at: tuple[str, int],
     kept_step: int | None,
 ) -> None:
-    """After SIGKILL at any moment, the next run goes on from the last whole state to the same bits and history."""
+    """After SIGKILL at any moment, the next run resumes the last complete state and ends with the same bits."""
     folder = tmp_path / "checkpoint"
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])  # processes of their own, and torch imported once
@@ -542,7 +542,7 @@ def test_a_killed_training_ends_as_an_unbroken_one(
 def test_another_trainings_state_is_not_gone_on_from(
     unbroken: tuple[Side, list[History]], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Another seed, schedule or an incomplete file: the training starts over, says so, and replaces what was there."""
+    """With another training's or an incomplete checkpoint, the training starts over, logs it, and replaces it."""
     folder = tmp_path / "checkpoint"
     Checkpoint(folder, {"seed": 11}, every_steps=7).write({"x": torch.zeros(1)}, {"step": 8})
     with caplog.at_level("INFO"):

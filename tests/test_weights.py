@@ -32,7 +32,7 @@ def folder(head: nn.Linear, tmp_path: Path) -> Path:
 
 
 def test_weights_come_back_as_they_were(head: nn.Linear, folder: Path) -> None:
-    """Tensors and config are what was saved, and fill a new module; tuples in what is expected match lists."""
+    """Loaded tensors and config are those saved, and fill a new module; expected tuples match lists."""
     expected = {"poolings": ("mean", "max"), "windows": CONFIG["provenance"]["windows"]}
     tensors, config = weights.load(folder, expected=expected)
     assert config == CONFIG == weights.read_config(folder)
@@ -43,7 +43,7 @@ def test_weights_come_back_as_they_were(head: nn.Linear, folder: Path) -> None:
 
 
 def test_the_same_weights_are_the_same_bytes(head: nn.Linear, folder: Path, tmp_path: Path) -> None:
-    """Neither the order of names nor the time of writing enters the files or the hash; a value does."""
+    """Files and hash depend on values, not on the order of names or the time of writing."""
     turned = dict(reversed(head.state_dict().items()))
     weights.save(tmp_path / "again", turned, dict(reversed(CONFIG.items())))
     for name in ("model.safetensors", "config.json"):
@@ -90,7 +90,7 @@ def test_tensors_that_do_not_fit_are_listed_and_not_copied(head: nn.Linear) -> N
 
 
 def test_what_was_not_written_completely_is_not_loaded(folder: Path) -> None:
-    """Without config.json, which comes last, a folder is refused with one sentence, and so is no folder at all."""
+    """A folder without config.json, which is written last, and a missing folder are refused with one sentence."""
     (folder / "config.json").unlink()
     for missing in (folder, folder.parent / "nowhere"):
         for use in (lambda path: weights.load(path, expected={}), weights.sha256):
@@ -99,14 +99,14 @@ def test_what_was_not_written_completely_is_not_loaded(folder: Path) -> None:
 
 
 def test_a_failed_save_leaves_no_complete_folder(head: nn.Linear, folder: Path) -> None:
-    """When the config cannot be written, the new tensors do not pass under the old config."""
+    """If the config cannot be written, new tensors are not left with the old config."""
     with pytest.raises(ValueError, match="nan"):
         weights.save(folder, head.state_dict(), {"best_map": float("nan")})
     assert not (folder / "config.json").exists()
 
 
 def test_saving_keeps_what_else_is_in_the_folder(head: nn.Linear, folder: Path) -> None:
-    """A history beside the weights survives, and no partial file stays."""
+    """Other files in the folder stay, and no partial file does."""
     (folder / "history.csv").write_text("step\n")
     weights.save(folder, head.state_dict(), {"labels": []})
     assert sorted(path.name for path in folder.iterdir()) == ["config.json", "history.csv", "model.safetensors"]

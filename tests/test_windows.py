@@ -1,4 +1,4 @@
-"""Which windows are taken where there is no room for all."""
+"""The choice of windows if there is no room for all."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ def test_windows_are_spread_over_videos_and_times() -> None:
     assert spread_windows({"a": 0, "b": 2, "c": 0}, 2) == {"b": {0, 1}}
     assert spread_windows({}, 5) == spread_windows({"a": 3}, 0) == {}
     many = {f"{k:04d}": 1 + k % 30 for k in range(500)}
-    chosen = spread_windows(many, 300)
-    assert sum(map(len, chosen.values())) == 300
-    assert all(max(numbers) < many[video_id] for video_id, numbers in chosen.items())
+    windows = spread_windows(many, 300)
+    assert sum(map(len, windows.values())) == 300
+    assert all(max(numbers) < many[video_id] for video_id, numbers in windows.items())
 
 
 def entry(video_id: str, split: str, length_s: float) -> VideoEntry:
@@ -33,8 +33,8 @@ def test_block_inputs_are_kept_of_what_is_needed_first() -> None:
     plan = WindowPlan(num_frames=4, sample_fps=4, stride_s=1.0)  # ten windows in 10 s
 
     def kept(num_clips: int) -> dict[str, int]:
-        chosen = block_input_windows(videos, plan, num_clips=num_clips, evaluate_windows=3)
-        return {video_id: len(numbers) for video_id, numbers in sorted(chosen.items())}
+        windows = block_input_windows(videos, plan, num_clips=num_clips, evaluate_windows=3)
+        return {video_id: len(numbers) for video_id, numbers in sorted(windows.items())}
 
     assert kept(0) == {}
     assert kept(2) == {"v": 2}

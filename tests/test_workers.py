@@ -1,4 +1,4 @@
-"""Work in processes of its own: order, crashes, hangs, logs, and that nothing is left behind."""
+"""Work in child processes: order, crashes, hangs, logs, and no process left behind."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def arrays(task: tuple[int, int]) -> Iterator[np.ndarray]:
 
 
 def trouble(task: str) -> Iterator[str]:
-    """Gives its name twice, then does what it says."""
+    """Yields its name twice, then does what the name says."""
     yield task
     yield task
     what, _, path = task.partition(" ")
@@ -64,7 +64,7 @@ def run(tasks: list[str], *, hang_s: float = 60.0) -> dict[str, tuple[list[str],
 
 
 def test_all_items_come_in_the_order_of_the_tasks() -> None:
-    """Whichever worker is quicker, a task's items come in order behind those of earlier tasks; arrays arrive whole."""
+    """Items come in the order of tasks, whichever worker is faster; arrays arrive whole."""
     tasks = [(k, (7 * k) % 5 + (40 if k == 3 else 0)) for k in range(12)]
     stream = imap_processes(arrays, tasks, expected=ForeseenError, num_workers=3, ahead=4, hang_s=60.0)
     received = [(task, list(items)) for task, items in stream]
@@ -74,7 +74,7 @@ def test_all_items_come_in_the_order_of_the_tasks() -> None:
 
 
 def test_items_that_nobody_takes_are_dropped() -> None:
-    """Asking for the next task passes over what is left of this one."""
+    """Asking for the next task skips the rest of this one."""
     stream = imap_processes(arrays, [(1, 20), (2, 3)], expected=ForeseenError, num_workers=1, ahead=2, hang_s=60.0)
     _, first = next(stream)
     next(first)
@@ -84,7 +84,7 @@ def test_items_that_nobody_takes_are_dropped() -> None:
 
 
 def test_a_crash_costs_its_task_alone() -> None:
-    """A segmentation fault, twice, is raised with its signal; items from before it come once, other tasks whole."""
+    """A second segmentation fault is raised with its signal; earlier items come once, other tasks whole."""
     results = run(["a", "crash", "b", "c"])
     received, error = results["crash"]
     assert received == ["crash", "crash"]
@@ -94,7 +94,7 @@ def test_a_crash_costs_its_task_alone() -> None:
 
 
 def test_a_worker_that_is_killed_from_outside_costs_nothing(tmp_path: Path) -> None:
-    """Another worker runs its task again, and what had arrived before is not repeated."""
+    """Another worker runs the task again, and items that arrived before are not repeated."""
     task = f"crash-once {tmp_path / 'once'}"
     assert run([task]) == {task: ([task, task, "done"], None)}
 
@@ -110,7 +110,7 @@ def test_a_hang_costs_its_task_alone() -> None:
 
 
 def test_an_expected_error_ends_its_task_alone() -> None:
-    """The very error that the work raised is raised here, behind the items from before it."""
+    """The error that the work raised is raised here, after the items before it."""
     results = run(["foreseen", "a"])
     received, error = results["foreseen"]
     assert received == ["foreseen", "foreseen"]
@@ -120,7 +120,7 @@ def test_an_expected_error_ends_its_task_alone() -> None:
 
 
 def test_a_slow_consumer_is_no_hang() -> None:
-    """While nobody takes what has arrived, a worker that waits with more is left alone, however long."""
+    """A worker that waits because nobody takes its items is never treated as hung."""
     ((_, items),) = [
         (task, list(_slowly(items)))
         for task, items in imap_processes(arrays, [(1, 30)], expected=ForeseenError, num_workers=1, ahead=2, hang_s=1.0)
@@ -152,8 +152,8 @@ def test_nobody_is_left_behind() -> None:
     """Closing the stream early ends the workers; so does its end."""
 
     def workers() -> list[psutil.Process]:
-        server = [each for each in psutil.Process().children() if "forkserver" in " ".join(each.cmdline())]
-        return [child for each in server for child in each.children()] if server else []
+        server = [process for process in psutil.Process().children() if "forkserver" in " ".join(process.cmdline())]
+        return [child for process in server for child in process.children()] if server else []
 
     stream = imap_processes(arrays, [(1, 100), (2, 100)], expected=ForeseenError, num_workers=2, ahead=4, hang_s=60.0)
     _, items = next(stream)
