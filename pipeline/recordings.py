@@ -6,7 +6,8 @@ import io
 import logging
 import sys
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -16,16 +17,18 @@ from tqdm import tqdm
 
 from features.backbone import best_device
 from features.clips import Source, read_videos
-from features.decode.container import UnreadableVideo, read_recorded_at
+from features.decode.container import UnreadableVideo
 from features.decode.grid import frames_shown_at
+from features.decode.recorded_at import read_clock_tags
 from features.video import Clip, Segment
 from heads.action_model import predict_clips
 from pipeline.model_folder import Recogniser
-from reports.diary.clock import recording_start
+from reports.diary.clock import local_zone
 from reports.diary.formats.jsonl import write_jsonl
 from reports.diary.formats.markdown import write_markdown
 from reports.diary.page import write_page
 from reports.diary.recording import Recording
+from reports.diary.starts import VideoFile, recording_starts
 from reports.events import EventsFound, find_events, observed
 
 log = logging.getLogger(__name__)
@@ -51,33 +54,30 @@ def write_diaries(
     """Write events.jsonl, diary.md and diary.html into `<out>/<recording>/` for each readable video.
 
     With several recordings, `<out>/diary.md` covers all of them, day by day. `recorded_at` is when the user says that
-    the first video begins; the others are taken to follow without a pause. Returns why the unreadable ones failed.
+    the first of `videos` begins, readable or not. Returns why the unreadable ones failed.
     """
     parts, failures = [], []
-    for recording_id, path in zip(_ids(videos), videos, strict=True):
+    files, zone, now = [_video_file(path) for path in videos], local_zone(), datetime.now(UTC)
+    recording_starts(files, given=recorded_at, zone=zone, now=now)  # an impossible `recorded_at` raises before the work
+    for i, (recording_id, path) in enumerate(zip(_ids(videos), videos, strict=True)):
         try:
-            metadata_time = read_recorded_at(path)
             windows, probabilities = _recognise(path, recogniser, batch_size=batch_size, num_workers=num_workers)
         except UnreadableVideo as failure:
             failures.append(failure)
             continue
         end_s = windows[-1].end_s
-        start, source = recording_start(
-            given=recorded_at,
-            metadata=metadata_time,
-            file_name=path.name,
-            modified=datetime.fromtimestamp(path.stat().st_mtime, UTC),
-            duration_s=end_s,
-        )
-        if recorded_at is not None:
-            recorded_at += timedelta(seconds=end_s)
+        files[i] = replace(files[i], duration_s=max(end_s, files[i].duration_s or 0))  # a cut file lasted as it states
+        start = recording_starts(files, given=recorded_at, zone=zone, now=now)[i]
         recording = Recording(
             id=recording_id,
             file_name=path.name,
             duration_s=end_s,
-            recorded_at=start,
-            recorded_at_source=source,
+            recorded_at=start.at,
+            recorded_at_source=start.source,
             observed=tuple(observed(windows)),
+            is_guess=start.is_guess,
+            clock_note=start.note,
+            clock_readings=start.readings,
         )
         events = find_events(
             recording_id,
@@ -95,6 +95,15 @@ def write_diaries(
             out / "diary.md", parts, recogniser.names, recogniser.diary_model, min_quiet_s=recogniser.min_quiet_s
         )
     return failures
+
+
+def _video_file(path: Path) -> VideoFile:
+    """What the file's head and the file system know of it; of a file that cannot be read, its name."""
+    try:
+        tags, modified_s = read_clock_tags(path), path.stat().st_mtime
+    except (UnreadableVideo, OSError):
+        return VideoFile(path.name, modified_s=None)
+    return VideoFile(path.name, modified_s, tags, tags.duration_s)
 
 
 def _recognise(
