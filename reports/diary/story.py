@@ -137,11 +137,12 @@ def suppressed_counts(results: Sequence[EventsFound], names: Mapping[str, str]) 
 
 def format_percent(share: float) -> str:
     """Whole percent; 0% and 100% are none and all: what is nearly so is "under 1%" or "over 99%"."""
-    if 0 < share < 0.005:
+    percent = round(100 * share)
+    if percent == 0 and share > 0:
         return "under 1%"
-    if 0.995 <= share < 1:
+    if percent == 100 and share < 1:
         return "over 99%"
-    return f"{round(100 * share)}%"
+    return f"{percent}%"
 
 
 def format_probability(probability: float) -> str:
