@@ -27,8 +27,9 @@ from reports.diary.clock import local_zone
 from reports.diary.formats.jsonl import write_jsonl
 from reports.diary.formats.markdown import write_markdown
 from reports.diary.page import write_page
+from reports.diary.readings import VideoFile
 from reports.diary.recording import Recording
-from reports.diary.starts import VideoFile, recording_starts
+from reports.diary.starts import recording_starts
 from reports.events import EventsFound, find_events, observed
 
 log = logging.getLogger(__name__)

@@ -9,19 +9,8 @@ import pytest
 
 from features.decode.recorded_at import ClockTags
 from reports.diary.file_names import gopro_chapter, time_in_name
-from reports.diary.starts import (
-    CHAPTER,
-    FOLLOWS,
-    GIVEN,
-    METADATA,
-    MODIFIED,
-    NAME,
-    UNKNOWN,
-    ImpossibleTime,
-    RecordingStart,
-    VideoFile,
-    recording_starts,
-)
+from reports.diary.readings import CHAPTER, FOLLOWS, GIVEN, METADATA, MODIFIED, NAME, UNKNOWN, VideoFile
+from reports.diary.starts import ImpossibleTime, RecordingStart, recording_starts
 
 BERLIN = ZoneInfo("Europe/Berlin")
 NOW = datetime(2026, 11, 27, 12, 0, tzinfo=UTC)
@@ -79,9 +68,9 @@ def berlin(hour: int, minute: int = 0, second: int = 0, day: int = 14) -> dateti
 )
 def test_the_names_that_makers_give(name: str, iso: str) -> None:
     """Local time, or UTC where the maker's names are so."""
-    named = time_in_name(name)
-    assert named is not None
-    assert named.moment.isoformat() == iso
+    moment = time_in_name(name)
+    assert moment is not None
+    assert moment.isoformat() == iso
 
 
 @pytest.mark.parametrize(
@@ -122,7 +111,7 @@ def test_a_tag_with_an_offset_keeps_it() -> None:
     assert abroad.at is not None
     assert abroad.at.isoformat() == "2026-03-14T08:00:00+09:00"
     assert (abroad.source, abroad.is_guess) == (METADATA, False)
-    assert [reading.start is not None for reading in abroad.readings] == [True, True, True]
+    assert [reading.start is not None for reading in abroad.readings] == [True, True]
 
 
 def test_a_name_that_contradicts_the_metadata_wins_and_says_so() -> None:
@@ -281,5 +270,11 @@ def test_the_user_may_know_of_an_old_film() -> None:
 def test_every_candidate_is_kept_with_its_reading() -> None:
     """What was not believed, too."""
     readings = starts(file("20260314_080000.mp4", creation_time="1904-01-01T00:00:00Z"), given=berlin(9))[0].readings
-    assert [reading.source for reading in readings] == [GIVEN, METADATA, NAME, MODIFIED]
-    assert [reading.start is None for reading in readings] == [False, True, False, False]
+    assert [reading.source for reading in readings] == [GIVEN, METADATA, NAME]
+    assert [reading.start is None for reading in readings] == [False, True, False]
+
+
+def test_a_copy_of_a_file_says_the_same() -> None:
+    """The modification time is a candidate only where the start is a guess: a copy has another one."""
+    for name, sources in (("20260314_080000.mp4", [NAME]), ("a.mp4", [MODIFIED])):
+        assert [reading.source for reading in start(name).readings] == sources

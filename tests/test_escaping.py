@@ -14,25 +14,12 @@ from reports.diary.formats.jsonl import write_jsonl
 from reports.diary.formats.markdown import write_markdown
 from reports.diary.model import DiaryModel
 from reports.diary.page import write_page
+from reports.diary.readings import ClockReading
 from reports.diary.recording import Recording
-from reports.diary.starts import ClockReading
 from reports.events import Event, EventRule, EventsFound
 
 BREAKS = ("\n", "\r", "\r\n", "\v", "\f", "\x1c", "\x1d", "\x1e", "\x85", "\u2028", "\u2029")
-DIRECTIONS = (
-    "\u202a",
-    "\u202b",
-    "\u202c",
-    "\u202d",
-    "\u202e",
-    "\u2066",
-    "\u2067",
-    "\u2068",
-    "\u2069",
-    "\u200e",
-    "\u200f",
-    "\u061c",
-)
+DIRECTIONS = tuple("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u200e\u200f\u061c")
 OTHERS = ("\x00", "\x07", "\x1b", "\x7f", "\x9b", "\ufeff", "\u200b", "\u2060", "\U000e0041", "\udcff", "\ud800")
 FORGED = "## Friday, 1 May 2026"
 

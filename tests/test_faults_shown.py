@@ -14,8 +14,8 @@ from reports.diary.formats.jsonl import write_jsonl
 from reports.diary.formats.markdown import write_markdown
 from reports.diary.model import DiaryModel
 from reports.diary.page import write_page
+from reports.diary.readings import METADATA, MODIFIED, NAME, ClockReading
 from reports.diary.recording import Recording
-from reports.diary.starts import METADATA, MODIFIED, NAME, ClockReading
 from reports.diary.story import format_percent, format_probability
 from reports.events import Event, EventRule, EventsFound
 

@@ -16,8 +16,9 @@ from reports.diary.formats.jsonl import write_jsonl
 from reports.diary.formats.markdown import write_markdown
 from reports.diary.model import DiaryModel
 from reports.diary.page import write_page
+from reports.diary.readings import VideoFile
 from reports.diary.recording import Recording
-from reports.diary.starts import VideoFile, recording_starts
+from reports.diary.starts import recording_starts
 from reports.events import Event, EventRule, EventsFound
 
 BERLIN = ZoneInfo("Europe/Berlin")

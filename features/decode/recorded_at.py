@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
 from av.container import InputContainer
+from av.error import FFmpegError
 
 from features.decode.container import opened, stated_duration_s
+from features.decode.gopro import gps_start
 
 _TIME_TAGS = (
     "com.apple.quicktime.creationdate",  # has the offset of the place
@@ -26,12 +29,14 @@ class ClockTags:
     """What is known of a file's clock without decoding it.
 
     `times` has the text of each tag that may hold a time, the most telling first; `maker` is "Android", "GoPro" or
-    whatever the file states; `duration_s` is what the file states, often wrong, or None.
+    whatever the file states; `duration_s` is what the file states, often wrong, or None; `gps_start` is when it begins
+    by its GPS track, in UTC.
     """
 
     times: Mapping[str, str] = field(default_factory=dict)
     maker: str = ""
     duration_s: float | None = None
+    gps_start: datetime | None = None
 
 
 def read_clock_tags(path: Path) -> ClockTags:
@@ -49,7 +54,15 @@ def read_clock_tags(path: Path) -> ClockTags:
             times=times,
             maker=_maker(container, tags),
             duration_s=stated_duration_s(container, stream),
+            gps_start=_gps_start(container),
         )
+
+
+def _gps_start(container: InputContainer) -> datetime | None:
+    try:
+        return gps_start(container)
+    except FFmpegError:  # damage, which decoding reports
+        return None
 
 
 def _maker(container: InputContainer, tags: Mapping[str, str]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 _DATES = (
@@ -27,21 +26,13 @@ _CHAPTER = re.compile(
 )
 
 
-@dataclass(frozen=True)
-class NameTime:
-    """A time in a file's name: in UTC, or without a zone where it is by the clock of the place.
-
-    `is_saved` tells names that a messenger gives when it saves a file, whenever that was recorded.
-    """
-
-    moment: datetime
-    is_saved: bool
-
-
-def time_in_name(file_name: str) -> NameTime | None:
+def time_in_name(file_name: str) -> datetime | None:
     """The first date with a time of day that stands in the name, to the second at least; None without one.
 
-    >>> time_in_name("PXL_20260314_080211123.TS.mp4").moment.isoformat()
+    In UTC where the maker's names are so, with an offset where one stands there, else without: by the clock of the
+    place.
+
+    >>> time_in_name("PXL_20260314_080211123.TS.mp4").isoformat()
     '2026-03-14T08:02:11.123000+00:00'
 
     A day alone, a counter and seconds since 1970 are no times: `IMG-20260314-WA0001`, `REC_0001`, `1773475331`.
@@ -63,8 +54,13 @@ def time_in_name(file_name: str) -> NameTime | None:
             continue
         if _UTC_NAMES.match(file_name):
             moment = moment.replace(tzinfo=UTC)
-        return NameTime(moment, is_saved=bool(_SAVED_NAMES.match(file_name)))
+        return moment
     return None
+
+
+def is_messengers_name(file_name: str) -> bool:
+    """Whether a messenger gives such names, when it saves a file, whenever that was recorded."""
+    return bool(_SAVED_NAMES.match(file_name))
 
 
 def _matches(file_name: str) -> Iterator[re.Match[str]]:

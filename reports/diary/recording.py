@@ -7,18 +7,18 @@ from datetime import datetime
 from itertools import pairwise
 
 from features.video import Segment
-from reports.diary import starts
+from reports.diary import readings
 from reports.diary.clock import format_offset, moment
 from reports.diary.spans import Span, segment_span, to_ms
 
 _SOURCE_PHRASES = {
-    starts.GIVEN: "the user",
-    starts.GPS: "the file’s GPS track",
-    starts.METADATA: "the file’s metadata",
-    starts.NAME: "the file name",
-    starts.CHAPTER: "the end of the chapter before",
-    starts.FOLLOWS: "the end of the recording before",
-    starts.MODIFIED: "the file modification time",
+    readings.GIVEN: "the user",
+    readings.GPS: "the file’s GPS track",
+    readings.METADATA: "the file’s metadata",
+    readings.NAME: "the file name",
+    readings.CHAPTER: "the end of the chapter before",
+    readings.FOLLOWS: "the end of the recording before",
+    readings.MODIFIED: "the file modification time",
 }
 
 
@@ -39,16 +39,16 @@ class Recording:
     observed: tuple[Segment, ...]
     is_guess: bool = False
     clock_note: str = ""
-    clock_readings: tuple[starts.ClockReading, ...] = ()
+    clock_readings: tuple[readings.ClockReading, ...] = ()
     stated_s: float | None = None
     faults: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.recorded_at is not None and self.recorded_at.utcoffset() is None:
             raise ValueError(f"{self.id}: recorded_at needs an offset from UTC, got {self.recorded_at.isoformat()}")
-        if self.recorded_at_source not in starts.SOURCES:
-            raise ValueError(f"{self.id}: recorded_at_source is one of {starts.SOURCES}")
-        if (self.recorded_at is None) != (self.recorded_at_source == starts.UNKNOWN):
+        if self.recorded_at_source not in readings.SOURCES:
+            raise ValueError(f"{self.id}: recorded_at_source is one of {readings.SOURCES}")
+        if (self.recorded_at is None) != (self.recorded_at_source == readings.UNKNOWN):
             raise ValueError(f"{self.id}: start {self.recorded_at} does not fit source {self.recorded_at_source!r}")
         if not self.duration_s >= 0 or any(a.end_s > b.start_s for a, b in pairwise(self.observed)):
             raise ValueError(f"{self.id}: a duration of {self.duration_s} s and {self.observed} do not fit")

@@ -3,70 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 
-from features.decode.recorded_at import ClockTags
 from reports.diary.clock import format_offset
-from reports.diary.file_names import gopro_chapter, time_in_name
+from reports.diary.file_names import gopro_chapter, is_messengers_name
+from reports.diary.readings import (
+    CHAPTER,
+    FOLLOWS,
+    GIVEN,
+    GPS,
+    METADATA,
+    MODIFIED,
+    NAME,
+    UNKNOWN,
+    ClockReading,
+    VideoFile,
+    gps_reading,
+    has_place,
+    latest,
+    modified_reading,
+    name_reading,
+    stated_readings,
+)
 
-GIVEN = "given by the user"
-GPS = "GPS"
-METADATA = "container metadata"
-NAME = "file name"
-CHAPTER = "the chapter before"
-FOLLOWS = "assumed to follow the one before"
-MODIFIED = "file modification time"
-UNKNOWN = "unknown"
-SOURCES = (GIVEN, GPS, METADATA, NAME, CHAPTER, FOLLOWS, MODIFIED, UNKNOWN)
-"""Where a recording's start may be known from, the most trustworthy first."""
-
-_FIRST_YEAR = 1990  # 1904, 1970 and 1980 are the zeros of clocks that were never set
 _FIRST_FILM = 1888  # the user may know of older recordings
 _SAME = timedelta(seconds=2)  # two stamps of one moment
 _CLOSING = timedelta(seconds=10)  # from the last frame until the file is closed and stamped
-_LONGEST_S = 30 * 86400.0  # a longer duration is damage
+_GPS_LATE = timedelta(minutes=1)  # a receiver's first lock, against the camera's clock
 _QUARTER = timedelta(minutes=15)  # offsets from UTC are multiples of it
-_TEXT_FORMATS = ("%Y:%m:%d %H:%M:%S", "%Y:%m:%d %H:%M:%S%z", "%a %b %d %H:%M:%S %Y")  # EXIF, C
 _LOCAL_AS_UTC = "The metadata has the camera's local time as if it were UTC, it seems."
 
 
 class ImpossibleTime(Exception):
     """The start that the user gives cannot be a recording's."""
-
-
-@dataclass(frozen=True)
-class VideoFile:
-    """What is known of one video file when its start is asked for.
-
-    `modified_s` is when it was last written, in seconds from 1970; `duration_s` is None where it is not known, as of a
-    file that cannot be read.
-    """
-
-    name: str
-    modified_s: float | None
-    tags: ClockTags = field(default_factory=ClockTags)
-    duration_s: float | None = None
-
-    @property
-    def duration(self) -> timedelta | None:
-        if self.duration_s is None or not 0 <= self.duration_s <= _LONGEST_S:
-            return None
-        return timedelta(seconds=self.duration_s)
-
-
-@dataclass(frozen=True)
-class ClockReading:
-    """What one source says: its text as it stands there, and the start that it gives, or None if it is not believed.
-
-    A `start` without an offset is by the clock of the place, wherever that was; one in UTC does not tell the place.
-    `note` says how the text was read, or why it is not believed.
-    """
-
-    source: str
-    text: str
-    start: datetime | None
-    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -105,94 +75,106 @@ def recording_starts(
 
 def _start(file: VideoFile, zone: tzinfo, now: datetime) -> RecordingStart:
     """A file's start by its own sources."""
-    stated = [_stated_reading(tag, text, now) for tag, text in file.tags.times.items()]
-    named = time_in_name(file.name)
-    name = None if named is None else _reading(NAME, file.name, named.moment, now)
-    modified = _modified_reading(file, now)
-    readings = (*stated, *([name] if name else []), *([modified] if modified else []))
+    stated, gps, name = stated_readings(file, now), gps_reading(file, now), name_reading(file, now)
+    modified = modified_reading(file, now)
     # A tag with an offset was written by what recorded; those in UTC are also written by what converts.
-    believed = sorted((reading for reading in stated if reading.start), key=lambda reading: not _has_place(reading))
-    best = believed[0] if believed else None
-    if best is not None and name is not None and name.start is not None:
-        assert named is not None
-        start = _weighed(best, name, file, zone, is_saved=named.is_saved)
-    elif best is not None:
+    believed = sorted((reading for reading in stated if reading.start), key=lambda reading: not reading.has_place)
+    best = believed[0].start if believed else None
+    if gps and gps.start:
+        start = _by_gps(gps.start, best, file, zone)
+    elif best and name and name.start:
+        start = _weighed(best, name.start, file, zone)
+    elif best:
         start = _by_metadata(best, file, zone)
-    elif name is not None and name.start is not None:
-        assert named is not None
+    elif name and name.start:
         start = _placed(name.start, NAME, zone)
-        if named.is_saved:
-            start = replace(start, is_guess=True, note=_joined(start.note, "A messenger put it there on saving."))
-    elif modified is not None and modified.start is not None:
+        if is_messengers_name(file.name):
+            start = _doubted(start, "A messenger gave the name when it saved the file.")
+    elif modified and modified.start:
         note = "The file was last written then, taken as the recording's end."
-        start = RecordingStart(modified.start.astimezone(zone), MODIFIED, is_guess=True, note=note)
+        start = _doubted(_placed(modified.start, MODIFIED, zone), note)
     else:
         start = RecordingStart(None, UNKNOWN)
-    return replace(start, readings=readings)
+    readings = [*stated, gps, name]
+    if start.is_guess or start.at is None:  # else it is left out: a copy of the file has another one
+        readings.append(modified)
+    return replace(start, readings=tuple(reading for reading in readings if reading is not None))
 
 
-def _weighed(
-    stated: ClockReading, name: ClockReading, file: VideoFile, zone: tzinfo, *, is_saved: bool
-) -> RecordingStart:
+def _by_gps(gps: datetime, stated: datetime | None, file: VideoFile, zone: tzinfo) -> RecordingStart:
+    """By GPS, whose time is in UTC. Metadata that is off by a whole offset has the local time of the place."""
+    chapter = gopro_chapter(file.name)
+    if stated is None or (chapter and chapter[1] > 1):
+        return _placed(gps, GPS, zone)
+    if stated.tzinfo and abs(stated - gps) <= _GPS_LATE:
+        return _placed(stated, METADATA, zone)
+    offset = None if has_place(stated) else _offset_between(gps, stated.replace(tzinfo=None), within=_GPS_LATE)
+    if offset is None:
+        note = f"The metadata says {_plain(_placed(stated, METADATA, zone))}, which is not believed."
+        return replace(_placed(gps, GPS, zone), note=note)
+    at = stated.replace(tzinfo=timezone(offset))
+    if at.astimezone(zone).utcoffset() == offset:
+        at = at.astimezone(zone)
+    return RecordingStart(at, METADATA, note=f"{_LOCAL_AS_UTC} GPS tells the difference.")
+
+
+def _weighed(stated: datetime, named: datetime, file: VideoFile, zone: tzinfo) -> RecordingStart:
     """Metadata and name together. They agree if the metadata's time lies within the recording or at its end.
 
     Where they do not, the metadata is believed if it tells its place, or if the name is a messenger's; else the name
     is, since everything that converts or edits a video writes a new `creation_time`.
     """
-    assert stated.start is not None
-    assert name.start is not None
     duration = file.duration or timedelta(0)
-    by_name = _placed(name.start, NAME, zone if stated.start.tzinfo in (None, UTC) else stated.start.tzinfo)
-    lag = _lag(stated.start, name.start, zone)
+    by_metadata = _placed(stated, METADATA, zone)
+    by_name = _placed(named, NAME, stated.tzinfo if stated.tzinfo and has_place(stated) else zone)
+    lag = _lag(stated, named, zone)
     if -_CLOSING <= lag <= _SAME:
-        return _placed(stated.start, METADATA, zone)
+        return by_metadata
     if _SAME < lag <= duration + _CLOSING:
         note = "" if lag < duration - _CLOSING else "The metadata's time is that of the recording's end."
         return replace(by_name, note=_joined(by_name.note, note))
-    if stated.start.tzinfo is UTC and not is_saved:
-        unzoned = _lag(stated.start.replace(tzinfo=None), name.start, zone)
-        if -_CLOSING <= unzoned <= duration + _CLOSING:
-            return replace(by_name, is_guess=True, note=_joined(by_name.note, _LOCAL_AS_UTC))
-        offset = _offset_between(stated.start, name.start, duration)
-        if offset is not None:
-            at = name.start.replace(tzinfo=timezone(offset))
+    is_saved = is_messengers_name(file.name)
+    if stated.tzinfo is UTC and not is_saved:
+        if -_CLOSING <= _lag(stated.replace(tzinfo=None), named, zone) <= duration + _CLOSING:
+            return _doubted(by_name, _LOCAL_AS_UTC)
+        offset = _offset_between(stated, named) or _offset_between(stated - duration, named)
+        if offset:
+            at = named.replace(tzinfo=timezone(offset))
             note = f"The metadata has the same moment in UTC, so it was recorded at {format_offset(at)}, it seems."
-            return RecordingStart(at, NAME, is_guess=True, note=note)
-    by_metadata = _placed(stated.start, METADATA, zone)
-    winner = by_metadata if is_saved or _has_place(stated) else by_name
-    said = [f"the {start.source.replace('container ', '')} says {_plain(start)}" for start in (by_name, by_metadata)]
-    believed = "metadata" if winner is by_metadata else "file name"
-    note = f"The sources disagree: {said[0]}, {said[1]}. The {believed} is believed."
-    return replace(winner, is_guess=True, note=_joined(winner.note, note))
+            return _doubted(RecordingStart(at, NAME), note)
+    said = f"the file name says {_plain(by_name)}, the metadata says {_plain(by_metadata)}"
+    if is_saved or has_place(stated):
+        return _doubted(by_metadata, f"The sources disagree: {said}. The metadata is believed.")
+    return _doubted(by_name, f"The sources disagree: {said}. The file name is believed.")
 
 
-def _by_metadata(stated: ClockReading, file: VideoFile, zone: tzinfo) -> RecordingStart:
-    assert stated.start is not None
-    start = _placed(stated.start, METADATA, zone)
-    if file.tags.maker == "Android" and stated.start.tzinfo is UTC and file.duration and start.at:
+def _by_metadata(stated: datetime, file: VideoFile, zone: tzinfo) -> RecordingStart:
+    start = _placed(stated, METADATA, zone)
+    if file.tags.maker == "Android" and stated.tzinfo is UTC and file.duration:
         note = "Android states when a recording ends; its duration is taken off."
-        return replace(start, at=_shifted(start.at, -file.duration), note=note)
-    if file.tags.maker == "GoPro" and stated.start.tzinfo is UTC:
-        local = _placed(stated.start.replace(tzinfo=None), METADATA, zone)
+        return replace(_placed(stated - file.duration, METADATA, zone), note=note)
+    if file.tags.maker == "GoPro" and stated.tzinfo is UTC:
+        local = _placed(stated.replace(tzinfo=None), METADATA, zone)
         if local.at != start.at:
-            return replace(local, is_guess=True, note=_joined(local.note, _LOCAL_AS_UTC))
+            return _doubted(local, _LOCAL_AS_UTC)
     return start
 
 
-def _offset_between(stated: datetime, named: datetime, duration: timedelta) -> timedelta | None:
-    """The offset from UTC at which a local time in a name is the same moment as one in UTC; None if there is none."""
-    if named.tzinfo is not None:
+def _offset_between(utc: datetime, local: datetime, *, within: timedelta = _CLOSING) -> timedelta | None:
+    """The offset from UTC at which a local time is the same moment as one in UTC; None if there is none.
+
+    None as well if `local` is not without an offset.
+    """
+    if local.tzinfo is not None:
         return None
-    for start in (stated, stated - duration):
-        difference = named - start.replace(tzinfo=None)
-        offset = round(difference / _QUARTER) * _QUARTER
-        if abs(difference - offset) <= _CLOSING and timedelta(hours=-12) <= offset <= timedelta(hours=14):
-            return offset
-    return None
+    difference = local - utc.replace(tzinfo=None)
+    offset = round(difference / _QUARTER) * _QUARTER
+    is_offset = abs(difference - offset) <= within and timedelta(hours=-12) <= offset <= timedelta(hours=14)
+    return offset if is_offset else None
 
 
 def _given_start(given: datetime, readings: tuple[ClockReading, ...], zone: tzinfo, now: datetime) -> RecordingStart:
-    if not _FIRST_FILM <= given.year <= now.year + 1 or given.replace(tzinfo=given.tzinfo or UTC) > _latest(now):
+    if not _FIRST_FILM <= given.year <= now.year + 1 or given.replace(tzinfo=given.tzinfo or UTC) > latest(now):
         raise ImpossibleTime(
             f"{given.isoformat()} cannot be when a video was recorded: from {_FIRST_FILM} until now is possible"
         )
@@ -227,57 +209,12 @@ def _chapters_in_order(files: Sequence[VideoFile], starts: list[RecordingStart])
             starts[i] = _following(starts[i], starts[j], files[j], CHAPTER, is_guess=not is_next)
         elif starts[i].source == METADATA:
             note = f"It is chapter {number} of a recording, and chapters state when the first one begins."
-            starts[i] = replace(starts[i], is_guess=True, note=_joined(starts[i].note, note))
+            starts[i] = _doubted(starts[i], note)
     return starts
 
 
 def _stated(start: RecordingStart) -> list[datetime | None]:
     return [reading.start for reading in start.readings if reading.source == METADATA]
-
-
-def _stated_reading(tag: str, text: str, now: datetime) -> ClockReading:
-    moment = None
-    try:
-        moment = datetime.fromisoformat(text.strip())
-    except ValueError:
-        for form in _TEXT_FORMATS:
-            try:
-                moment = datetime.strptime(text.strip(), form)
-                break
-            except ValueError:
-                continue
-    shown = f"{tag}={text}"
-    if moment is None:
-        return ClockReading(METADATA, shown, None, "not a time")
-    if len(text.strip()) <= len("2026-03-14"):
-        return ClockReading(METADATA, shown, None, "a day without a time")
-    return _reading(METADATA, shown, moment, now)
-
-
-def _modified_reading(file: VideoFile, now: datetime) -> ClockReading | None:
-    if file.modified_s is None:
-        return None
-    try:
-        written = datetime.fromtimestamp(file.modified_s, UTC)
-    except (OverflowError, ValueError, OSError):
-        return ClockReading(MODIFIED, f"{file.modified_s:.0f}", None, "not a time")
-    reading = _reading(MODIFIED, written.isoformat(timespec="seconds"), written, now)
-    return replace(reading, start=reading.start and reading.start - (file.duration or timedelta(0)))
-
-
-def _reading(source: str, text: str, moment: datetime, now: datetime) -> ClockReading:
-    """The reading of a text that says `moment`, which is believed if a recording can be of then."""
-    if moment.year < _FIRST_YEAR or (moment.month, moment.day, moment.time()) == (1, 1, datetime.min.time()):
-        return ClockReading(source, text, None, "not believed: the time of a clock that was never set")
-    if moment.year > now.year + 1 or moment.replace(tzinfo=moment.tzinfo or UTC) > _latest(now):
-        return ClockReading(source, text, None, "not believed: in the future")
-    if moment.utcoffset() == timedelta(0):
-        moment = moment.replace(tzinfo=UTC)
-    return ClockReading(source, text, moment)
-
-
-def _latest(now: datetime) -> datetime:
-    return now + timedelta(days=1)  # a clock may be a zone ahead
 
 
 def _placed(moment: datetime, source: str, zone: tzinfo) -> RecordingStart:
@@ -294,15 +231,15 @@ def _placed(moment: datetime, source: str, zone: tzinfo) -> RecordingStart:
     return RecordingStart(at, source, note=note)
 
 
-def _has_place(reading: ClockReading) -> bool:
-    return reading.start is not None and reading.start.tzinfo not in (None, UTC)
-
-
 def _lag(moment: datetime, other: datetime, zone: tzinfo) -> timedelta:
     """How much later `moment` is; by the clock of the place where one of them is without an offset."""
     if moment.tzinfo is None or other.tzinfo is None:
         moment, other = ((m.astimezone(zone) if m.tzinfo is UTC else m).replace(tzinfo=None) for m in (moment, other))
     return moment - other
+
+
+def _doubted(start: RecordingStart, why: str) -> RecordingStart:
+    return replace(start, is_guess=True, note=_joined(start.note, why))
 
 
 def _shifted(at: datetime, by: timedelta) -> datetime:
