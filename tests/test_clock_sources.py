@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import struct
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta, timezone
+from fractions import Fraction
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
+import av
 import pytest
 
-from features.decode.recorded_at import ClockTags
+from features.decode.container import UnreadableVideo
+from features.decode.recorded_at import ClockTags, read_clock_tags
 from reports.diary.file_names import gopro_chapter, time_in_name
-from reports.diary.readings import CHAPTER, FOLLOWS, GIVEN, METADATA, MODIFIED, NAME, UNKNOWN, VideoFile
+from reports.diary.readings import CHAPTER, FOLLOWS, GIVEN, GPS, METADATA, MODIFIED, NAME, UNKNOWN, VideoFile
 from reports.diary.starts import ImpossibleTime, RecordingStart, recording_starts
+from tests.videos import numbered_picture
 
 BERLIN = ZoneInfo("Europe/Berlin")
 NOW = datetime(2026, 11, 27, 12, 0, tzinfo=UTC)
@@ -30,6 +37,42 @@ def starts(*files: VideoFile, given: datetime | None = None) -> list[RecordingSt
 
 def start(name: str = "a.mp4", duration_s: float | None = 180, **tags: str) -> RecordingStart:
     return starts(file(name, duration_s, **tags))[0]
+
+
+def write_tagged(path: Path, tags: Mapping[str, str], *, telemetry: tuple[bytes, ...] = ()) -> Path:
+    """Two seconds of video with tags in its head, and a payload of a GoPro's telemetry for each second."""
+    options = {} if path.suffix == ".avi" else {"movflags": "use_metadata_tags"}
+    with av.open(str(path), "w", options={} if telemetry or path.suffix in (".mkv", ".flv") else options) as container:
+        container.metadata.update(tags)
+        stream = container.add_stream("flv" if path.suffix == ".flv" else "mpeg4", rate=12)
+        stream.width, stream.height = 64, 48
+        track = container.add_data_stream("bin_data") if telemetry else None
+        if track is not None:
+            track.time_base = Fraction(1, 1000)
+            track.metadata["handler_name"] = "GoPro MET"
+        for k in range(24):
+            frame = av.VideoFrame.from_ndarray(numbered_picture(k, 64, 48), format="rgb24")
+            container.mux(stream.encode(frame))
+        for second, payload in enumerate(telemetry):
+            packet = av.Packet(payload)
+            packet.stream, packet.time_base = track, Fraction(1, 1000)
+            packet.pts = packet.dts = 1000 * second
+            packet.duration = 1000
+            container.mux(packet)
+        container.mux(stream.encode())
+    return path
+
+
+def gpsu(text: str, fix: int = 3) -> bytes:
+    """GPS time as cameras up to the HERO10 write it."""
+    return b"GPSFL\x04\x00\x01" + struct.pack(">I", fix) + b"GPSUU\x10\x00\x01" + text.encode()
+
+
+def gps9(moment: datetime, fix: int = 3) -> bytes:
+    """GPS time as cameras from the HERO11 on write it."""
+    since = moment - datetime(2000, 1, 1, tzinfo=UTC)
+    ms = (since - timedelta(days=since.days)) // timedelta(milliseconds=1)
+    return b"GPS9?\x20\x00\x01" + struct.pack(">7i2H", 0, 0, 0, 0, 0, since.days, ms, 120, fix)
 
 
 def berlin(hour: int, minute: int = 0, second: int = 0, day: int = 14) -> datetime:
@@ -278,3 +321,79 @@ def test_a_copy_of_a_file_says_the_same() -> None:
     """The modification time is a candidate only where the start is a guess: a copy has another one."""
     for name, sources in (("20260314_080000.mp4", [NAME]), ("a.mp4", [MODIFIED])):
         assert [reading.source for reading in start(name).readings] == sources
+
+
+@pytest.mark.parametrize(
+    ("name", "tags", "read"),
+    [
+        ("a.mp4", {"creation_time": "2026-03-14T07:00:00Z"}, "2026-03-14 08:00:00+01:00"),
+        ("a.mkv", {"creation_time": "2026-03-14T07:00:00Z"}, "2026-03-14 08:00:00+01:00"),
+        ("a.mkv", {"DATE_RECORDED": "2026-03-14 08:00:00"}, "2026-03-14 08:00:00+01:00"),
+        ("a.avi", {"date": "2026:03:14 08:00:00"}, "2026-03-14 08:00:00+01:00"),
+        ("a.mov", {"com.apple.quicktime.creationdate": "2026-03-14T08:00:00+0900"}, "2026-03-14 08:00:00+09:00"),
+        ("a.mov", {"com.apple.quicktime.creationdate": "2026-03-14T08:00:00"}, "2026-03-14 08:00:00+01:00"),
+        ("a.mp4", {"creation_time": "2026-03-14T07:00:02Z", "com.android.version": "16"}, "2026-03-14 08:00:00+01:00"),
+    ],
+)
+def test_tags_of_real_files(name: str, tags: dict[str, str], read: str, tmp_path: Path) -> None:
+    """Each format keeps its tags under names, in cases and in forms of its own."""
+    clock = read_clock_tags(write_tagged(tmp_path / name, tags))
+    assert clock.duration_s == pytest.approx(2.0, abs=0.1)
+    (found,) = starts(VideoFile(name, None, clock, clock.duration_s))
+    assert (str(found.at), found.source) == (read, METADATA)
+
+
+def test_a_file_without_tags_and_no_file(tmp_path: Path) -> None:
+    """There is nothing to read in the one, and the other is unreadable."""
+    clock = read_clock_tags(write_tagged(tmp_path / "a.mkv", {}))
+    assert (clock.times, clock.maker, clock.gps_start) == ({}, "", None)
+    with pytest.raises(UnreadableVideo):
+        read_clock_tags(tmp_path / "gone.mp4")
+
+
+@pytest.mark.parametrize(
+    "telemetry",
+    [
+        (gpsu("260314070000.500"),),
+        (gpsu("150101000000.000", fix=0), gpsu("260314070001.500")),
+        (b"DEVC", gps9(datetime(2026, 3, 14, 7, 0, 1, 500_000, tzinfo=UTC))),
+    ],
+)
+def test_gps_tells_a_gopros_local_time_from_utc(telemetry: tuple[bytes, ...], tmp_path: Path) -> None:
+    """The first lock says when the file begins; the metadata is off by the zone, and right otherwise."""
+    tags = {"creation_time": "2026-03-14T08:00:00Z"}
+    clock = read_clock_tags(write_tagged(tmp_path / "GX010123.MP4", tags, telemetry=telemetry))
+    assert clock.maker == "GoPro"
+    assert clock.gps_start == datetime(2026, 3, 14, 7, 0, 0, 500_000, tzinfo=UTC)
+    (found,) = starts(VideoFile("GX010123.MP4", None, clock, 2.0))
+    assert (found.at, found.source, found.is_guess) == (berlin(8), METADATA, False)
+    assert "GPS tells the difference" in found.note
+    assert [reading.source for reading in found.readings] == [METADATA, GPS]
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [gpsu("260314070000.000", fix=0), gpsu("no time at all.."), b"GPS9?\x20\x00\x01", b"", b"GPSUU\x10\x00\x01"],
+)
+def test_gps_without_a_lock_says_nothing(payload: bytes, tmp_path: Path) -> None:
+    """Before its first lock a receiver writes any time; damaged telemetry is none."""
+    path = write_tagged(tmp_path / "a.mp4", {}, telemetry=(payload,))
+    assert read_clock_tags(path).gps_start is None
+
+
+def test_gps_and_the_metadata(tmp_path: Path) -> None:
+    """They agree, differ by the offset of another place, or do not go together: then GPS is believed."""
+    at_seven = datetime(2026, 3, 14, 7, 0, 1, tzinfo=UTC)
+
+    def by_gps(stated: str, name: str = "GX010123.MP4") -> RecordingStart:
+        tags = ClockTags({"creation_time": stated}, "GoPro", 180.0, at_seven)
+        return starts(VideoFile(name, None, tags, 180.0))[0]
+
+    agreeing = by_gps("2026-03-14T07:00:00Z")
+    assert (agreeing.at, agreeing.source, agreeing.note) == (berlin(8), METADATA, "")
+    assert str(by_gps("2026-03-14T12:45:00Z").at) == "2026-03-14 12:45:00+05:45"
+    wrong = by_gps("2016-01-02T00:11:00Z")
+    assert (wrong.at, wrong.source) == (berlin(8, 0, 1), GPS)
+    assert "2016-01-02" in wrong.note
+    later_chapter = by_gps("2026-03-14T07:45:00Z", "GX030123.MP4")  # no offset: the first chapter's time
+    assert (later_chapter.at, later_chapter.source) == (berlin(8, 0, 1), GPS)
