@@ -166,7 +166,14 @@ def test_a_name_that_contradicts_the_metadata_wins_and_says_so() -> None:
     assert "The file name is believed." in exported.note
 
 
-@pytest.mark.parametrize("name", ["signal-2026-03-16-09-30-00-123.mp4", "WhatsApp Video 2026-03-16 at 09.30.00.mp4"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "signal-2026-03-16-09-30-00-123.mp4",
+        "WhatsApp Video 2026-03-16 at 09.30.00.mp4",
+        "VIDEO-2026-03-16-09-30-00.mp4",
+    ],
+)
 def test_a_messengers_name_is_of_the_saving(name: str) -> None:
     """It loses against metadata, and alone it is a guess."""
     both = start(name, creation_time="2026-03-14T07:00:00Z")

@@ -24,7 +24,7 @@ def local_zone() -> tzinfo:
     try:
         return tzlocal.get_localzone()
     except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError) as error:
-        reason = str(error).splitlines()[0]
+        reason = str(error.args[0]).splitlines()[0].strip()
         raise UnknownZone(
             f"this machine's time zone cannot be told ({reason}): set the environment variable TZ to a zone's name, "
             "such as TZ=Europe/Berlin"

@@ -20,7 +20,7 @@ _OFFSET = r"(?(iso)(?P<offset>Z(?![A-Za-z0-9])|[+-]\d\d:?\d\d(?!\d))?)"  # elsew
 _PATTERNS = tuple(re.compile(date + _BETWEEN + time + _OFFSET) for date in _DATES for time in _TIMES)
 _UTC_NAMES = re.compile(r"^(?:PXL_|GMT)\d{8}")  # Google's Pixel phones, Zoom
 # Messengers name a file when they save it: Signal, WhatsApp, Telegram.
-_SAVED_NAMES = re.compile(r"^(?:signal-|whatsapp |video_\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d)", re.IGNORECASE)
+_SAVED_NAMES = re.compile(r"^(?:signal-|whatsapp |video[-_]\d{4}-\d\d-\d\d[-_]\d\d-\d\d-\d\d)", re.IGNORECASE)
 _CHAPTER = re.compile(
     r"^(?:G[HXS](?P<chapter>\d\d)|GP(?P<old_chapter>\d\d)|GOPR)(?P<number>\d{4})(?!\d)", re.IGNORECASE
 )
