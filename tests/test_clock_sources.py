@@ -268,6 +268,15 @@ def test_gopro_chapters_follow_each_other() -> None:
     assert gopro_chapter("GPS_0123.MP4") is None
 
 
+def test_two_gopros_that_count_alike_are_kept_apart() -> None:
+    """Both have a recording 0123: each second chapter follows the first one that shares its time."""
+    times = {"one": "2026-03-14T07:00:00Z", "other": "2026-03-14T11:00:00Z"}
+    parts = starts(
+        *(file(f"GX0{k}0123.MP4", creation_time=time) for time in times.values() for k in (1, 2)),
+    )
+    assert [part.at for part in parts] == [berlin(8), berlin(8, 3), berlin(12), berlin(12, 3)]
+
+
 def test_a_chapter_without_the_first_one_is_a_guess() -> None:
     """Its time is of a chapter that is not here; one with a chapter missing before it begins too early at best."""
     (alone,) = starts(file("GX020123.MP4", creation_time="2026-03-14T07:00:00Z"))

@@ -196,18 +196,16 @@ def _following(
 
 def _chapters_in_order(files: Sequence[VideoFile], starts: list[RecordingStart]) -> list[RecordingStart]:
     """GoPro's chapters all state the first one's time: each begins where the one before ends, if that is here."""
-    chapters = {chapter: i for i, file in enumerate(files) if (chapter := gopro_chapter(file.name))}
-    for (series, number), i in sorted(chapters.items()):
+    chapters = sorted((*chapter, i) for i, file in enumerate(files) if (chapter := gopro_chapter(file.name)))
+    for series, number, i in chapters:
         if number == 1 or starts[i].source not in (METADATA, MODIFIED, UNKNOWN, FOLLOWS):
             continue
-        earlier = [other for other in chapters if other[0] == series and other[1] < number]
-        if earlier:
-            j = chapters[max(earlier)]
-            if starts[i].source == METADATA and _stated(starts[i]) != _stated(starts[j]):
-                continue  # it has a time of its own
-            is_next = max(earlier)[1] == number - 1
-            starts[i] = _following(starts[i], starts[j], files[j], CHAPTER, is_guess=not is_next)
-        elif starts[i].source == METADATA:
+        earlier = [(other, j) for its_series, other, j in chapters if its_series == series and other < number]
+        sharing = [(other, j) for other, j in earlier if _stated(starts[j]) == _stated(starts[i])]
+        if sharing:
+            before, j = max(sharing)
+            starts[i] = _following(starts[i], starts[j], files[j], CHAPTER, is_guess=before < number - 1)
+        elif not earlier and starts[i].source == METADATA:
             note = f"It is chapter {number} of a recording, and chapters state when the first one begins."
             starts[i] = _doubted(starts[i], note)
     return starts
