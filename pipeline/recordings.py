@@ -6,8 +6,8 @@ import io
 import logging
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -17,19 +17,22 @@ from tqdm import tqdm
 
 from features.backbone import best_device
 from features.clips import Source, read_videos
-from features.decode.container import opened, read_recorded_at, stated_duration_s
+from features.decode.container import opened, stated_duration_s
 from features.decode.grid import frames_shown_at
+from features.decode.recorded_at import read_clock_tags
 from features.files import is_no_room, private_files
 from features.video import Clip, Segment
 from heads.action_model import predict_clips
 from pipeline.diaries.failure import decodable, failure_line, printable
 from pipeline.diaries.output import DIARY, OutputFolder, Planned
 from pipeline.model_folder import Recogniser
-from reports.diary.clock import recording_start
+from reports.diary.clock import local_zone
 from reports.diary.formats.jsonl import write_jsonl
 from reports.diary.formats.markdown import write_markdown
 from reports.diary.page import write_page
+from reports.diary.readings import VideoFile
 from reports.diary.recording import Recording
+from reports.diary.starts import recording_starts
 from reports.events import EventsFound, find_events, observed
 
 log = logging.getLogger(__name__)
@@ -60,36 +63,34 @@ def write_diaries(
     """Write events.jsonl, diary.md and diary.html into `<output>/<recording>/` for each readable video.
 
     `<output>/diary.md` covers all that are written here, day by day. `recorded_at` is when the user says that the first
-    video begins; the others are taken to follow without a pause. An error inside one recording, of any type, is that
-    recording's failure; only a full disk ends the run.
+    of `videos` begins, readable or not. An error inside one recording, of any type, is that recording's failure; only a
+    full disk ends the run.
     """
     parts: list[tuple[Recording, EventsFound]] = []
     damaged, failures = [], [video.fault for video in videos if video.fault]
-    for video in videos:
+    files, zone, now = [_video_file(video.path) for video in videos], local_zone(), datetime.now(UTC)
+    recording_starts(files, given=recorded_at, zone=zone, now=now)  # an impossible `recorded_at` raises before the work
+    for number, video in enumerate(videos):
         path, row = video.path, video.row
         if row is None:
             continue
         recording_id = row.id
         try:
-            metadata_time = read_recorded_at(path)
             windows, probabilities = _recognise(path, recogniser, batch_size=batch_size, num_workers=num_workers)
             end_s = windows[-1].end_s
-            start, source = recording_start(
-                given=recorded_at,
-                metadata=metadata_time,
-                file_name=path.name,
-                modified=datetime.fromtimestamp(path.stat().st_mtime, UTC),
-                duration_s=end_s,
-            )
-            if recorded_at is not None:
-                recorded_at += timedelta(seconds=end_s)
+            file = files[number]
+            files[number] = replace(file, duration_s=max(end_s, file.duration_s or 0))  # a cut file lasted as it states
+            start = recording_starts(files, given=recorded_at, zone=zone, now=now)[number]
             recording = Recording(
                 id=recording_id,
                 file_name=decodable(path.name),
                 duration_s=end_s,
-                recorded_at=start,
-                recorded_at_source=source,
+                recorded_at=start.at,
+                recorded_at_source=start.source,
                 observed=tuple(observed(windows)),
+                is_guess=start.is_guess,
+                clock_note=start.note,
+                clock_readings=start.readings,
             )
             events = find_events(
                 recording_id,
@@ -124,6 +125,15 @@ def write_diaries(
                 raise
             failures.append(failure_line(page, error))
     return DiaryRun(tuple(recording.id for recording, _ in parts), tuple(damaged), tuple(failures))
+
+
+def _video_file(path: Path) -> VideoFile:
+    """What the file's head and the file system know of it; of a file that cannot be read, its name."""
+    try:
+        tags, modified_s = read_clock_tags(path), path.stat().st_mtime
+    except Exception:  # whatever it is, the recording's own turn tells
+        return VideoFile(path.name, modified_s=None)
+    return VideoFile(path.name, modified_s, tags, tags.duration_s)
 
 
 def _recognise(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from datetime import UTC, datetime
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -15,12 +14,11 @@ from features.decode.container import (
     UnreadableVideo,
     opened,
     pixel_aspect,
-    read_recorded_at,
     stated_duration_s,
 )
 from features.decode.grid import frames_on_grid, frames_shown_at
 from features.decode.orientation import Orientation
-from tests.videos import VP9, evenly, numbered_picture, write_sound, write_video
+from tests.videos import evenly, numbered_picture, write_sound, write_video
 
 
 def unreadable(path: Path) -> str:
@@ -127,39 +125,10 @@ def test_not_one_frame_decodes(tmp_path: Path) -> None:
 
 
 def test_what_the_head_states(tmp_path: Path) -> None:
-    """`creation_time` is in UTC; None if the file does not state it. A missing file is unreadable."""
-    recorded_at = datetime(2024, 5, 1, 9, 30, tzinfo=UTC)
-    path = write_video(
-        tmp_path / "a.mp4", evenly(24, 12), rotation_deg=90, pixel_aspect=Fraction(3, 2), recorded_at=recorded_at
-    )
-    assert read_recorded_at(path) == recorded_at
+    """The length, the shape of its pixels and which side is up."""
+    path = write_video(tmp_path / "a.mp4", evenly(24, 12), rotation_deg=90, pixel_aspect=Fraction(3, 2))
     with opened(path) as (container, stream):
         assert (pixel_aspect(stream), stated_duration_s(container, stream)) == (1.5, pytest.approx(2.0))
         assert stream.codec_context.name == "h264"
         assert Orientation.of(next(container.decode(stream))) == Orientation(quarter_turns=1)
     assert next(frames_on_grid(path, sample_fps=1.0, decoder="pyav")).image.shape == (240, 120, 3)
-    assert read_recorded_at(write_video(tmp_path / "b.webm", evenly(4, 12), **VP9)) is None
-    with pytest.raises(UnreadableVideo):
-        read_recorded_at(tmp_path / "gone.mp4")
-
-
-@pytest.mark.parametrize(
-    ("stated", "recorded_at"),
-    [
-        ("2024-05-01T11:30:00+0200", "2024-05-01T11:30:00+02:00"),
-        ("2024-05-01T11:30:00", "2024-05-01T11:30:00+00:00"),
-        ("1970-01-01T00:00:00Z", "None"),
-        ("some day in May", "None"),
-    ],
-)
-def test_apples_creation_date(stated: str, recorded_at: str, tmp_path: Path) -> None:
-    """The offset of the place is kept, without one it is UTC; the zero of a clock never set, and text, are no time."""
-    path = tmp_path / "a.mov"
-    with av.open(str(path), "w", options={"movflags": "use_metadata_tags"}) as container:
-        container.metadata["com.apple.quicktime.creationdate"] = stated
-        stream = container.add_stream("mpeg4", rate=12)
-        stream.width, stream.height = 64, 48
-        container.mux(stream.encode(av.VideoFrame.from_ndarray(numbered_picture(0, 64, 48), format="rgb24")))
-        container.mux(stream.encode())
-    moment = read_recorded_at(path)
-    assert str(moment and moment.isoformat()) == recorded_at

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from features.decode.container import UnreadableVideo, read_recorded_at
+from features.decode.container import UnreadableVideo
 from features.decode.grid import frames_on_grid
+from features.decode.recorded_at import read_clock_tags
 from pipeline.dataset import charades, labels
 from pipeline.demo.canvas import HEIGHT, KINDS, WIDTH
 from pipeline.demo.dataset import make_dataset
@@ -84,9 +85,8 @@ def test_the_label_sets_name_classes_that_people_do(dataset: Path) -> None:
 def test_recordings_know_when_they_began(tmp_path: Path) -> None:
     """The start stands in the file's metadata with its offset from UTC."""
     make_recordings(tmp_path, seed=5, length_s=1.0, num_workers=1)
-    recorded_at = read_recorded_at(tmp_path / "test" / "morning.mp4")
-    assert recorded_at is not None
-    assert recorded_at.isoformat() == "2026-03-14T08:02:11+01:00"
+    tags = read_clock_tags(tmp_path / "test" / "morning.mp4")
+    assert tags.times["com.apple.quicktime.creationdate"] == "2026-03-14T08:02:11+01:00"
 
 
 def test_recordings_come_with_what_is_true_of_them(tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import string
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from fractions import Fraction
 from pathlib import Path
 
@@ -60,23 +59,6 @@ def opened(path: Path) -> Iterator[tuple[InputContainer, av.VideoStream]]:
         stream.thread_count = 1
         stream.codec_context.options = {"max_pixels": str(_MAX_PIXELS)}
         yield container, stream
-
-
-def read_recorded_at(path: Path) -> datetime | None:
-    """When recording began, with an offset from UTC, as the file's head states it; None if it does not.
-
-    Decodes nothing. Raises `UnreadableVideo`.
-    """
-    with opened(path) as (container, stream):
-        metadata = {**container.metadata, **stream.metadata}
-    for key in ("com.apple.quicktime.creationdate", "creation_time"):  # the first has the offset of the place
-        try:
-            recorded_at = datetime.fromisoformat(metadata.get(key, ""))
-        except ValueError:
-            continue
-        if recorded_at.year > 1970:  # 1904 and 1970 are the zeros of clocks that were never set
-            return recorded_at if recorded_at.tzinfo else recorded_at.replace(tzinfo=UTC)
-    return None
 
 
 def read_packets(container: InputContainer, stream: av.VideoStream, damage: Damage) -> Iterator[av.Packet | None]:

@@ -1,10 +1,11 @@
-"""When a recording begins, and how times, durations and days are written."""
+"""The clock of a diary: a machine's zone, moments of a recording, and how times, durations and days are written."""
 
 from __future__ import annotations
 
-import re
-from datetime import UTC, date, datetime, timedelta
-from pathlib import PurePath
+import zoneinfo
+from datetime import UTC, date, datetime, timedelta, tzinfo
+
+import tzlocal
 
 # Names stand here because strftime's depend on the locale of the machine.
 _WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
@@ -13,30 +14,31 @@ _MONTHS = (
     *("July", "August", "September", "October", "November", "December"),
 )
 
-# 20260314_080211, 2026-03-14 08.02.11, 2026-03-14T08-02-11 and the like, as cameras and phones name their files.
-_TIME_IN_NAME = re.compile(r"(20\d\d)-?(\d\d)-?(\d\d)[ _T-](\d\d)[.:h-]?(\d\d)[.:m-]?(\d\d)(?!\d)")
+
+class UnknownZone(Exception):
+    """The machine's time zone cannot be told."""
 
 
-def recording_start(
-    *, given: datetime | None, metadata: datetime | None, file_name: str, modified: datetime, duration_s: float
-) -> tuple[datetime | None, str]:
-    """When the first frame was taken, and which of `RECORDED_AT_SOURCES` says so; the most trustworthy source wins.
+def local_zone() -> tzinfo:
+    """The machine's time zone, with its rules: an offset alone would be wrong after the next change of the clocks."""
+    try:
+        return tzlocal.get_localzone()
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError) as error:
+        reason = str(error.args[0]).splitlines()[0].strip()
+        raise UnknownZone(
+            f"this machine's time zone cannot be told ({reason}): set the environment variable TZ to a zone's name, "
+            "such as TZ=Europe/Berlin"
+        ) from error
 
-    `given` comes from the user, `metadata` from the container. The file's name is next, then `modified`, the time with
-    an offset at which the file was last written: it is taken as the recording's end. A time without an offset is local.
-    """
-    if given is not None:
-        return given if given.tzinfo else given.astimezone(), "given by the user"
-    if metadata is not None:
-        # A time that is stored in UTC says nothing of where it was: people read it by their own clock.
-        return metadata.astimezone() if metadata.tzinfo == UTC else metadata, "container metadata"
-    match = _TIME_IN_NAME.search(PurePath(file_name).stem)
-    if match:
-        try:
-            return datetime(*(int(part) for part in match.groups())).astimezone(), "file name"  # type: ignore[arg-type]
-        except ValueError:
-            pass  # digits that are no time
-    return (modified - timedelta(seconds=duration_s)).astimezone(), "file modification time"
+
+def moment(recorded_at: datetime, offset_ms: int) -> datetime:
+    """That much later on the same clock; counted in UTC, since a clock may be set back in between."""
+    return (recorded_at.astimezone(UTC) + timedelta(milliseconds=offset_ms)).astimezone(recorded_at.tzinfo)
+
+
+def clock_time(recorded_at: datetime, offset_ms: int) -> datetime:
+    """That much later to the nearest second, half a second up: the one rounding that day and time are written from."""
+    return moment(recorded_at, offset_ms + 500).replace(microsecond=0)
 
 
 def format_time(offset_ms: int, recorded_at: datetime | None) -> str:
@@ -48,7 +50,7 @@ def format_time(offset_ms: int, recorded_at: datetime | None) -> str:
     '01:02'
     """
     if recorded_at is not None:
-        return moment(recorded_at, offset_ms + 500).strftime("%H:%M:%S")
+        return clock_time(recorded_at, offset_ms).strftime("%H:%M:%S")
     minutes, seconds = divmod((offset_ms + 500) // 1000, 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes:02d}:{seconds:02d}"
@@ -71,11 +73,12 @@ def format_duration(duration_ms: int) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
+def format_offset(recorded_at: datetime) -> str:
+    """As in "UTC+01:00"."""
+    offset = recorded_at.strftime("%z")
+    return f"UTC{offset[:3]}:{offset[3:5]}"
+
+
 def day_name(day: date) -> str:
     """As in "Monday, 23 November 2026", in English on any machine."""
     return f"{_WEEKDAYS[day.weekday()]}, {day.day} {_MONTHS[day.month - 1]} {day.year}"
-
-
-def moment(recorded_at: datetime, offset_ms: int) -> datetime:
-    """That much later on the same clock; counted in UTC, since a clock may be set back in between."""
-    return (recorded_at.astimezone(UTC) + timedelta(milliseconds=offset_ms)).astimezone(recorded_at.tzinfo)

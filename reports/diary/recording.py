@@ -7,24 +7,28 @@ from datetime import datetime
 from itertools import pairwise
 
 from features.video import Segment
+from reports.diary import readings
+from reports.diary.clock import format_offset, moment
 from reports.diary.spans import Span, segment_span, to_ms
 
-RECORDED_AT_SOURCES = (
-    "container metadata",
-    "file name",
-    "file modification time",
-    "given by the user",
-    "unknown",
-)
-"""Where a recording's start may be known from."""
+_SOURCE_PHRASES = {
+    readings.GIVEN: "the user",
+    readings.GPS: "the file’s GPS track",
+    readings.METADATA: "the file’s metadata",
+    readings.NAME: "the file name",
+    readings.CHAPTER: "the end of the chapter before",
+    readings.FOLLOWS: "the end of the recording before",
+    readings.MODIFIED: "the file modification time",
+}
 
 
 @dataclass(frozen=True)
 class Recording:
     """One video file and what of it was seen.
 
-    `recorded_at` is when its first frame was taken, with an offset from UTC, or None; `observed` are the stretches that
-    the model saw, in order and apart.
+    `recorded_at` is when its first frame was taken, with an offset from UTC, or None; `is_guess`, `clock_note` and
+    `clock_readings` are those of `starts.RecordingStart`. `observed` are the stretches that the model saw, in order and
+    apart. `stated_s` is how long the file says that it is, and `faults` are sentences on what decoding found wrong.
     """
 
     id: str
@@ -33,13 +37,18 @@ class Recording:
     recorded_at: datetime | None
     recorded_at_source: str
     observed: tuple[Segment, ...]
+    is_guess: bool = False
+    clock_note: str = ""
+    clock_readings: tuple[readings.ClockReading, ...] = ()
+    stated_s: float | None = None
+    faults: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.recorded_at is not None and self.recorded_at.utcoffset() is None:
             raise ValueError(f"{self.id}: recorded_at needs an offset from UTC, got {self.recorded_at.isoformat()}")
-        if self.recorded_at_source not in RECORDED_AT_SOURCES:
-            raise ValueError(f"{self.id}: recorded_at_source is one of {RECORDED_AT_SOURCES}")
-        if (self.recorded_at is None) != (self.recorded_at_source == "unknown"):
+        if self.recorded_at_source not in readings.SOURCES:
+            raise ValueError(f"{self.id}: recorded_at_source is one of {readings.SOURCES}")
+        if (self.recorded_at is None) != (self.recorded_at_source == readings.UNKNOWN):
             raise ValueError(f"{self.id}: start {self.recorded_at} does not fit source {self.recorded_at_source!r}")
         if not self.duration_s >= 0 or any(a.end_s > b.start_s for a, b in pairwise(self.observed)):
             raise ValueError(f"{self.id}: a duration of {self.duration_s} s and {self.observed} do not fit")
@@ -49,6 +58,17 @@ class Recording:
         """From 0 to the end of the file; windows on a time grid may reach a little beyond its last frame."""
         ends_s = [self.duration_s, *(stretch.end_s for stretch in self.observed)]
         return (0, to_ms(max(ends_s)))
+
+    @property
+    def stated_ms(self) -> int:
+        """How long the file says that it is; 0 where it does not say."""
+        return 0 if self.stated_s is None else to_ms(self.stated_s)
+
+    @property
+    def missing_ms(self) -> int:
+        """By how much the file ends before it says; 0 up to a second, which is rounding."""
+        missing_ms = self.stated_ms - self.span_ms[1]
+        return missing_ms if missing_ms > 1000 else 0
 
     @property
     def observed_spans(self) -> list[Span]:
@@ -61,13 +81,13 @@ class Recording:
 
     @property
     def utc_offset(self) -> str:
-        """As in "UTC+01:00"; empty where the start is not known."""
+        """As in "UTC+01:00", or "UTC+02:00, later UTC+01:00"; empty where the start is not known."""
         if self.recorded_at is None:
             return ""
-        return f"UTC{self.recorded_at.strftime('%z')[:3]}:{self.recorded_at.strftime('%z')[3:5]}"
+        first, last = format_offset(self.recorded_at), format_offset(moment(self.recorded_at, self.span_ms[1]))
+        return first if first == last else f"{first}, later {last}"
 
     @property
     def clock_source(self) -> str:
         """The source as part of a sentence that says where the start comes from."""
-        source = self.recorded_at_source
-        return "the user" if source == "given by the user" else f"the {source.replace('container', 'file’s')}"
+        return _SOURCE_PHRASES.get(self.recorded_at_source, "nowhere")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 
-from reports.diary.clock import format_duration, format_time, moment
+from reports.diary.clock import clock_time, format_duration, format_time
+from reports.diary.escaping import in_markdown
 from reports.diary.recording import Recording
 from reports.diary.spans import Span, segment_span, shifted, to_ms, without
 from reports.events import Event, EventsFound
@@ -33,7 +33,7 @@ class Row:
     @property
     def day(self) -> date | None:
         recorded_at = self.recording.recorded_at
-        return None if recorded_at is None else moment(recorded_at, self.start_ms).date()
+        return None if recorded_at is None else clock_time(recorded_at, self.start_ms).date()
 
     @property
     def start(self) -> str:
@@ -64,7 +64,7 @@ def story_rows(parts: Sequence[tuple[Recording, EventsFound]], min_quiet_s: floa
     for recording, found in parts:
         rows += [Row(recording, *segment_span(event.segment), "event", event) for event in found.events]
         seen += [shifted(span, recording.origin_ms) for span in recording.observed_spans]
-        day = recording.recorded_at.date() if recording.recorded_at else None
+        day = clock_time(recording.recorded_at, 0).date() if recording.recorded_at else None
         days.setdefault(day, []).append(shifted(recording.span_ms, recording.origin_ms))
     whole = [(min(start for start, _ in spans), max(end for _, end in spans)) for spans in days.values()]
     unseen = [span for span in without(whole, seen) if span[1] - span[0] >= _UNSEEN_MS]
@@ -103,14 +103,14 @@ def sentence(scene: Sequence[Row], names: Mapping[str, str]) -> str:
     text = f"From {lead.start} to {lead.end} ({lead.duration}): "
     if lead.event is None:
         return text + lead.what + "."
-    text += f"{phrase(names[lead.event.label])} [{escaped(lead.event.id)}]."
+    text += f"{phrase(names[lead.event.label])} [{in_markdown(lead.event.id)}]."
     meanwhile: dict[str, list[Row]] = {}
     for row in sorted(others, key=lambda row: row.span):
         if row.event is not None:
             meanwhile.setdefault(row.event.label, []).append(row)
     clauses = [
         f"{phrase(names[label])}, {', '.join(row.when for row in rows)} "
-        f"[{', '.join(escaped(row.event.id) for row in rows if row.event)}]"
+        f"[{', '.join(in_markdown(row.event.id) for row in rows if row.event)}]"
         for label, rows in meanwhile.items()
     ]
     return f"{text} Meanwhile: {'; '.join(clauses)}." if clauses else text
@@ -123,7 +123,7 @@ def phrase(name: str) -> str:
     unless it is an acronym, and the rest stays as it is.
     """
     first, space, rest = name.removeprefix("Someone is ").partition(" ")
-    return escaped((first if first[1:2].isupper() else first.lower()) + space + rest)
+    return in_markdown((first if first[1:2].isupper() else first.lower()) + space + rest)
 
 
 def suppressed_counts(results: Sequence[EventsFound], names: Mapping[str, str]) -> list[tuple[str, int]]:
@@ -135,11 +135,16 @@ def suppressed_counts(results: Sequence[EventsFound], names: Mapping[str, str]) 
     return sorted(((names[k], count) for k, count in counts.items() if count), key=lambda pair: (-pair[1], pair[0]))
 
 
-def format_percent(probability: float) -> str:
-    """Whole percent; what is not certain is never rounded up to 100%."""
-    return f"{100 if probability >= 1 else min(99, round(100 * probability))}%"
+def format_percent(share: float) -> str:
+    """Whole percent; 0% and 100% are none and all: what is nearly so is "under 1%" or "over 99%"."""
+    percent = round(100 * share)
+    if percent == 0 and share > 0:
+        return "under 1%"
+    if percent == 100 and share < 1:
+        return "over 99%"
+    return f"{percent}%"
 
 
-def escaped(text: str) -> str:
-    """Safe inside a Markdown table or sentence."""
-    return re.sub(r"([\\|*<\[\]`])", r"\\\1", text)
+def format_probability(probability: float) -> str:
+    """A model's probability in whole percent: it is never certain, whatever its numbers were rounded to."""
+    return format_percent(min(max(probability, 1e-9), 1 - 1e-9))

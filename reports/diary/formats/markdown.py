@@ -7,11 +7,12 @@ from datetime import date
 from pathlib import Path
 
 from features.files import write_text
-from reports.diary.clock import day_name, format_duration, format_time
+from reports.diary.clock import clock_time, day_name, format_duration, format_time
+from reports.diary.escaping import in_code_span, in_markdown
 from reports.diary.model import DiaryModel
 from reports.diary.recording import Recording
 from reports.diary.spans import total
-from reports.diary.story import Row, escaped, format_percent, phrase, scenes, sentence, story_rows, suppressed_counts
+from reports.diary.story import Row, format_probability, phrase, scenes, sentence, story_rows, suppressed_counts
 from reports.events import EventsFound
 
 
@@ -35,13 +36,13 @@ def write_markdown(
         if row.day is not None:
             days.setdefault(row.day, []).append(row)
     lines = ["# Diary", ""]
-    lines += [f"- {_recording_line(recording, found)}" for recording, found in parts]
+    lines += [_recording_item(recording, found) for recording, found in parts]
     for day, rows in sorted(days.items()):
         lines += ["", f"## {day_name(day)}", "", *_table_and_sentences(rows, names)]
     for part in parts:
         if part[0].recorded_at is None and part[0].span_ms[1]:
             lines += ["", "## A day not known", ""]
-            lines += [f"Times are minutes and seconds from the start of {_quoted(part[0].file_name)}.", ""]
+            lines += [f"Times are minutes and seconds from the start of {in_code_span(part[0].file_name)}.", ""]
             lines += _table_and_sentences(story_rows([part], min_quiet_s), names)
     lines += ["", "---", "", *_footer(parts, names, model)]
     write_text(path, "\n".join(lines) + "\n")
@@ -53,25 +54,32 @@ def _table_and_sentences(rows: Sequence[Row], names: Mapping[str, str]) -> list[
         if row.event is None:
             lines.append(f"| {row.when} | {row.duration} | *{row.what}* | | |")
         else:
-            name, peak = escaped(names[row.event.label]), format_percent(row.event.peak_probability)
-            lines.append(f"| {row.when} | {row.duration} | {name} | {peak} | {escaped(row.event.id)} |")
+            name, peak = in_markdown(names[row.event.label]), format_probability(row.event.peak_probability)
+            lines.append(f"| {row.when} | {row.duration} | {name} | {peak} | {in_markdown(row.event.id)} |")
     return [*lines, "", *(f"- {sentence(scene, names)}" for scene in scenes(rows))]
 
 
-def _recording_line(recording: Recording, found: EventsFound) -> str:
-    line = _quoted(recording.file_name)
+def _recording_item(recording: Recording, found: EventsFound) -> str:
+    line = in_code_span(recording.file_name)
     if recording.recorded_at is not None:
-        line += f": {day_name(recording.recorded_at.date())}, {format_time(0, recording.recorded_at)}"
+        line += f": {day_name(clock_time(recording.recorded_at, 0).date())}, {format_time(0, recording.recorded_at)}"
         line += f"–{format_time(recording.span_ms[1], recording.recorded_at)}"
-        line += f" ({recording.utc_offset}; start from {recording.clock_source})"
+        line += f" ({recording.utc_offset}; start from {recording.clock_source}"
+        line += ", a guess)" if recording.is_guess else ")"
     else:
         line += ": start not known"
     line += "."
+    if recording.clock_note:
+        line += f" {in_markdown(recording.clock_note)}"
     if recording.span_ms[1]:
         count = len(found.events)
         line += f" Observed: {format_duration(total(recording.observed_spans))}"
-        line += f" of {format_duration(recording.span_ms[1])}, {count} {'event' if count == 1 else 'events'}."
-    return line
+        line += f" of {format_duration(recording.span_ms[1])}"
+        if recording.missing_ms:
+            line += f" (the file states {format_duration(recording.stated_ms)})"
+        line += f", {count} {'event' if count == 1 else 'events'}."
+    faults = [f"  - **Wrong with this file:** {in_markdown(fault)}" for fault in recording.faults]
+    return "\n".join([f"- {line}", *faults])
 
 
 def _footer(parts: Sequence[tuple[Recording, EventsFound]], names: Mapping[str, str], model: DiaryModel) -> list[str]:
@@ -87,10 +95,7 @@ def _footer(parts: Sequence[tuple[Recording, EventsFound]], names: Mapping[str, 
         "",
         f"{dropped}.",
         "",
-        f"Profile {model.profile}, label set {model.label_set} ({model.num_labels} labels), "
-        f"model {model.model} `{model.model_sha256}`, thresholds `{model.thresholds_sha256}`.",
+        f"Profile {in_markdown(model.profile)}, label set {in_markdown(model.label_set)} ({model.num_labels} labels), "
+        f"model {in_markdown(model.model)} {in_code_span(model.model_sha256)}, "
+        f"thresholds {in_code_span(model.thresholds_sha256)}.",
     ]
-
-
-def _quoted(text: str) -> str:
-    return "`" + text.replace("`", "'") + "`"
