@@ -27,7 +27,7 @@ OWNERS = {
     "av": ("features/decode/", "pipeline/demo/"),  # reading, and encoding
     "transformers": ("features/backbone.py",),
     "zarr": ("features/store/",),
-    "safetensors": ("features/cache.py", "features/backbone.py", "heads/"),
+    "safetensors": ("features/sealed.py", "features/cache.py", "features/backbone.py", "heads/"),
     "datasets": ("pipeline/dataset/manifest.py",),
     "sklearn": ("reports/metrics/",),
     "click": ("pipeline/",),
