@@ -27,7 +27,7 @@ def damage_told(path: Path, *, remedy: str) -> Iterator[None]:
     """Whatever reading the file at `path` raises becomes `DamagedFile`; a missing file stays `FileNotFoundError`."""
     try:
         yield
-    except (DamagedFile, FileNotFoundError):
+    except (DamagedFile, FileNotFoundError, MemoryError):
         raise
     except Exception as error:  # a damaged file may raise anything in the library that parses it
         cause = " ".join(str(error).split())[:200] or type(error).__name__
