@@ -1,8 +1,8 @@
 """A cache of finished videos, by content: hashes of bytes and of provenance, and no video id, label or split.
 
 Provenance is all that embeddings are a function of besides the video's bytes. Each provenance has a folder with
-provenance.json, and in it each video has one file, complete or not there: `<sha256 of the video>.safetensors`. It states
-the hash of its content. Nothing here is an output of a stage; what is deleted, or damaged, is computed again.
+provenance.json, and in it each video has one file, complete or not there: `<sha256 of the video>.safetensors`. It
+states the hash of its content. Nothing here is an output of a stage; what is deleted, or damaged, is computed again.
 """
 
 from __future__ import annotations
@@ -160,7 +160,7 @@ class EmbeddingCache:
         return num_deleted
 
     def _is_sound(self, path: Path) -> bool:
-        """Whether the piece is there and whole; read once by each cache, since nobody else writes while it is locked."""
+        """Whether the piece is there and whole; read once, since nobody else writes while the cache is locked."""
         if not path.is_file():
             self._sound.discard(path)
         elif path not in self._sound:
