@@ -47,6 +47,8 @@ class ThresholdGrid:
                 f"low + a whole number of steps must give high, within (0, 1), got {self.low:g} … {self.high:g} by "
                 f"{self.step:g}"
             )
+        if steps > 10_000:
+            raise ValueError(f"at most 10,000 steps lead from low to high, got {steps:.0f}")
 
     def values(self) -> Floats:
         """The thresholds, ascending."""
