@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import pydantic.dataclasses
 from annotated_types import Ge, Gt, Le, Lt, MinLen
-from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from features.video import WindowPlan
@@ -143,6 +143,12 @@ class DiaryParams:
     per_label: dict[LabelId, LabelRule]
 
 
+def _require_short_windows(plan: WindowPlan) -> WindowPlan:
+    if plan.num_frames > 4096 or max(plan.window_s, plan.stride_s) > 86_400:
+        raise ValueError(f"a window has at most 4096 frames, it and a stride last at most a day, got {plan}")
+    return plan
+
+
 _CHECKED = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
@@ -153,7 +159,7 @@ class Params:
     seed: Seed
     fetch: Annotated[RenderedFetch | FolderFetch, Field(discriminator="source")]
     prepare: PrepareParams
-    windows: WindowPlan
+    windows: Annotated[WindowPlan, AfterValidator(_require_short_windows)]
     extract: ExtractParams
     targets: TargetParams
     train: TrainParams

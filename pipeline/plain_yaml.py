@@ -33,7 +33,8 @@ def read(path: Path) -> dict[str, Any]:
         raise ParamsError(f"{path}: no such file; run from the repository's top folder") from None
     except MarkedYAMLError as error:
         line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise ParamsError(f"{path}{line}: {error.problem}") from error
+        context = f"{error.context}, " if str(error.problem).startswith("but ") else ""
+        raise ParamsError(f"{path}{line}: {context}{error.problem}") from error
     except (YAMLError, ValueError, ArithmeticError, LookupError, TypeError) as error:
         raise ParamsError(f"{path}: a value is not what its tag or form says: {error}") from error
     _require_few(path, values)
