@@ -193,7 +193,12 @@ def read_embeddings(path: Path) -> tuple[Embeddings, dict[str, Any]]:
             num_padded=loaded(group["num_padded"], num_rows),
             vectors={name: loaded(array, num_rows) for name, array in sorted(group["vectors"].arrays())},
         )
-        bad = [name for name, vectors in embeddings.vectors.items() if not is_finite(vectors)]
-        if bad or not (embeddings.start_s < embeddings.end_s).all():
-            raise ValueError(f"nan or infinity in {', '.join(bad) or 'the times'}")
+        columns: dict[str, npt.NDArray[Any]] = {
+            "start_s": embeddings.start_s,
+            "end_s": embeddings.end_s,
+            **embeddings.vectors,
+        }
+        bad = [name for name, values in columns.items() if not is_finite(values)]
+        if bad:
+            raise ValueError(f"nan or infinity in {', '.join(bad)}")
         return embeddings, attributes["provenance"]
