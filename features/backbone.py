@@ -6,18 +6,24 @@ kind of backbone is a class here, or in a file of its own, and a line in `_KINDS
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import save as to_bytes
 from torch import nn
 
+from features.checkpoint import (
+    WEIGHTS,
+    BackboneError,
+    identity,
+    read_config,
+    require_complete,
+    require_finite,
+    weight_files,
+)
 from features.files import sha256_of, write_bytes, write_json
 from features.preprocess import Preprocessing
 
@@ -31,13 +37,6 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 Attention = Literal["sdpa", "eager"]
 """How attention is computed: by torch's fused kernels, or plainly where a device's kernels are wrong."""
-
-_WEIGHTS = "model.safetensors"
-_WEIGHTS_INDEX = "model.safetensors.index.json"
-
-
-class BackboneError(Exception):
-    """A folder does not hold a whole checkpoint of a known kind."""
 
 
 def best_device() -> torch.device:
@@ -70,6 +69,9 @@ class Backbone(Protocol):
     last: nn.Module
     after_last: nn.ModuleList
 
+    def require_fit(self, *, num_frames: int, crop_size: int) -> None:
+        """Raise `BackboneError` unless it takes clips of `num_frames` frames of `crop_size` pixels a side."""
+
     def block_input_shape(self, num_frames: int) -> tuple[int, int]:
         """(N, D) of a clip's block input."""
 
@@ -97,7 +99,7 @@ class Backbone(Protocol):
 
 def load_backbone(folder: Path, *, dtype: torch.dtype, attention: Attention = "sdpa") -> Backbone:
     """Load a checkpoint's folder, from this disk only. Raises `BackboneError`, also for weights that do not fit."""
-    config = _read_config(folder)
+    config = read_config(folder)
     kind = _KINDS.get(str(config.get("model_type")))
     if kind is None:
         raise BackboneError(
@@ -137,7 +139,7 @@ class VJepa2Backbone(nn.Module):
         # Imported where used: importing the class takes three seconds, and training a head needs no backbone.
         from transformers import VJEPA2ForVideoClassification
 
-        weight_files = _weight_files(folder)
+        files = weight_files(folder)
         try:
             with _quiet_transformers():
                 model, loading = VJEPA2ForVideoClassification.from_pretrained(
@@ -149,10 +151,27 @@ class VJepa2Backbone(nn.Module):
                     output_loading_info=True,
                     ignore_mismatched_sizes=True,  # so that they are listed below with the others, and raise
                 )
-        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-            raise BackboneError(f"the backbone in {folder} cannot be loaded: {error}") from error
-        _check_complete(folder, loading)
-        return cls(model, id=_identity(folder, config), weights_sha256=sha256_of(*weight_files))
+            require_complete(folder, loading)
+            require_finite(folder, model)
+            return cls(model, id=identity(folder, config), weights_sha256=sha256_of(*files))
+        except BackboneError:
+            raise
+        except Exception as error:  # a config that nobody tried may raise anything in transformers
+            cause = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+            raise BackboneError(f"the backbone in {folder} cannot be loaded ({cause}); get the folder again") from error
+
+    def require_fit(self, *, num_frames: int, crop_size: int) -> None:
+        """Raise `BackboneError` unless it takes clips of `num_frames` frames of `crop_size` pixels a side."""
+        if num_frames % self.tubelet_size:
+            raise BackboneError(
+                f"windows.num_frames must be a multiple of {self.tubelet_size}, the frames that {self.id} takes "
+                f"together, got {num_frames}"
+            )
+        if crop_size != self.crop_size:
+            raise BackboneError(
+                f"{self.id} takes pictures of {self.crop_size} pixels a side, its processor's file says {crop_size}; "
+                "get the backbone's folder again"
+            )
 
     def block_input_shape(self, num_frames: int) -> tuple[int, int]:
         """(N, D) of a clip's block input."""
@@ -261,7 +280,7 @@ def save(
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").unlink(missing_ok=True)
     weights = {key: value.detach().to("cpu", dtype).contiguous() for key, value in model.state_dict().items()}
-    write_bytes(folder / _WEIGHTS, to_bytes(weights, metadata={"format": "pt"}))  # save_file makes it 0600
+    write_bytes(folder / WEIGHTS, to_bytes(weights, metadata={"format": "pt"}))  # save_file makes it 0600
     preprocessing.to_checkpoint(folder)
     content = model.config.to_diff_dict() | {
         "_name_or_path": name,
@@ -284,59 +303,6 @@ def _quiet_transformers() -> Iterator[None]:
         transformers_logging.set_verbosity(verbosity)
         if bars:
             transformers_logging.enable_progress_bar()
-
-
-def _read_config(folder: Path) -> dict[str, Any]:
-    path = folder / "config.json"
-    if not folder.is_dir():
-        raise BackboneError(f"there is no backbone folder {folder}")
-    if not path.is_file():
-        raise BackboneError(f"{folder} is no backbone: it has no config.json")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise BackboneError(f"{path} is not JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise BackboneError(f"{path} holds one JSON object, got {type(content).__name__}")
-    return content
-
-
-def _weight_files(folder: Path) -> list[Path]:
-    """The files that `from_pretrained` reads: one, or the parts that an index names."""
-    files = [folder / _WEIGHTS]
-    if not files[0].is_file() and (folder / _WEIGHTS_INDEX).is_file():
-        index = json.loads((folder / _WEIGHTS_INDEX).read_text(encoding="utf-8"))
-        files = [folder / name for name in sorted(set(index["weight_map"].values()))]
-    missing = [file.name for file in files if not file.is_file()]
-    if missing:
-        raise BackboneError(f"{folder} lacks {', '.join(missing)}")
-    return files
-
-
-def _check_complete(folder: Path, loading: dict[str, Any]) -> None:
-    problems = {
-        "missing": sorted(loading["missing_keys"]),
-        "unexpected": sorted(loading["unexpected_keys"]),
-        "mismatched": [
-            f"{key} (found {tuple(found)}, wanted {tuple(wanted)})"
-            for key, found, wanted in sorted(loading["mismatched_keys"])
-        ],
-        "errors": sorted(loading["error_msgs"]),
-    }
-    lines = [f"  {kind}: {', '.join(names)}" for kind, names in problems.items() if names]
-    if lines:
-        raise BackboneError("\n".join([f"the weights in {folder} do not fit its config.json", *lines]))
-
-
-def _identity(folder: Path, content: dict[str, Any]) -> str:
-    """The name in config.json where it is one and no path, else the hub's cache folder's, else the folder's own."""
-    name = content.get("_name_or_path")
-    if isinstance(name, str) and re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", name):
-        return name
-    folder = folder.resolve()
-    if folder.parent.name == "snapshots" and folder.parent.parent.name.startswith("models--"):
-        return folder.parent.parent.name.removeprefix("models--").replace("--", "/", 1)
-    return folder.name
 
 
 _KINDS = {"vjepa2": VJepa2Backbone}

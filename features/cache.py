@@ -1,8 +1,8 @@
 """A cache of finished videos, by content: hashes of bytes and of provenance, and no video id, label or split.
 
 Provenance is all that embeddings are a function of besides the video's bytes. Each provenance has a folder with
-provenance.json, and in it each video has one file, complete or not there: `<sha256 of the video>.safetensors`. Nothing
-here is an output of a stage; what is deleted is computed again.
+provenance.json, and in it each video has one file, complete or not there: `<sha256 of the video>.safetensors`. It
+states the hash of its content. Nothing here is an output of a stage; what is deleted, or damaged, is computed again.
 """
 
 from __future__ import annotations
@@ -13,22 +13,23 @@ import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from filelock import FileLock, Timeout
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors import safe_open
 
-from features.files import PARTIAL, write_bytes, write_json
+from features.files import PARTIAL, write_json
+from features.sealed import DamagedFile, damage_told, read_sealed_tensors, write_sealed_tensors
 from features.store.embeddings import VideoEmbeddings
 
 log = logging.getLogger(__name__)
 
-_FORMAT = 2
+_FORMAT = 3
+_REMEDY = "delete it, and it will be computed again"
 _VECTORS = "vectors/"
 
 
@@ -36,11 +37,13 @@ _VECTORS = "vectors/"
 class EmbeddingCache:
     """The pieces of one provenance, below `root`, which all provenances share.
 
-    `provenance` is plain JSON. Use the cache inside `locked`; a piece, once written, never changes.
+    `provenance` is plain JSON. Use the cache inside `locked`; a piece, once written, never changes. One that is damaged
+    is as good as absent: it is deleted with a warning when it is first asked for.
     """
 
     root: Path
     provenance: Mapping[str, Any]
+    _sound: set[Path] = field(default_factory=set, init=False, repr=False, compare=False)
 
     @property
     def folder(self) -> Path:
@@ -75,34 +78,38 @@ class EmbeddingCache:
             lock.release()
 
     def has(self, video_sha256: str) -> bool:
-        return self._path(video_sha256).is_file()
+        """Whether the video's embeddings are there, as they were put."""
+        return self._is_sound(self._path(video_sha256))
 
     def put(self, video_sha256: str, video: VideoEmbeddings) -> None:
         """Keep a video's embeddings; once this returns, they outlast a kill and a power cut."""
         columns = {"start_s": video.start_s, "end_s": video.end_s, "num_padded": video.num_padded}
         columns |= {_VECTORS + pooling: vectors for pooling, vectors in video.vectors.items()}
         tensors = {name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in columns.items()}
-        write_bytes(self._path(video_sha256), save(tensors))
+        write_sealed_tensors(self._path(video_sha256), tensors, {})
 
     def num_windows(self, video_sha256: str) -> int:
         with _opened(self._path(video_sha256)) as piece:
             return int(piece.get_slice("start_s").get_shape()[0])
 
     def load(self, video_sha256: str) -> VideoEmbeddings:
-        with _opened(self._path(video_sha256)) as piece:
-            values = {name: piece.get_tensor(name).numpy() for name in piece.keys()}  # noqa: SIM118, not a mapping
+        """The video's embeddings, as they were put; raises `DamagedFile`."""
+        path = self._path(video_sha256)
+        tensors, _ = read_sealed_tensors(path, remedy=_REMEDY)
+        values = {name: tensor.numpy() for name, tensor in tensors.items()}
         vectors = {name.removeprefix(_VECTORS): each for name, each in values.items() if name.startswith(_VECTORS)}
-        return VideoEmbeddings(values["start_s"], values["end_s"], values["num_padded"], vectors)
+        with damage_told(path, remedy=_REMEDY):
+            return VideoEmbeddings(values["start_s"], values["end_s"], values["num_padded"], vectors)
 
     def block_input_windows(
         self, video_sha256: str, precision: str, *, wanted: frozenset[int]
     ) -> tuple[int, ...] | None:
         """The `wanted` windows that the video has, where all their block inputs were computed; else None."""
         path = self._path(video_sha256, _block_inputs(precision))
-        if not path.is_file():
+        if not self._is_sound(path):
             return None
         with _opened(path) as piece:
-            asked = set(json.loads(piece.metadata()["asked"]))
+            asked = set(piece.get_tensor("asked").tolist())
             stored = piece.get_tensor("windows").tolist()
         return tuple(number for number in stored if number in wanted) if wanted <= asked else None
 
@@ -116,15 +123,19 @@ class EmbeddingCache:
         asked: frozenset[int],
     ) -> None:
         """Keep block inputs (len(windows), N, D) of these windows: those of the `asked` that the video has."""
-        tensors = {"windows": torch.tensor(windows, dtype=torch.int32), "block_inputs": block_inputs.contiguous()}
+        numbers = {"windows": windows, "asked": sorted(asked)}
+        tensors = {name: torch.tensor(each, dtype=torch.int32) for name, each in numbers.items()}
         path = self._path(video_sha256, _block_inputs(precision))
-        write_bytes(path, save(tensors, metadata={"asked": json.dumps(sorted(asked))}))
+        write_sealed_tensors(path, tensors | {"block_inputs": block_inputs}, {})
 
     def load_block_inputs(self, video_sha256: str, precision: str, windows: Sequence[int]) -> torch.Tensor:
-        """Block inputs (len(windows), N, D) of these windows; one that is not there raises `KeyError`."""
-        with _opened(self._path(video_sha256, _block_inputs(precision))) as piece:
-            row_of = {number: row for row, number in enumerate(piece.get_tensor("windows").tolist())}
-            return piece.get_tensor("block_inputs")[[row_of[number] for number in windows]]
+        """Block inputs (len(windows), N, D) of these windows; one that is not there raises `KeyError`.
+
+        Raises `DamagedFile`.
+        """
+        piece, _ = read_sealed_tensors(self._path(video_sha256, _block_inputs(precision)), remedy=_REMEDY)
+        row_of = {number: row for row, number in enumerate(piece["windows"].tolist())}
+        return piece["block_inputs"][[row_of[number] for number in windows]]
 
     def mark_used(self, video_sha256s: Iterable[str], *, now_ns: int) -> None:
         """Mark files as recently used; block inputs, which are large, are evicted just before their embeddings."""
@@ -148,17 +159,27 @@ class EmbeddingCache:
             num_deleted += 1
         return num_deleted
 
+    def _is_sound(self, path: Path) -> bool:
+        """Whether the piece is there and whole; read once, since nobody else writes while the cache is locked."""
+        if not path.is_file():
+            self._sound.discard(path)
+        elif path not in self._sound:
+            try:
+                read_sealed_tensors(path, remedy="it is computed again")
+                self._sound.add(path)
+            except DamagedFile as error:
+                log.warning("%s", error)
+                path.unlink()
+        return path in self._sound
+
     def _path(self, video_sha256: str, kind: str = "") -> Path:
         return self.folder / f"{video_sha256}{kind}.safetensors"
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
-    try:
-        with safe_open(path, framework="pt") as piece:
-            yield piece
-    except SafetensorError as error:
-        raise OSError(0, f"is damaged ({error}); delete it, and it will be computed again", str(path)) from error
+    with damage_told(path, remedy=_REMEDY), safe_open(path, framework="pt") as piece:
+        yield piece
 
 
 def _block_inputs(precision: str) -> str:

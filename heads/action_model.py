@@ -18,9 +18,10 @@ from torch import Tensor, nn
 
 from features.backbone import Backbone
 from features.preprocess import Preprocessing
+from features.sealed import damage_told
 from features.video import Clip
 from heads import weights
-from heads.linear import LinearHead
+from heads.linear import LinearHead, head_of
 
 
 class Tail(nn.Module):
@@ -85,12 +86,16 @@ def load_action_model(
     """The model of either stage, in eval mode, and its config: a last block in the folder replaces the backbone's."""
     tensors, config = weights.load(folder, expected=expected)
     of_block = _below("last_block.", tensors)
-    of_head = _below("head.", tensors) if of_block else tensors
-    num_labels, num_features = of_head["linear.weight"].shape
-    tail = Tail(backbone, LinearHead(num_features, num_labels), features=config["features"])
-    weights.load_into(tail.head, of_head)
-    if of_block:
-        weights.load_into(tail.last_block, of_block)
+    with damage_told(folder, remedy=weights.REMEDY):
+        head = head_of(_below("head.", tensors) if of_block else tensors, config["labels"])
+        tail = Tail(backbone, head, features=config["features"])
+        if head.linear.in_features != backbone.hidden_size * len(tail.features):
+            raise weights.WeightsMismatch(
+                f"the head takes {head.linear.in_features} features, {', '.join(tail.features)} of the backbone are "
+                f"{backbone.hidden_size} each"
+            )
+        if of_block:
+            weights.load_into(tail.last_block, of_block)
     return ActionModel(backbone, tail, preprocessing=preprocessing).eval(), config
 
 

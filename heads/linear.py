@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from features.sealed import damage_told
 from heads import weights
 
 
@@ -68,7 +69,16 @@ class LinearHeadGrid(nn.Module):
 def load_linear_head(folder: Path, *, expected: Mapping[str, Any]) -> tuple[LinearHead, dict[str, Any]]:
     """A stage-1 head and its config; raises as `weights.load` does."""
     tensors, config = weights.load(folder, expected=expected)
-    num_labels, num_features = tensors["linear.weight"].shape
-    head = LinearHead(num_features, num_labels)
+    with damage_told(folder, remedy=weights.REMEDY):
+        return head_of(tensors, config["labels"]), config
+
+
+def head_of(tensors: Mapping[str, Tensor], labels: Sequence[Any]) -> LinearHead:
+    """The head of these `labels` that the tensors make; raises `WeightsMismatch`."""
+    weight = tensors.get("linear.weight")
+    if weight is None or weight.ndim != 2 or len(weight) != len(labels):
+        found = "nothing" if weight is None else tuple(weight.shape)
+        raise weights.WeightsMismatch(f"linear.weight of a head of {len(labels)} labels has a row for each: {found}")
+    head = LinearHead(weight.shape[1], len(weight))
     weights.load_into(head, tensors)
-    return head, config
+    return head

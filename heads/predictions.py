@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from features.files import atomic_file
+from features.sealed import damage_told
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,7 +21,7 @@ class Predictions:
     Rows are keyed by `video_ids` (n,) and `window` (n,), unique and sorted; [`start_s`, `end_s`) (n,) are the windows'
     times. `probabilities` (n, L) lie in [0, 1], `targets` are (n, L). `videos` (n_videos,), unique and sorted, names
     exactly the videos that have windows and keys `video_targets` (n_videos, L): a label may count for a video and for
-    none of its windows, never the reverse.
+    none of its windows, never the reverse. `model_sha256` is the model's, where it is known.
     """
 
     labels: tuple[str, ...]
@@ -32,6 +33,7 @@ class Predictions:
     targets: npt.NDArray[np.bool_]
     videos: npt.NDArray[np.str_]
     video_targets: npt.NDArray[np.bool_]
+    model_sha256: str = ""
 
     def __post_init__(self) -> None:
         n, n_videos, n_labels = len(self.video_ids), len(self.videos), len(self.labels)
@@ -99,7 +101,9 @@ class Predictions:
 
     @classmethod
     def load(cls, path: Path) -> Predictions:
-        """Read what `save` wrote and check it again."""
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {field.name: file[field.name] for field in dataclasses.fields(cls)}
-        return cls(**arrays | {"labels": tuple(arrays["labels"].tolist())})
+        """Read what `save` wrote and check it again. Raises `DamagedFile`, or `FileNotFoundError`."""
+        with damage_told(path, remedy="run `dvc repro predict`"):
+            with np.load(path, allow_pickle=False) as file:
+                arrays = {field.name: file[field.name] for field in dataclasses.fields(cls)}
+            labels, model_sha256 = tuple(arrays["labels"].tolist()), str(arrays["model_sha256"])
+            return cls(**arrays | {"labels": labels, "model_sha256": model_sha256})

@@ -1,21 +1,26 @@
-"""Trained tensors on disk: a folder of model.safetensors and config.json. Knows names and shapes, builds no model."""
+"""Trained tensors on disk: a folder of model.safetensors and config.json. Knows names and shapes, builds no model.
+
+config.json states its own hash and that of the tensors' file: a folder is as it was written, or is refused.
+"""
 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from features.files import sha256_of, write_bytes, write_json
+from features.files import sha256_of, write_bytes
 from features.provenance import require_provenance
+from features.sealed import DamagedFile, damage_told, read_sealed_json, write_sealed_json
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 FILES = ("model.safetensors", "config.json")
 _TENSORS, _CONFIG = FILES
+_TENSORS_SHA256 = "tensors_sha256"
+REMEDY = "run the stage that writes it again"
 
 
 class WeightsMismatch(ValueError):
@@ -32,25 +37,46 @@ def save(folder: Path, tensors: Mapping[str, Tensor], config: Mapping[str, Any])
     (folder / _CONFIG).unlink(missing_ok=True)
     content = to_bytes({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
     write_bytes(folder / _TENSORS, content)
-    write_json(folder / _CONFIG, config, sort_keys=True)
+    digest = hashlib.sha256(content).hexdigest()
+    write_sealed_json(folder / _CONFIG, {**config, _TENSORS_SHA256: digest}, sort_keys=True)
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """The config of a complete folder, as `save` got it. Raises `FileNotFoundError`."""
+    """The config of a complete folder, as `save` got it. Raises `FileNotFoundError` or `DamagedFile`."""
+    config = _read_config(folder)
+    del config[_TENSORS_SHA256]
+    return config
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
     for name in FILES:
         if not (folder / name).is_file():
             raise FileNotFoundError(2, "no such file; run the stage that trains it", str(folder / name))
-    config: dict[str, Any] = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
+    config = read_sealed_json(folder / _CONFIG, remedy=REMEDY)
+    if _TENSORS_SHA256 not in config:
+        raise DamagedFile(f"{folder / _CONFIG} states no {_TENSORS_SHA256}: {REMEDY}")
     return config
 
 
 def load(folder: Path, *, expected: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read tensors (on the CPU) and config; raises `ProvenanceMismatch` unless its provenance is as `expected`."""
-    from safetensors.torch import load_file
+    """Read tensors (on the CPU) and config, as they were saved.
 
-    config = read_config(folder)
-    require_provenance(config["provenance"], expected=expected, path=folder)
-    return load_file(folder / _TENSORS), config
+    Raises as `read_config` does, and `ProvenanceMismatch` unless its provenance is as `expected`; other tensors than
+    those that were saved, and such that are not finite, are a `DamagedFile`.
+    """
+    from safetensors.torch import load as from_bytes
+
+    config = _read_config(folder)
+    require_provenance(config.get("provenance", {}), expected=expected, path=folder)
+    with damage_told(folder / _TENSORS, remedy=REMEDY):
+        content = (folder / _TENSORS).read_bytes()
+        if hashlib.sha256(content).hexdigest() != config.pop(_TENSORS_SHA256):
+            raise ValueError(f"its hash is not the {_TENSORS_SHA256} in {_CONFIG}")
+        tensors = from_bytes(content)
+        bad = sorted(name for name, tensor in tensors.items() if not tensor.isfinite().all())
+        if bad:
+            raise ValueError(f"nan or infinity in {', '.join(bad)}")
+    return tensors, config
 
 
 def load_into(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:

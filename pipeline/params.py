@@ -15,29 +15,27 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import pydantic.dataclasses
-from annotated_types import Ge, Gt, Le, MinLen
-from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from annotated_types import Ge, Gt, Le, Lt, MinLen
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
-from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from features.video import WindowPlan
 from heads.training.schedule import LossName, Precision, TrainingSchedule
+from pipeline import plain_yaml
 from pipeline.layout import Layout
+from pipeline.plain_yaml import ParamsError
 from reports.events import LabelRule
 from reports.thresholds import ThresholdGrid
 
 PROJECT_FILE = Path("params.yaml")
 
 
-class ParamsError(Exception):
-    """A params file cannot be used. The message has a line for each fault."""
-
-
-Count = Annotated[int, Ge(0)]
-AtLeastOne = Annotated[int, Ge(1)]
-NonNegative = Annotated[float, Ge(0)]
-Positive = Annotated[float, Gt(0)]
+_LARGEST = 10**9  # of counts, seconds and gigabytes: more is a slip, and a sum of it may overflow
+Seed = Annotated[int, Ge(0), Lt(2**32)]  # what every random generator takes
+Count = Annotated[int, Ge(0), Le(_LARGEST)]
+AtLeastOne = Annotated[int, Ge(1), Le(_LARGEST)]
+NonNegative = Annotated[float, Ge(0), Le(_LARGEST)]
+Positive = Annotated[float, Gt(0), Le(_LARGEST)]
 # One value or a list of them; what is read is always a tuple.
 OneOrMore = BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else (value,))
 # Profiles and label sets name files and stand in DVC's templates, where a dot or a slash means something else.
@@ -49,7 +47,7 @@ FolderName = Annotated[str, MinLen(1)]
 @dataclass(frozen=True)
 class RenderedFetch:
     source: Literal["rendered"]
-    seed: Count
+    seed: Seed
     num_train_videos: AtLeastOne
     num_test_videos: AtLeastOne
     num_train_subjects: Annotated[int, Ge(2)]
@@ -69,7 +67,7 @@ class FolderFetch:
 @dataclass(frozen=True)
 class PrepareParams:
     val_share: Annotated[float, Gt(0), Le(0.5)]
-    seed: Count
+    seed: Seed
 
 
 @dataclass(frozen=True)
@@ -146,6 +144,12 @@ class DiaryParams:
     per_label: dict[LabelId, LabelRule]
 
 
+def _require_short_windows(plan: WindowPlan) -> WindowPlan:
+    if plan.num_frames > 4096 or max(plan.window_s, plan.stride_s) > 86_400:
+        raise ValueError(f"a window has at most 4096 frames, it and a stride last at most a day, got {plan}")
+    return plan
+
+
 _CHECKED = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
@@ -153,10 +157,10 @@ _CHECKED = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 class Params:
     """All sections of one profile."""
 
-    seed: Count
+    seed: Seed
     fetch: Annotated[RenderedFetch | FolderFetch, Field(discriminator="source")]
     prepare: PrepareParams
-    windows: WindowPlan
+    windows: Annotated[WindowPlan, AfterValidator(_require_short_windows)]
     extract: ExtractParams
     targets: TargetParams
     train: TrainParams
@@ -233,23 +237,14 @@ def _require_unique(key: str, values: tuple[Any, ...]) -> None:
 
 
 def _load(path: Path, kind: type[Any]) -> Any:
-    try:
-        # The parser that DVC reads these files with: 1e-4 is a number, and no key may stand twice.
-        values = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ParamsError(f"{path}: no such file; run from the repository's top folder") from None
-    except MarkedYAMLError as error:
-        line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise ParamsError(f"{path}{line}: {error.problem}") from error
-    except (YAMLError, ValueError) as error:
-        raise ParamsError(f"{path}: not a YAML file: {error}") from error
-    if not isinstance(values, dict):
-        raise ParamsError(f"{path}: expected a mapping of keys, got {values!r}")
+    values = plain_yaml.read(path)
     try:
         # JSON, because in strict mode pydantic takes lists for tuples and mappings for dataclasses only from there.
-        return TypeAdapter(kind).validate_json(json.dumps(values, default=str))
+        return TypeAdapter(kind).validate_json(json.dumps(values))
     except ValidationError as error:
         raise ParamsError("\n".join(f"{path}: {_line(fault, values, kind)}" for fault in error.errors())) from error
+    except ArithmeticError as error:  # of a check in a section's own class
+        raise ParamsError(f"{path}: numbers are too large or too small together: {error}") from error
 
 
 def _line(fault: ErrorDetails, values: dict[str, Any], kind: type[Any]) -> str:

@@ -6,7 +6,6 @@ Tuning on the rows that are reported afterwards makes any model look better than
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +15,17 @@ import numpy as np
 import numpy.typing as npt
 from annotated_types import Ge, Gt, Lt
 
-from features.files import write_csv, write_json
+from features.files import write_csv
+from features.sealed import damage_told, read_sealed_json, write_sealed_json
 
 Floats = npt.NDArray[np.floating]
 Bools = npt.NDArray[np.bool_]
 Threshold = Annotated[float, Gt(0), Lt(1)]
+_REMEDY = "run `dvc repro sweep`"
+
+
+class NoThresholds(Exception):
+    """No thresholds can be chosen by these rows, or those at hand are another model's."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,8 @@ class ThresholdGrid:
                 f"low + a whole number of steps must give high, within (0, 1), got {self.low:g} … {self.high:g} by "
                 f"{self.step:g}"
             )
+        if steps > 10_000:
+            raise ValueError(f"at most 10,000 steps lead from low to high, got {steps:.0f}")
 
     def values(self) -> Floats:
         """The thresholds, ascending."""
@@ -69,7 +76,7 @@ class Sweep:
     """What a sweep found: the `curve` over all labels, the best global `threshold`, and one for each label.
 
     `label_thresholds` (L,) stand in the order of `labels`; `fallback_labels` had fewer than `min_positives` positives
-    and have the global threshold.
+    to choose by, and carry the global threshold. `model_sha256` is that of the model whose probabilities were swept.
     """
 
     labels: tuple[str, ...]
@@ -78,6 +85,7 @@ class Sweep:
     label_thresholds: tuple[float, ...]
     fallback_labels: tuple[str, ...]
     min_positives: int
+    model_sha256: str = ""
 
     def __post_init__(self) -> None:
         if len(self.label_thresholds) != len(self.labels) or not set(self.fallback_labels) <= set(self.labels):
@@ -90,8 +98,16 @@ class Sweep:
         return np.array([point.threshold for point in self.curve])
 
     def save(self, path: Path) -> None:
-        """Write everything as JSON."""
-        write_json(path, dataclasses.asdict(self))
+        """Write everything as JSON, with its hash."""
+        write_sealed_json(path, dataclasses.asdict(self))
+
+    def require_model(self, sha256: str, path: Path) -> None:
+        """Raise `NoThresholds` unless this sweep, read from `path`, is of the model with this hash."""
+        if self.model_sha256 != sha256:
+            raise NoThresholds(
+                f"{path} has the thresholds of another model: wanted {sha256[:16]}…, found "
+                f"{self.model_sha256[:16]}…; {_REMEDY}"
+            )
 
     @property
     def best(self) -> CurvePoint:
@@ -100,16 +116,18 @@ class Sweep:
 
     @classmethod
     def load(cls, path: Path) -> Sweep:
-        """Read what `save` wrote."""
-        content = json.loads(path.read_text(encoding="utf-8"))
-        return cls(
-            labels=tuple(content["labels"]),
-            curve=tuple(CurvePoint(**point) for point in content["curve"]),
-            threshold=content["threshold"],
-            label_thresholds=tuple(content["label_thresholds"]),
-            fallback_labels=tuple(content["fallback_labels"]),
-            min_positives=content["min_positives"],
-        )
+        """Read what `save` wrote. Raises `DamagedFile`, or `FileNotFoundError`."""
+        with damage_told(path, remedy=_REMEDY):
+            found = read_sealed_json(path, remedy=_REMEDY)
+            return cls(
+                labels=tuple(found["labels"]),
+                curve=tuple(CurvePoint(**point) for point in found["curve"]),
+                threshold=found["threshold"],
+                label_thresholds=tuple(found["label_thresholds"]),
+                fallback_labels=tuple(found["fallback_labels"]),
+                min_positives=found["min_positives"],
+                model_sha256=found["model_sha256"],
+            )
 
     def save_curve(self, path: Path) -> None:
         """Write the curve as CSV, a row for each threshold, for plots."""
@@ -138,7 +156,10 @@ def sweep(probabilities: Floats, targets: Bools, *, labels: Sequence[str], grid:
         raise ValueError(f"{probabilities.shape} probabilities, {targets.shape} targets, {len(labels)} labels")
     positives = targets.sum(axis=0)
     if not positives.any():
-        raise ValueError(f"no threshold can be chosen: none of {len(targets)} rows has a positive label")
+        raise NoThresholds(
+            f"no threshold can be chosen: none of {len(targets)} rows has a positive label; "
+            "take labels that val shows, as results/<profile>/facts.json counts them"
+        )
     hits, recognised = _counts(probabilities, targets, grid)
     label_f1 = 2 * hits / np.maximum(recognised + positives, 1)
     micro_f1 = 2 * hits.sum(axis=1) / (recognised.sum(axis=1) + positives.sum())

@@ -27,7 +27,7 @@ import pytest
 import torch
 
 from features import cache as cache_module
-from features import embed
+from features import embed, sealed
 from features.backbone import create, load_backbone, save
 from features.cache import EmbeddingCache
 from features.clips import ClipReader, Source
@@ -367,7 +367,7 @@ def kennel() -> Iterator[Kennel]:
 PHASES: dict[str, list[tuple[Any, str]]] = {
     "decode": [(ClipReader, "clips")],
     "forward": [(embed, "submit_batch")],
-    "write": [(cache_module, "write_bytes"), (cache_module, "save"), (os, "fsync")],
+    "write": [(cache_module, "write_sealed_tensors"), (sealed, "write_bytes"), (os, "fsync")],
     "commit": [
         (store, "write_embeddings"),
         (Path, "rename"),

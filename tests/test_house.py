@@ -19,7 +19,7 @@ from pipeline.layout import MODELS, Layout
 
 REPOSITORY = Path(__file__).parents[1]
 LAYERS = ("features", "heads", "reports", "pipeline")  # an import only ever points left
-FRAME = ("pipeline/params.py", "pipeline/layout.py", "pipeline/stage.py")
+FRAME = ("pipeline/params.py", "pipeline/plain_yaml.py", "pipeline/layout.py", "pipeline/stage.py")
 """Carries values, paths and errors into every stage: DVC tracks the values and the paths themselves."""
 MAX_LINES = 350
 SCRATCH = {"cache", "checkpoint"}  # of a run that goes on, no result
@@ -29,12 +29,12 @@ OWNERS = {
     "av": ("features/decode/", "pipeline/demo/"),  # reading, and encoding
     "transformers": ("features/backbone.py",),
     "zarr": ("features/store/",),
-    "safetensors": ("features/cache.py", "features/backbone.py", "heads/"),
+    "safetensors": ("features/sealed.py", "features/cache.py", "features/backbone.py", "heads/"),
     "datasets": ("pipeline/dataset/manifest.py",),
     "sklearn": ("reports/metrics/",),
     "click": ("pipeline/",),
     "pyarrow": ("pipeline/dataset/manifest.py",),
-    "ruamel": ("pipeline/params.py",),
+    "ruamel": ("pipeline/plain_yaml.py",),
     "torch": ("features/", "heads/", "pipeline/"),
 }
 

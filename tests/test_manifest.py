@@ -165,7 +165,7 @@ def test_a_video_in_both_files_is_refused(tmp_path: Path) -> None:
         ("FFFF1,FINN,Hall,7,7,Yes,Goes.,door,Goes.,c006 a 1.00,8.00", "FFFF1: c006: expected seconds from 0 on"),
         ("FFFF1,FINN,Hall,7,7,Yes,Goes.,door,Goes.,c006 nan 1.00,8.00", "FFFF1: c006: expected seconds from 0 on"),
         ("FFFF1,FINN,Hall,7,7,Yes,Goes.,door,Goes.,,", "FFFF1: length: expected seconds from 0 on, got ''"),
-        ("FFFF1,FINN,Hall,7,7,Yes,Goes.,door,Goes.,,0", "FFFF1: length is 0"),
+        ("FFFF1,FINN,Hall,7,7,Yes,Goes.,door,Goes.,,0", "FFFF1: length must be above 0"),
         ("../x,FINN,Hall,7,7,Yes,Goes.,door,Goes.,,8.00", "an id is letters and digits, got '../x'"),
         ("FFFF1,,Hall,7,7,Yes,Goes.,door,Goes.,,8.00", "FFFF1: no subject"),
         ("AAAA1,FINN,Hall,7,7,Yes,Goes.,door,Goes.,,8.00", "AAAA1 is already on line 2"),
@@ -233,7 +233,7 @@ def test_what_is_written_is_read_back_and_has_the_same_bytes_each_time(dataset: 
     assert set(manifest.read(tmp_path / "one").videos) == set(videos.videos)
     assert manifest.read(tmp_path / "one").facts() == videos.facts()
     files = {path.name: path.read_bytes() for path in (tmp_path / "one").iterdir()}
-    assert sorted(files) == ["test.parquet", "train.parquet", "val.parquet"]
+    assert sorted(files) == ["sha256.json", "test.parquet", "train.parquet", "val.parquet"]
     assert files == {path.name: path.read_bytes() for path in (tmp_path / "two").iterdir()}
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score, precision_score, recall_score
 
-from reports.thresholds import Sweep, ThresholdGrid, decide, sweep
+from reports.thresholds import NoThresholds, Sweep, ThresholdGrid, decide, sweep
 
 GRID = ThresholdGrid(0.05, 0.95, 0.05, 1).values()
 
@@ -84,7 +84,7 @@ def test_a_label_without_positives_never_chooses() -> None:
     swept = sweep(probabilities, targets, labels=["c000", "c001"], grid=np.array([0.2, 0.95]), min_positives=0)
     assert swept.fallback_labels == ("c001",)
     assert swept.curve[0].macro_f1 == 1.0
-    with pytest.raises(ValueError, match="none of 2 rows"):
+    with pytest.raises(NoThresholds, match="none of 2 rows"):
         sweep(probabilities, ~targets & targets, labels=["c000", "c001"], grid=GRID, min_positives=1)
 
 

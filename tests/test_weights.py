@@ -100,7 +100,7 @@ def test_what_was_not_written_completely_is_not_loaded(folder: Path) -> None:
 
 def test_a_failed_save_leaves_no_complete_folder(head: nn.Linear, folder: Path) -> None:
     """If the config cannot be written, new tensors are not left with the old config."""
-    with pytest.raises(ValueError, match="nan"):
+    with pytest.raises(ValueError, match="not JSON compliant"):
         weights.save(folder, head.state_dict(), {"best_map": float("nan")})
     assert not (folder / "config.json").exists()
 
@@ -110,4 +110,4 @@ def test_saving_keeps_what_else_is_in_the_folder(head: nn.Linear, folder: Path) 
     (folder / "history.csv").write_text("step\n")
     weights.save(folder, head.state_dict(), {"labels": []})
     assert sorted(path.name for path in folder.iterdir()) == ["config.json", "history.csv", "model.safetensors"]
-    assert json.loads((folder / "config.json").read_text()) == {"labels": []}
+    assert json.loads((folder / "config.json").read_text())["labels"] == []

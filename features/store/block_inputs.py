@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+import zarr
 
-from features.store.rows import StoreError, loaded, opened_rows, require_whole, written_rows
+from features.store.rows import StoreError, is_finite, loaded, opened_rows, require_whole, written_rows
 
 _CHUNK_BYTES = 64 * 1024**2
 _BLOCK_INPUT, _DTYPE = "block_input", "dtype"
@@ -32,7 +33,7 @@ class BlockInputs:
     """Block inputs of stored windows, `shape` (n, N, D), on disk until they are read by memory map.
 
     `windows` has each video's stored windows, by id and ascending. With none, `shape` is (0, 0, 0). Each file
-    on disk holds `chunk_rows` rows.
+    on disk holds `chunk_rows` rows. A file is read through and checked when the first of its rows is read.
     """
 
     folder: Path
@@ -46,7 +47,7 @@ class BlockInputs:
         return self._rows[video_id, window]
 
     def read(self, rows: Sequence[int]) -> torch.Tensor:
-        """These rows in this order, (len(rows), N, D) of `dtype`, copied into memory."""
+        """These rows in this order, (len(rows), N, D) of `dtype`, copied into memory. Raises `StoreError`."""
         if not rows:
             return torch.empty(0, *self.shape[1:], dtype=self.dtype)
         size = self.chunk_rows
@@ -64,11 +65,18 @@ class BlockInputs:
 
     def _chunk(self, number: int) -> npt.NDArray[Any]:
         if number not in self._maps:
+            self._require_sound(number)
             name = next(name for name, dtype in _DTYPES.items() if dtype == self.dtype)
             shape = (self.chunk_rows, *self.shape[1:])
             path = self.folder / _BLOCK_INPUT / "c" / str(number) / "0" / "0"
             self._maps[number] = np.memmap(path, dtype=_STORED[name], mode="r", shape=shape)
         return self._maps[number]
+
+    def _require_sound(self, number: int) -> None:
+        # Zarr checks the crc32c that a memory map passes over.
+        with opened_rows(self.folder, "block inputs") as (group, _, _):
+            if not is_finite(np.asarray(_array(group).blocks[number])):
+                raise ValueError(f"nan or infinity in chunk {number}")
 
 
 def write_block_inputs(
@@ -103,11 +111,17 @@ def write_block_inputs(
                     f"video {video_id}: {tuple(block_input.shape)} {block_input.dtype} block inputs, where "
                     f"{len(windows[video_id])} windows in {precision} are wanted"
                 )
+            stored = block_input.contiguous().view(torch.uint8).numpy().view(_STORED[precision])
+            if not is_finite(stored):
+                raise StoreError(
+                    f"video {video_id}: a block input is nan or infinite in {precision}; with "
+                    "finetune.block_inputs_precision bf16 or fp32 larger numbers can be stored"
+                )
             rows.append(
                 {
                     "video": np.full(len(block_input), number, dtype=np.int32),
                     "window": np.array(windows[video_id], dtype=np.int32),
-                    _BLOCK_INPUT: block_input.contiguous().view(torch.uint8).numpy().view(_STORED[precision]),
+                    _BLOCK_INPUT: stored,
                 }
             )
 
@@ -123,7 +137,15 @@ def open_block_inputs(path: Path) -> tuple[BlockInputs, dict[str, Any]]:
             keys = (loaded(group[name], num_rows).tolist() for name in ("video", "window"))
             for video, window in zip(*keys, strict=True):
                 windows[video_ids[video]].append(window)
-            require_whole(group[_BLOCK_INPUT], num_rows)
-            shape, chunk_rows = group[_BLOCK_INPUT].shape, group[_BLOCK_INPUT].chunks[0]
+            array = _array(group)
+            require_whole(array, num_rows)
+            shape, chunk_rows = array.shape, array.chunks[0]
         numbers = {video_id: tuple(own) for video_id, own in windows.items()}
         return BlockInputs(path, numbers, shape, _DTYPES[attributes[_DTYPE]], chunk_rows), attributes["provenance"]
+
+
+def _array(group: zarr.Group) -> zarr.Array:
+    array = group[_BLOCK_INPUT]
+    if not isinstance(array, zarr.Array):
+        raise ValueError(f"{_BLOCK_INPUT} is no array")
+    return array

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from features.store.rows import StoreError, loaded, opened_rows, written_rows
+from features.store.rows import StoreError, is_finite, loaded, opened_rows, written_rows
 
 _CHUNK_BYTES = 16 * 1024**2  # whole arrays read at 1.1-1.4 times a plain memory copy; one-row chunks at 400 times
 _DESCRIPTION = (
@@ -193,4 +193,12 @@ def read_embeddings(path: Path) -> tuple[Embeddings, dict[str, Any]]:
             num_padded=loaded(group["num_padded"], num_rows),
             vectors={name: loaded(array, num_rows) for name, array in sorted(group["vectors"].arrays())},
         )
+        columns: dict[str, npt.NDArray[Any]] = {
+            "start_s": embeddings.start_s,
+            "end_s": embeddings.end_s,
+            **embeddings.vectors,
+        }
+        bad = [name for name, values in columns.items() if not is_finite(values)]
+        if bad:
+            raise ValueError(f"nan or infinity in {', '.join(bad)}")
         return embeddings, attributes["provenance"]

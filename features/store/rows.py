@@ -4,7 +4,8 @@ Rows are sorted by their key: `video`, an index into the attribute `video_ids`, 
 its video. Attributes are written last. The same rows give the same bytes.
 
 A chunk is one uncompressed file, without shards: whole arrays then load as fast as memory is copied, and rows can be
-read by memory map. Chunks grow with the store, so that it has a few thousand files at any size.
+read by memory map. Its last four bytes are the crc32c of those before, which Zarr checks as it reads. Attributes have
+the hash of each array's own zarr.json, and their own. Chunks grow with the store: a few thousand files at any size.
 """
 
 from __future__ import annotations
@@ -18,11 +19,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import zarr
+from zarr.codecs import Crc32cCodec
 
-from features.files import atomic_folder
+from features.files import atomic_folder, sha256_of
+from features.sealed import sealed, unsealed
 
 _MAX_CHUNKS = 1000  # of an array, of which a store has fewer than ten
-_VIDEO_IDS, _NUM_ROWS, _PROVENANCE = "video_ids", "num_rows", "provenance"
+_VIDEO_IDS, _NUM_ROWS, _PROVENANCE, _ARRAYS = "video_ids", "num_rows", "provenance", "arrays"
 
 
 class StoreError(Exception):
@@ -56,7 +59,7 @@ class _Column:
             dtype=first.dtype,
             chunks=(size, *shape[1:]),
             filters=None,
-            compressors=None,
+            compressors=[Crc32cCodec()],
             # Zarr leaves a chunk of zeros out by default, and then nobody can tell it from a lost one.
             config={"write_empty_chunks": True},
         )
@@ -94,13 +97,16 @@ def written_rows(
         group = zarr.create_group(store=partial, zarr_format=3)
         yield RowWriter(group, num_rows, chunk_bytes=chunk_bytes)
         group.update_attributes(
-            {
-                "description": description,
-                **attributes,
-                _PROVENANCE: json.loads(json.dumps(dict(provenance), sort_keys=True, allow_nan=False)),
-                _VIDEO_IDS: list(video_ids),
-                _NUM_ROWS: num_rows,
-            }
+            sealed(
+                {
+                    "description": description,
+                    **attributes,
+                    _PROVENANCE: json.loads(json.dumps(dict(provenance), sort_keys=True, allow_nan=False)),
+                    _ARRAYS: _array_hashes(partial),
+                    _VIDEO_IDS: list(video_ids),
+                    _NUM_ROWS: num_rows,
+                }
+            )
         )
 
 
@@ -114,9 +120,21 @@ def opened_rows(path: Path, what: str) -> Iterator[tuple[zarr.Group, dict[str, A
         attributes = dict(group.attrs)
         if _NUM_ROWS not in attributes:
             raise StoreError(f"the {what} at {path} are incomplete: their attributes were never written")
+        if unsealed(attributes)[_ARRAYS] != _array_hashes(path):
+            raise ValueError("the arrays are not those that were written")
         yield group, attributes, int(attributes[_NUM_ROWS])
-    except (OSError, KeyError, IndexError, ValueError) as error:
-        raise StoreError(f"the {what} at {path} are incomplete or damaged: {error}") from error
+    except (StoreError, MemoryError):
+        raise
+    except Exception as error:  # damaged files may raise anything in zarr
+        raise StoreError(
+            f"the {what} at {path} are incomplete or damaged: {error}; run the stage that writes them again"
+        ) from error
+
+
+def _array_hashes(path: Path) -> dict[str, str]:
+    """The hash of each array's shape, type and chunks, as its zarr.json states them."""
+    files = sorted(file for file in path.rglob("zarr.json") if file.parent != path)
+    return {file.parent.relative_to(path).as_posix(): sha256_of(file) for file in files}
 
 
 def require_whole(array: zarr.Array, num_rows: int) -> None:
@@ -131,3 +149,11 @@ def loaded(array: zarr.Array, num_rows: int) -> npt.NDArray[Any]:
     """A whole column in memory."""
     require_whole(array, num_rows)
     return np.asarray(array[:])
+
+
+def is_finite(values: npt.NDArray[Any]) -> bool:
+    """Whether all numbers are finite; uint16 holds bfloat16's bits."""
+    exponent = {np.dtype(np.float16): 0x7C00, np.dtype(np.uint16): 0x7F80}.get(values.dtype)
+    if exponent is None:
+        return bool(np.isfinite(values).all())
+    return bool(((values.view(np.uint16) & exponent) != exponent).all())  # several times faster than isfinite

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
 from collections.abc import Mapping
@@ -10,12 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
-from features.files import write_bytes
 from features.provenance import differences
+from features.sealed import DamagedFile, read_sealed_tensors, write_sealed_tensors
 
 log = logging.getLogger(__name__)
 
@@ -40,9 +37,7 @@ class Checkpoint:
 
     def write(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
         """Write `tensors` and `state` (JSON); a kill at any moment leaves the earlier state or this one."""
-        header = json.dumps({"provenance": self.provenance, "state": state}, allow_nan=False, sort_keys=True)
-        content = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, {"json": header})
-        write_bytes(self.path / _FILE, content)
+        write_sealed_tensors(self.path / _FILE, tensors, {"provenance": self.provenance, "state": state})
 
     def read(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """Tensors (on the CPU) and state; None, and a log line, for an incomplete file or another training's."""
@@ -50,11 +45,9 @@ class Checkpoint:
         if not file.is_file():
             return None
         try:
-            with safe_open(file, framework="pt") as opened:
-                header = json.loads(opened.metadata()["json"])
-                tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118, it has no iterator
-        except (SafetensorError, TypeError, KeyError, json.JSONDecodeError) as error:
-            log.warning("%s is no complete checkpoint (%s): the training starts over", file, error)
+            tensors, header = read_sealed_tensors(file, remedy="the training starts over")
+        except DamagedFile as error:
+            log.warning("%s", error)
             return None
         different = differences({"training": header["provenance"]}, expected={"training": self.provenance})
         if different:

@@ -126,8 +126,6 @@ def _video(row: dict[str, str], split: str, known: frozenset[str], path_of: Call
     if not subject:
         raise ValueError(f"{video_id}: no subject")
     length_s = _seconds(row["length"], f"{video_id}: length")
-    if length_s == 0:
-        raise ValueError(f"{video_id}: length is 0")
     return VideoEntry(
         video_id=video_id,
         path=path_of(video_id),

@@ -1,6 +1,7 @@
 """The manifest: which videos there are, what happens in them when, and which split each is in.
 
-One parquet file a split. The manifest holds what annotations state; video files, windows and label sets are elsewhere.
+One parquet file a split, and their hashes. The manifest holds what annotations state; video files, windows and label
+sets are elsewhere.
 """
 
 from __future__ import annotations
@@ -13,10 +14,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
-from features.files import atomic_folder
+from features.files import atomic_folder, sha256_of
+from features.sealed import damage_told, read_sealed_json, write_sealed_json
 from features.video import Segment
 
 SPLITS = ("train", "val", "test")
+MAX_LENGTH_S = 86_400  # a day
+_HASHES = "sha256.json"
+_REMEDY = "run `dvc repro prepare`"
 
 
 class ManifestError(Exception):
@@ -41,7 +46,10 @@ class Interval:
 
 @dataclass(frozen=True)
 class VideoEntry:
-    """A video of the data set: its file (`path`, relative to the data set's folder) and what is stated about it."""
+    """A video of the data set: its file (`path`, relative to the data set's folder) and what is stated about it.
+
+    It lasts at most a day: a mistyped length would take the room of all others.
+    """
 
     video_id: str
     path: str
@@ -50,6 +58,12 @@ class VideoEntry:
     split: str
     length_s: float
     intervals: tuple[Interval, ...]
+
+    def __post_init__(self) -> None:
+        if not 0 < self.length_s <= MAX_LENGTH_S:
+            raise ValueError(
+                f"{self.video_id}: length must be above 0 and at most {MAX_LENGTH_S} s, a day, got {self.length_s:g}"
+            )
 
     @cached_property
     def actions(self) -> tuple[Action, ...]:
@@ -128,7 +142,7 @@ class Manifest:
 
 
 def write(folder: Path, manifest: Manifest) -> None:
-    """Write train.parquet, val.parquet and test.parquet: the same manifest gives the same bytes.
+    """Write train.parquet, val.parquet, test.parquet and their hashes: the same manifest gives the same bytes.
 
     A split without videos raises `ManifestError` before anything is written.
     """
@@ -154,21 +168,29 @@ def write(folder: Path, manifest: Manifest) -> None:
             table = datasets.Dataset.from_dict({key: [row[key] for row in rows] for key in features}, features=features)
             with _no_progress_bar():
                 table.to_parquet(partial / f"{name}.parquet")
+        write_sealed_json(
+            partial / _HASHES, {f"{name}.parquet": sha256_of(partial / f"{name}.parquet") for name in SPLITS}
+        )
 
 
 def read(folder: Path) -> Manifest:
-    """Read what `write` wrote and check it again; a missing file raises `ManifestError`."""
-    return Manifest(tuple(video for name in SPLITS for video in _read_split(folder / f"{name}.parquet", name)))
+    """Read what `write` wrote and check it again. A missing file raises `ManifestError`, another one `DamagedFile`."""
+    for name in (*(f"{split}.parquet" for split in SPLITS), _HASHES):
+        if not (folder / name).is_file():
+            raise ManifestError(f"{folder / name}: no such file; `dvc repro prepare` writes it")
+    hashes = read_sealed_json(folder / _HASHES, remedy=_REMEDY)
+    return Manifest(tuple(video for name in SPLITS for video in _read_split(folder / f"{name}.parquet", name, hashes)))
 
 
-def _read_split(path: Path, split: str) -> Iterator[VideoEntry]:
-    if not path.is_file():
-        raise ManifestError(f"{path}: no such file; `dvc repro prepare` writes it")
+def _read_split(path: Path, split: str, hashes: Mapping[str, str]) -> Iterator[VideoEntry]:
     import pyarrow.parquet  # and not datasets, which takes ten times as long to import
 
-    for row in pyarrow.parquet.read_table(path).to_pylist():
-        intervals = tuple(Interval(**interval) for interval in row.pop("intervals"))
-        yield VideoEntry(**row, split=split, intervals=intervals)
+    with damage_told(path, remedy=_REMEDY):
+        if sha256_of(path) != hashes[path.name]:
+            raise ValueError(f"its hash is not the one in {_HASHES}")
+        for row in pyarrow.parquet.read_table(path).to_pylist():
+            intervals = tuple(Interval(**interval) for interval in row.pop("intervals"))
+            yield VideoEntry(**row, split=split, intervals=intervals)
 
 
 @contextmanager

@@ -32,7 +32,7 @@ def block_input_windows(
     """Up to `num_clips` windows whose block inputs are stored, by video id; stated lengths give the windows there are.
 
     First come the val windows that stage 2 is evaluated on, then train, then the rest of val and test: each evenly
-    over videos and times.
+    over videos and times. A video that is far longer than most counts as ten of them.
     """
     counts = {
         split: {video.video_id: plan.num_windows(video.length_s) for video in videos.split(split)} for split in SPLITS
@@ -44,6 +44,19 @@ def block_input_windows(
         (counts["val"] | counts["test"], num_clips),
     ):
         room = num_clips - sum(map(len, selected.values()))
-        added = spread_windows(candidates, min(limit, room)) if room > 0 else {}
+        added = _spread_fairly(candidates, min(limit, room)) if room > 0 else {}
         selected |= {video_id: selected.get(video_id, frozenset()) | windows for video_id, windows in added.items()}
     return selected
+
+
+def _spread_fairly(num_windows: Mapping[str, int], count: int) -> dict[str, frozenset[int]]:
+    """`spread_windows`, but that a video counts for at most ten of the median length where there is no room for all."""
+    count = min(count, sum(num_windows.values()))
+    most = 10 * sorted(num_windows.values())[len(num_windows) // 2] if num_windows else 0
+    while sum(min(number, most) for number in num_windows.values()) < count:
+        most = 2 * most + 1
+    shares = {video_id: min(number, most) for video_id, number in num_windows.items()}
+    return {
+        video_id: frozenset(place * num_windows[video_id] // shares[video_id] for place in places)
+        for video_id, places in spread_windows(shares, count).items()
+    }

@@ -6,6 +6,8 @@ import json
 import logging
 
 from features.files import sha256_of
+from features.sealed import damage_told
+from heads import weights
 from pipeline.layout import MODELS, Layout
 from pipeline.model_folder import write_model_folder
 from pipeline.params import Params
@@ -20,7 +22,11 @@ log = logging.getLogger(__name__)
 def main(params: Params, paths: Layout) -> None:
     """Choose by micro-F1 on val, at each model's own threshold; stage 1 where they are equal."""
     sweeps = {model: Sweep.load(paths.sweep(model)) for model in MODELS}
+    for model, sweep in sweeps.items():
+        sweep.require_model(weights.sha256(paths.model(model)), paths.sweep(model))
     better = max(sweeps, key=lambda model: sweeps[model].best.micro_f1)
+    with damage_told(paths.metrics(better), remedy="run `dvc repro report`"):
+        test_micro_f1 = json.loads(paths.metrics(better).read_text(encoding="utf-8"))["micro_f1"]
     diary = params.diary
     write_model_folder(
         paths.diary_model,
@@ -31,7 +37,7 @@ def main(params: Params, paths: Layout) -> None:
             "label_set": paths.labels,
             "model": better,
             "thresholds_sha256": sha256_of(paths.sweep(better)),
-            "test_micro_f1": json.loads(paths.metrics(better).read_text(encoding="utf-8"))["micro_f1"],
+            "test_micro_f1": test_micro_f1,
             "decoder": params.extract.decoder,
             "precision": params.extract.precision,
             "min_quiet_s": diary.min_quiet_s,

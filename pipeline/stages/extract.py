@@ -37,8 +37,10 @@ def main(params: Params, paths: Layout) -> None:
     device = best_device()
     dtype = DTYPES[choose_precision(params.extract.precision, device)]
     backbone = load_backbone(paths.backbone, dtype=dtype, attention=params.extract.attention)
+    preprocessing = Preprocessing.from_checkpoint(paths.backbone)
+    backbone.require_fit(num_frames=params.windows.num_frames, crop_size=preprocessing.crop_size)
     backbone.to(device)
-    reader = ClipReader(params.windows, Preprocessing.from_checkpoint(paths.backbone), params.extract.decoder)
+    reader = ClipReader(params.windows, preprocessing, params.extract.decoder)
     selection = _selection(params, videos, backbone)
     cache = EmbeddingCache(paths.cache, provenance(backbone, reader))
     with cache.locked():

@@ -17,6 +17,7 @@ from features.provenance import require_provenance
 from features.store.block_inputs import BlockInputs, open_block_inputs
 from features.store.embeddings import read_embeddings
 from features.video import Clip
+from heads import weights
 from heads.action_model import Tail, load_action_model, predict_block_inputs, predict_clips
 from heads.linear import load_linear_head
 from heads.predictions import Predictions
@@ -53,7 +54,7 @@ def main(params: Params, paths: Layout) -> None:
         features = torch.from_numpy(truth.embeddings.features(config["features"]))
         with torch.inference_mode():
             from_embeddings = head(features).sigmoid().numpy()
-        _predictions(truth, from_embeddings).save(path_of("head"))
+        _predictions(truth, from_embeddings, weights.sha256(paths.model("head"))).save(path_of("head"))
 
         rows = _from_block_inputs(model.tail, block_inputs, truth, batch_size=batch_size, device=device)
         num_stored, done = len(rows), {video_id for video_id, _ in rows}
@@ -66,7 +67,7 @@ def main(params: Params, paths: Layout) -> None:
         for video_id, clip, row in predict_clips(model, clips, batch_size=batch_size, device=device):
             rows[video_id, clip.window] = row
         finetuned = np.stack([rows[key] for key in truth.embeddings.keys])
-        _predictions(truth, finetuned).save(path_of("finetune"))
+        _predictions(truth, finetuned, weights.sha256(paths.model("finetune"))).save(path_of("finetune"))
         log.info(
             "%s: %d windows of %d videos, %d from stored block inputs (%s), %d from video",
             *(split, len(finetuned), len(truth.video_ids)),
@@ -100,7 +101,7 @@ def _clips(
             bar.update()
 
 
-def _predictions(truth: SplitTruth, probabilities: np.ndarray) -> Predictions:
+def _predictions(truth: SplitTruth, probabilities: np.ndarray, model_sha256: str) -> Predictions:
     rows = truth.embeddings
     return Predictions(
         labels=truth.labels,
@@ -113,6 +114,7 @@ def _predictions(truth: SplitTruth, probabilities: np.ndarray) -> Predictions:
         videos=np.array(truth.video_ids),
         # Reversed intervals have no time, so a video may carry a label that none of its windows does.
         video_targets=truth.videos,
+        model_sha256=model_sha256,
     )
 
 

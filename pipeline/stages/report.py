@@ -31,6 +31,8 @@ def main(params: Params, paths: Layout) -> None:
         val, test = Predictions.load(paths.val_predictions(model)), Predictions.load(paths.test_predictions(model))
         num_windows |= {"val": len(val.video_ids), "test": len(test.video_ids)}
         sweep = Sweep.load(paths.sweep(model))
+        for predictions in (val, test):
+            sweep.require_model(predictions.model_sha256, paths.sweep(model))
         metrics = summary(
             val,
             test,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 
 from heads.predictions import Predictions
@@ -25,6 +26,7 @@ def main(params: Params, paths: Layout) -> None:
             grid=params.sweep.values(),
             min_positives=params.sweep.min_positives,
         )
+        sweep = dataclasses.replace(sweep, model_sha256=val.model_sha256)
         sweep.save(paths.sweep(model))
         sweep.save_curve(paths.sweep_curve(model))
         log.info("%s: threshold %.2f, micro-F1 on val %.3f", model, sweep.threshold, sweep.best.micro_f1)
