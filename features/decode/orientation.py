@@ -9,8 +9,11 @@ from dataclasses import dataclass
 import av
 import numpy as np
 from av.buffer import Buffer
+from av.video.reformatter import VideoReformatter
 
 from features.video import Image
+
+_MAX_STRETCHED_PIXELS = 2**25  # 8K
 
 
 @dataclass(frozen=True)
@@ -29,8 +32,16 @@ class Orientation:
 
     @classmethod
     def of(cls, frame: av.VideoFrame) -> Orientation:
-        """From the display matrix that the decoder attaches to a frame; no matrix turns nothing."""
-        matrix = frame.side_data.get("DISPLAYMATRIX")
+        """From the display matrix that the decoder attaches to a frame; no matrix turns nothing.
+
+        Where other data beside it is of a type unknown to PyAV, as in Apple's spatial video, no picture is mirrored.
+        """
+        # A frame whose side data was read waits for the cyclic garbage collector: here a tiny copy waits in its place.
+        tiny = VideoReformatter().reformat(frame, width=16, height=16, format="gray", threads=1)
+        try:
+            matrix = tiny.side_data.get("DISPLAYMATRIX")
+        except ValueError:
+            return cls(round(frame.rotation / 90) % 4)
         return cls.from_matrix(np.frombuffer(bytes(matrix), np.int32).tolist()) if isinstance(matrix, Buffer) else cls()
 
     @classmethod
@@ -50,8 +61,12 @@ class Orientation:
         return np.ascontiguousarray(np.rot90(image[:, ::-1] if self.mirrored else image, self.quarter_turns))
 
     def shown_size(self, height: int, width: int, pixel_aspect: float) -> tuple[int, int]:
-        """(height, width) upright with square pixels: the stored height is kept, the stored width stretched."""
-        width = max(1, round(width * pixel_aspect))
+        """(height, width) upright with square pixels: the stored height is kept, the stored width stretched.
+
+        Both shrink where that would make a picture larger than 8K and than the stored one.
+        """
+        shrink = min(1.0, math.sqrt(max(1 / pixel_aspect, _MAX_STRETCHED_PIXELS / (height * width * pixel_aspect))))
+        height, width = max(1, round(height * shrink)), max(1, round(width * pixel_aspect * shrink))
         return (width, height) if self.quarter_turns % 2 else (height, width)
 
 
