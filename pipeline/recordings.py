@@ -31,7 +31,7 @@ from reports.events import EventsFound, find_events, observed
 log = logging.getLogger(__name__)
 
 VIDEO_SUFFIXES = {".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mts", ".m2ts", ".ts", ".3gp", ".mpg", ".mpeg"}
-THUMBNAIL_WIDTH = 320  # pixels
+THUMBNAIL_SIDE = 320  # pixels, the longer side
 
 
 def find_videos(folder: Path) -> list[Path]:
@@ -118,7 +118,7 @@ def _write_diary(path: Path, out: Path, recording: Recording, events: EventsFoun
     names, model = recogniser.names, recogniser.diary_model
     middles = {event.id: (event.segment.start_s + event.segment.end_s) / 2 for event in events.events}
     times_s = sorted(middles.values())
-    pictures = dict(zip(times_s, frames_shown_at(path, times_s), strict=True))
+    pictures = dict(zip(times_s, frames_shown_at(path, times_s, max_side=THUMBNAIL_SIDE), strict=True))
     thumbnails = {event_id: _jpeg(pictures[time_s]) for event_id, time_s in middles.items()}
     write_jsonl(out / "events.jsonl", recording, events, names, model)
     write_markdown(out / "diary.md", [(recording, events)], names, model, min_quiet_s=recogniser.min_quiet_s)
@@ -134,10 +134,8 @@ def _write_diary(path: Path, out: Path, recording: Recording, events: EventsFoun
 
 
 def _jpeg(pixels: npt.NDArray[np.uint8]) -> bytes:
-    picture = Image.fromarray(pixels)
-    picture.thumbnail((THUMBNAIL_WIDTH, THUMBNAIL_WIDTH))
     file = io.BytesIO()
-    picture.save(file, "JPEG", quality=80)
+    Image.fromarray(pixels).save(file, "JPEG", quality=80)
     return file.getvalue()
 
 

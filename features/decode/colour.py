@@ -5,7 +5,7 @@ from __future__ import annotations
 import av
 import numpy as np
 import numpy.typing as npt
-from av.video.reformatter import ColorTrc, Colorspace, VideoReformatter
+from av.video.reformatter import Colorspace, ColorTrc, VideoReformatter
 
 from features.video import Image
 

@@ -80,3 +80,11 @@ def resized(image: Image, size: tuple[int, int]) -> Image:
     pixels = torch.from_numpy(image).permute(2, 0, 1)[None]
     stretched = F.interpolate(pixels, size=size, mode="bilinear", antialias=True)
     return np.ascontiguousarray(stretched[0].permute(1, 2, 0).numpy())
+
+
+def shrunk(image: Image, max_side: int | None) -> Image:
+    """`image` (H, W, 3) with neither side longer than `max_side` pixels; None keeps it, and so does a smaller one."""
+    if max_side is None or max(image.shape[:2]) <= max_side:
+        return image
+    height, width = (max(1, round(side * max_side / max(image.shape[:2]))) for side in image.shape[:2])
+    return resized(image, (height, width))

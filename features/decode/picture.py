@@ -35,13 +35,13 @@ class Pictures:
 
 
 def _deinterlaced(frame: av.VideoFrame) -> av.VideoFrame:
-    """The frame with every line as at its own time: the first field's lines stay, those between follow from them.
+    """The frame as its top field saw it: that field's lines stay, those between follow from them.
 
     From this frame alone, since its neighbours may have been skipped.
     """
     graph = Graph()
     source = graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=_ANY_CLOCK)
-    graph.link_nodes(source, graph.add("estdif", "mode=frame"), graph.add("buffersink")).configure()
+    graph.link_nodes(source, graph.add("estdif", "mode=frame:parity=tff"), graph.add("buffersink")).configure()
     graph.push(frame)
     graph.push(None)
     whole = graph.pull()
