@@ -32,10 +32,6 @@ SHARES: dict[int, tuple[float, float]] = {
     Colorspace.ITU709: (0.2126, 0.0722),
     Colorspace.BT2020: (0.2627, 0.0593),
 }
-    Colorspace.ITU601: (0.299, 0.114),
-    Colorspace.ITU709: (0.2126, 0.0722),
-    Colorspace.BT2020: (0.2627, 0.0593),
-}
 """Of red and blue in luma."""
 TRANSFERS = {"HLG": ColorTrc.ARIB_STD_B67, "PQ": ColorTrc.SMPTE2084}
 
