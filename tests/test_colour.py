@@ -193,5 +193,5 @@ def test_small_untagged_video_is_read_as_before(tmp_path: Path) -> None:
 
 def test_untagged_rgb_has_no_matrix(tmp_path: Path) -> None:
     """RGB that is stored as such stays as it is, in HD too."""
-    path = write(tmp_path / "a.mkv", picture(SCENE, 720), "rgb24", {}, codec="png")
+    path = write(tmp_path / "a.mov", picture(SCENE, 720), "rgb24", {}, codec="png")
     assert np.abs(patches(first_image(path, "pyav"), SCENE) - SCENE).max() <= 1
