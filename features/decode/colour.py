@@ -31,12 +31,18 @@ def is_converted(frame: av.VideoFrame) -> bool:
     return frame.color_trc in _CURVES or _assumed_matrix(frame) is not None
 
 
-def rgb(frame: av.VideoFrame, reformatter: VideoReformatter) -> Image:
-    """The stored picture (H, W, 3) in 8-bit RGB. HDR comes out as SDR, with its reference white as white."""
+def rgb(frame: av.VideoFrame, reformatter: VideoReformatter, size: tuple[int, int] | None = None) -> Image:
+    """The stored picture (H, W, 3) in 8-bit RGB, at `size` (H, W) where one is given.
+
+    HDR comes out as SDR, with its reference white as white.
+    """
     matrix = _assumed_matrix(frame)
     is_hdr = frame.color_trc in _CURVES
+    height, width = size or (frame.height, frame.width)
     pixels = reformatter.reformat(
         frame,
+        width=width,
+        height=height,
         format="rgb48le" if is_hdr else "rgb24",
         src_colorspace=matrix,
         interpolation="BILINEAR",

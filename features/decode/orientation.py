@@ -13,7 +13,8 @@ from av.video.reformatter import VideoReformatter
 
 from features.video import Image
 
-_MAX_STRETCHED_PIXELS = 2**25  # 8K
+MAX_SHOWN_PIXELS = 2**25
+"""Of an upright picture: 8K has as many."""
 
 
 @dataclass(frozen=True)
@@ -63,9 +64,9 @@ class Orientation:
     def shown_size(self, height: int, width: int, pixel_aspect: float) -> tuple[int, int]:
         """(height, width) upright with square pixels: the stored height is kept, the stored width stretched.
 
-        Both shrink where that would make a picture larger than 8K and than the stored one.
+        Both shrink where that makes more than `MAX_SHOWN_PIXELS`.
         """
-        shrink = min(1.0, math.sqrt(max(1 / pixel_aspect, _MAX_STRETCHED_PIXELS / (height * width * pixel_aspect))))
+        shrink = min(1.0, math.sqrt(MAX_SHOWN_PIXELS / (height * width * pixel_aspect)))
         height, width = max(1, round(height * shrink)), max(1, round(width * pixel_aspect * shrink))
         return (width, height) if self.quarter_turns % 2 else (height, width)
 

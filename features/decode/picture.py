@@ -9,7 +9,7 @@ from av.filter import Graph
 from av.video.reformatter import VideoReformatter
 
 from features.decode import colour
-from features.decode.orientation import Orientation, resized
+from features.decode.orientation import MAX_SHOWN_PIXELS, Orientation, resized
 from features.video import Image
 
 _ANY_CLOCK = Fraction(1)
@@ -31,7 +31,11 @@ class Pictures:
             orientation = self._orientations.setdefault(frame.rotation, Orientation.of(frame))
         if frame.interlaced_frame:
             frame = _deinterlaced(frame)
-        return resized(orientation.upright(colour.rgb(frame, self._reformatter)), self._size)
+        height, width = self._size[::-1] if orientation.quarter_turns % 2 else self._size
+        is_huge = max(frame.height, height) * max(frame.width, width) > MAX_SHOWN_PIXELS
+        # A huge picture is resized while it is converted: its memory is that of the small one.
+        pixels = colour.rgb(frame, self._reformatter, (height, width) if is_huge else None)
+        return resized(orientation.upright(pixels), self._size)
 
 
 def _deinterlaced(frame: av.VideoFrame) -> av.VideoFrame:
