@@ -8,10 +8,9 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
-import numpy as np
 import pytest
 
-from features.decode.grid import frames_on_grid, frames_shown_at
+from features.decode.grid import frames_shown_at
 from features.decode.orientation import Orientation
 from tests.videos import evenly, number_of, write_video
 
@@ -99,12 +98,3 @@ def test_shrunk_pictures(tmp_path: Path) -> None:
         assert [number_of(image) for image in images] == [0, 6]
     tall = write_video(tmp_path / "b.mp4", evenly(4, 12), size=(640, 360), rotation_deg=90)
     assert frames_shown_at(tall, [0.0], max_side=320)[0].shape == (320, 180, 3)
-
-
-def test_a_turn_that_changes_is_followed(tmp_path: Path) -> None:
-    """Each frame is turned by its own matrix, though frames that are turned alike share one reading."""
-    first = write_video(tmp_path / "a.mp4", evenly(6, 12), size=(160, 160))
-    image = next(frames_on_grid(first, sample_fps=12.0, decoder="pyav")).image
-    turned = write_video(tmp_path / "b.mp4", evenly(6, 12), size=(160, 160), rotation_deg=180, mirrored=True)
-    again = next(frames_on_grid(turned, sample_fps=12.0, decoder="pyav")).image
-    assert np.abs(image.astype(int) - again).mean() < 8

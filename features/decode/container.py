@@ -70,6 +70,8 @@ def opened(path: Path) -> Iterator[tuple[InputContainer, av.VideoStream]]:
         if brand in formats.PHOTO_BRANDS:
             raise UnreadableVideo(path, "a photo, not a video", found=brand)
         stream = container.streams.best("video")
+        if container.format.name == "gif" and stream is not None and stream.frames == 1:
+            raise UnreadableVideo(path, "a photo, not a video", found="gif")
         if stream is None or stream.disposition & Disposition.attached_pic:
             kinds = sorted({other.type for other in container.streams} - {"video"})
             found = ", ".join([*kinds, "cover art"] if stream is not None else kinds)

@@ -38,7 +38,7 @@ class Orientation:
         Where other data beside it is of a type unknown to PyAV, as in Apple's spatial video, no picture is mirrored.
         """
         # A frame whose side data was read waits for the cyclic garbage collector: here a tiny copy waits in its place.
-        tiny = VideoReformatter().reformat(frame, width=16, height=16, format="gray", threads=1)
+        tiny = VideoReformatter().reformat(frame, width=16, height=16, format="gray", interpolation="POINT", threads=1)
         try:
             matrix = tiny.side_data.get("DISPLAYMATRIX")
         except ValueError:
