@@ -33,7 +33,7 @@ def photo_format(path: Path) -> str | None:
     options = {"format_whitelist": ",".join(_PHOTO_FORMATS)}
     with path.open("rb") as file:
         head = io.BytesIO(file.read(_HEAD_BYTES))  # without its name, by which a format would look for other files
-    with contextlib.suppress(FFmpegError), av.open(head, options=options) as container:
+    with contextlib.suppress(FFmpegError, OSError), av.open(head, options=options) as container:
         return container.format.name.removesuffix("_pipe")
     return None
 
