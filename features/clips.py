@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from features.decode.container import UnreadableVideo
+from features.decode.container import UnreadableVideo, failing_as
 from features.decode.grid import Decoder, frames_on_grid
 from features.preprocess import Preprocessing
 from features.video import Clip, WindowPlan, cut_clips
@@ -47,7 +47,11 @@ class ClipReader:
     decoder: Decoder
 
     def clips(self, source: Source) -> Iterator[Clip]:
-        """The source's clips in order, one in memory at a time; raises `UnreadableVideo`."""
+        """The source's clips in order, one in memory at a time; raises `UnreadableVideo`, whatever goes wrong."""
+        with failing_as(source.path):
+            yield from self._clips(source)
+
+    def _clips(self, source: Source) -> Iterator[Clip]:
         frames = frames_on_grid(source.path, sample_fps=self.plan.sample_fps, decoder=self.decoder)
         clips = cut_clips(self.preprocessing.resize_crop_frames(islice(frames, source.first_frame, None)), self.plan)
         last = None if source.windows is None else max(source.windows, default=-1)

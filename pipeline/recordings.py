@@ -37,7 +37,7 @@ from reports.events import EventsFound, find_events, observed
 
 log = logging.getLogger(__name__)
 
-THUMBNAIL_WIDTH = 320  # pixels
+THUMBNAIL_SIDE = 320  # pixels, the longer side
 _TOLERANCE_S = 2.0  # between the last window's end and the duration that a file states
 
 
@@ -166,7 +166,7 @@ def _write_diary(path: Path, out: Path, recording: Recording, events: EventsFoun
     names, model = recogniser.names, recogniser.diary_model
     middles = {event.id: (event.segment.start_s + event.segment.end_s) / 2 for event in events.events}
     times_s = sorted(middles.values())
-    pictures = dict(zip(times_s, frames_shown_at(path, times_s), strict=True))
+    pictures = dict(zip(times_s, frames_shown_at(path, times_s, max_side=THUMBNAIL_SIDE), strict=True))
     thumbnails = {event_id: _jpeg(pictures[time_s]) for event_id, time_s in middles.items()}
     write_jsonl(out / "events.jsonl", recording, events, names, model)
     write_markdown(out / "diary.md", [(recording, events)], names, model, min_quiet_s=recogniser.min_quiet_s)
@@ -182,8 +182,6 @@ def _write_diary(path: Path, out: Path, recording: Recording, events: EventsFoun
 
 
 def _jpeg(pixels: npt.NDArray[np.uint8]) -> bytes:
-    picture = Image.fromarray(pixels)
-    picture.thumbnail((THUMBNAIL_WIDTH, THUMBNAIL_WIDTH))
     file = io.BytesIO()
-    picture.save(file, "JPEG", quality=80)
+    Image.fromarray(pixels).save(file, "JPEG", quality=80)
     return file.getvalue()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import string
+import re
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -13,10 +13,12 @@ from av.container import InputContainer
 from av.error import FFmpegError
 from av.stream import Disposition
 
+from features.decode import formats
 from features.decode.damage import Damage
 
 _MAX_PIXELS = 2**26  # twice 8K: a larger picture is damage, and would take gigabytes
 _DEMUX_ATTEMPTS = 16
+_TRACK_END = re.compile(r"(\d+):(\d+):(\d+(?:\.\d+)?)")
 
 
 class UnreadableVideo(Exception):
@@ -33,6 +35,18 @@ class UnreadableVideo(Exception):
 
 
 @contextlib.contextmanager
+def failing_as(path: Path) -> Iterator[None]:
+    """Raises whatever goes wrong inside as `UnreadableVideo`: one file's failure must not end the others' work."""
+    try:
+        yield
+    except UnreadableVideo:
+        raise
+    except Exception as error:
+        found = " ".join(f"{type(error).__name__}: {error}".split())
+        raise UnreadableVideo(path, "decoding it failed", found) from error
+
+
+@contextlib.contextmanager
 def opened(path: Path) -> Iterator[tuple[InputContainer, av.VideoStream]]:
     """The open container and its video stream, ready to decode. Raises `UnreadableVideo` without one."""
     if not path.is_file():
@@ -40,21 +54,31 @@ def opened(path: Path) -> Iterator[tuple[InputContainer, av.VideoStream]]:
     if path.stat().st_size == 0:
         raise UnreadableVideo(path, "the file is empty", found="0 bytes")
     try:
-        # `file:` keeps a name with a colon from being a protocol; the whitelist keeps playlists off the network.
-        container = av.open(f"file:{path}", metadata_errors="replace", options={"protocol_whitelist": "file"})
+        # `file:` keeps a name with a colon from being a protocol; the white lists keep files from reading others.
+        options = {"protocol_whitelist": "file", "format_whitelist": ",".join(formats.VIDEO_FORMATS)}
+        container = av.open(f"file:{path}", metadata_errors="replace", options=options)
+    except PermissionError as error:
+        raise UnreadableVideo(path, "cannot be opened", found=error.strerror or "no permission") from error
     except (FFmpegError, OSError) as error:
-        raise UnreadableVideo(path, f"not a video file ({error.strerror})", found=_content(path)) from error
+        if photo := formats.photo_format(path):
+            raise UnreadableVideo(path, "a photo, not a video", found=photo) from error
+        why = "" if isinstance(error, av.ArgumentError) else f" ({error.strerror})"  # it is not on the white list
+        raise UnreadableVideo(path, f"not a video file{why}", found=formats.content(path)) from error
     with container:
-        name = container.format.name
-        if name == "tty" or name.startswith("image2") or name.endswith("_pipe"):
-            raise UnreadableVideo(path, "not a video file", found="text" if name == "tty" else "a still picture")
+        brand = container.metadata.get("major_brand", "").strip()
+        if brand in formats.PHOTO_BRANDS:
+            raise UnreadableVideo(path, "a photo, not a video", found=brand)
         stream = container.streams.best("video")
+        if container.format.name == "gif" and stream is not None and stream.frames == 1:
+            raise UnreadableVideo(path, "a photo, not a video", found="gif")
         if stream is None or stream.disposition & Disposition.attached_pic:
             kinds = sorted({other.type for other in container.streams} - {"video"})
             found = ", ".join([*kinds, "cover art"] if stream is not None else kinds)
             raise UnreadableVideo(path, "no video stream", found or "no stream")
         if not isinstance(stream, av.VideoStream) or stream.codec_context is None:
-            raise UnreadableVideo(path, "no decoder for its video", found=f"stream {stream.index} of {name}")
+            raise UnreadableVideo(
+                path, "no decoder for its video", found=f"stream {stream.index} of {container.format.name}"
+            )
         # With frame threads the pixels of a damaged file depend on the number of threads.
         stream.thread_count = 1
         stream.codec_context.options = {"max_pixels": str(_MAX_PIXELS)}
@@ -84,17 +108,22 @@ def time_base(stream: av.VideoStream) -> Fraction:
 
 
 def stated_duration_s(container: InputContainer, stream: av.VideoStream) -> float | None:
-    """The shorter of the durations that stream and container state; often wrong.
+    """The shorter of the durations that stream and container state for the picture; often wrong.
 
-    Sound may outlast the picture, and an edit list may cut the stream.
+    Sound may begin before the picture and outlast it, and an edit list may cut the stream.
     """
     durations_s = []
+    begins_s = (container.start_time or 0) / av.time_base
+    picture_begins_s = begins_s if stream.start_time is None else float(stream.start_time * time_base(stream))
     if container.duration is not None:
         # Matroska states when the video ends, all others how long it lasts.
-        start = max(0, container.start_time or 0) if "matroska" in container.format.name else 0
-        durations_s.append((container.duration - start) / av.time_base)
+        ends_s = container.duration / av.time_base + (0 if "matroska" in container.format.name else begins_s)
+        durations_s.append(ends_s - max(0.0, picture_begins_s))
     if stream.duration is not None:
         durations_s.append(float(stream.duration * time_base(stream)))
+    elif len(container.streams) > 1 and (ends := _TRACK_END.fullmatch(stream.metadata.get("DURATION", ""))):
+        hours, minutes, seconds = map(float, ends.groups())  # Matroska's note on when the track ends
+        durations_s.append(3600 * hours + 60 * minutes + seconds - max(0.0, picture_begins_s))
     return min(durations_s, default=None)
 
 
@@ -102,16 +131,3 @@ def pixel_aspect(stream: av.VideoStream) -> float:
     """How much wider than high the stored pixels are."""
     aspect = float(stream.sample_aspect_ratio or 1)
     return aspect if 1 / 8 <= aspect <= 8 else 1.0  # beyond that it is damage, and would make pictures of gigabytes
-
-
-def _content(path: Path) -> str:
-    """What the file holds, by its first bytes."""
-    with path.open("rb") as file:
-        head = file.read(512)
-    if head[4:8] == b"ftyp":
-        return "an MP4 whose index is missing or damaged, as in a recording that was cut off"
-    if head[:4] == b"\x1aE\xdf\xa3":
-        return "a Matroska or WebM file without a picture"
-    if all(byte >= 0x80 or chr(byte) in string.printable for byte in head):
-        return "text"
-    return f"{path.stat().st_size} bytes of no known format"

@@ -8,15 +8,13 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
 
 import av
-import numpy as np
 from av.container import InputContainer
 from av.error import FFmpegError
-from av.video.reformatter import VideoReformatter
 
 from features.decode.avi import AviClock
 from features.decode.container import UnreadableVideo, opened, pixel_aspect, read_packets, stated_duration_s, time_base
 from features.decode.damage import Damage
-from features.decode.orientation import Orientation, resized
+from features.decode.picture import Pictures
 from features.decode.skipping import NeedsFullDecode, PendingFrames, can_skip_nonref, packets_with_need
 from features.decode.timeline import Shown, video_end_s
 from features.video import Image
@@ -43,7 +41,6 @@ def shown_frames(path: Path, decode: Decode) -> Generator[Shown[Callable[[], Ima
     """
     with opened(path) as (container, stream):
         damage = Damage()
-        reformatter = VideoReformatter()
         timed_frames = _in_order(_timed(decode(container, stream, damage), stream), damage)
         first = next(timed_frames, None)
         if first is None:
@@ -52,17 +49,17 @@ def shown_frames(path: Path, decode: Decode) -> Generator[Shown[Callable[[], Ima
             )
             raise UnreadableVideo(path, "not one frame can be decoded", found)
         origin_s, first_frame = first[0], _not_skipped(first[1])
-        size = Orientation.of(first_frame).shown_size(first_frame.height, first_frame.width, pixel_aspect(stream))
+        pictures = Pictures(first_frame, pixel_aspect(stream))
         held_s, held = first
         for pts_s, frame in timed_frames:
             damage.add_pause(held_s - origin_s, pts_s - origin_s)
-            yield Shown(held_s - origin_s, pts_s - origin_s, functools.partial(_image, held, reformatter, size))
+            yield Shown(held_s - origin_s, pts_s - origin_s, functools.partial(_image, held, pictures))
             held_s, held = pts_s, frame
         duration_s = (_not_skipped(held).duration or 0) * float(time_base(stream)) or _frame_step_s(stream)
         end_s = video_end_s(held_s - origin_s, min(duration_s, _LONGEST_PAUSE_S))
         for sentence in damage.sentences(end_s, stated_duration_s(container, stream)):
             _log.warning("%s: %s", path, sentence)
-        yield Shown(held_s - origin_s, end_s, functools.partial(_image, held, reformatter, size))
+        yield Shown(held_s - origin_s, end_s, functools.partial(_image, held, pictures))
 
 
 def decode_all(container: InputContainer, stream: av.VideoStream, damage: Damage) -> Iterator[Ticked]:
@@ -153,7 +150,5 @@ def _not_skipped(frame: av.VideoFrame | None) -> av.VideoFrame:
     return frame
 
 
-def _image(frame: av.VideoFrame | None, reformatter: VideoReformatter, size: tuple[int, int]) -> Image:
-    frame = _not_skipped(frame)
-    rgb = reformatter.reformat(frame, format="rgb24", interpolation="BILINEAR", threads=1).to_ndarray()
-    return resized(Orientation.of(frame).upright(np.asarray(rgb, np.uint8)), size)
+def _image(frame: av.VideoFrame | None, pictures: Pictures) -> Image:
+    return pictures.image(_not_skipped(frame))

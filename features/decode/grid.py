@@ -18,8 +18,9 @@ from typing import Any, Literal
 
 import av
 
-from features.decode.container import UnreadableVideo
+from features.decode.container import UnreadableVideo, failing_as
 from features.decode.forward import decode_all, decode_needed, shown_frames
+from features.decode.orientation import shrunk
 from features.decode.skipping import NeedsFullDecode
 from features.decode.timeline import TOLERANCE_S, Shown, on_grid
 from features.decode.with_decord import doubts_about_decord, grid_by_decord
@@ -27,7 +28,7 @@ from features.video import Frame, Image
 
 _log = logging.getLogger(__name__)
 
-VERSION = 1
+VERSION = 2
 """Part of the provenance of all that is made from frames. Raise it when any file gives other frames or pixels."""
 
 Decoder = Literal["auto", "pyav", "decord"]
@@ -79,24 +80,26 @@ def frames_on_grid(path: Path, *, sample_fps: float, decoder: Decoder) -> Iterat
     return _grid_by_pyav(path, sample_fps)
 
 
-def frames_shown_at(path: Path, times_s: Sequence[float]) -> list[Image]:
+def frames_shown_at(path: Path, times_s: Sequence[float], *, max_side: int | None = None) -> list[Image]:
     """The pictures shown at `times_s`, which must ascend, in one forward pass that ends after the last of them.
 
-    A time before the video gives its first frame, a time after its end its last. No times give no pictures.
+    A time before the video gives its first frame, a time after its end its last. No times give no pictures. With
+    `max_side`, each is shrunk to at most that many pixels in width and height as soon as it is decoded. Raises
+    `UnreadableVideo`, whatever goes wrong.
     """
     if list(times_s) != sorted(times_s):
         raise ValueError(f"times must ascend, got {list(times_s)}")
     images: list[Image] = []
     if not times_s:
         return images
-    with contextlib.closing(shown_frames(path, decode_all)) as frames:
+    with failing_as(path), contextlib.closing(shown_frames(path, decode_all)) as frames:
         for shown in frames:
             num_due = bisect.bisect_left(times_s, shown.until_s - TOLERANCE_S)
             if num_due > len(images):
-                images += [shown.picture()] * (num_due - len(images))
+                images += [shrunk(shown.picture(), max_side)] * (num_due - len(images))
             if len(images) == len(times_s):
                 return images
-    return images + [shown.picture()] * (len(times_s) - len(images))
+        return images + [shrunk(shown.picture(), max_side)] * (len(times_s) - len(images))
 
 
 def _grid_by_pyav(path: Path, sample_fps: float) -> Iterator[Frame]:

@@ -13,6 +13,7 @@ import numpy as np
 from av.container import InputContainer
 from av.error import FFmpegError
 
+from features.decode.colour import is_converted
 from features.decode.container import UnreadableVideo, is_mp4, opened, pixel_aspect, read_packets, stated_duration_s
 from features.decode.damage import Damage
 from features.decode.orientation import Orientation
@@ -78,6 +79,8 @@ def _doubts_from_packets(container: InputContainer, stream: av.VideoStream) -> I
     frames: list[av.VideoFrame] = []
     with contextlib.suppress(FFmpegError):
         frames = [*stream.decode(first), *stream.decode(None)]
+    if any(map(is_converted, frames)):
+        yield "its colours are HDR, or HD without a matrix"
     if not frames or Orientation.of(frames[0]).mirrored:
         yield "mirrored, or its first packet gives no frame"
 
@@ -89,7 +92,8 @@ def grid_by_decord(path: Path, sample_fps: float) -> list[Frame]:
 
     try:
         # One batch, and the reader is gone when this returns: an open one decodes ahead without bound.
-        reader = VideoReader(str(path), num_threads=1)
+        # An absolute path, so that no name reads as a protocol.
+        reader = VideoReader(str(path.absolute()), num_threads=1)
         spans_s = reader.get_frame_timestamp(np.arange(len(reader))).astype(np.float64)
         starts_s = spans_s[:, 0] - spans_s[0, 0]
         end_s = video_end_s(starts_s[-1], spans_s[-1, 1] - spans_s[-1, 0])
