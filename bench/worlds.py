@@ -23,10 +23,10 @@ ROOT = Path(__file__).parents[1]
 TINY_BACKBONE = ROOT / "pipeline" / "demo" / "backbone"
 DEMO_VIDEOS = ROOT / "data" / "demo" / "dataset" / "Charades_v1_480"
 
-CHARADES_WINDOWS = WindowPlan(num_frames=16, sample_fps=8, stride_s=1.0)
+CHARADES_WINDOWS = WindowPlan(num_frames=16, sample_fps=8, stride_s=1.0, max_still_s=1.0)
 """As params.yaml has them for Charades."""
 
-DEMO_WINDOWS = WindowPlan(num_frames=8, sample_fps=4, stride_s=0.75)
+DEMO_WINDOWS = WindowPlan(num_frames=8, sample_fps=4, stride_s=0.75, max_still_s=1.0)
 """As params.yaml has them for the demo."""
 
 

@@ -5,18 +5,22 @@ Each video is decoded once, in order. The consumer of the clips decides what an 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 import torch
 
 from features.decode.container import UnreadableVideo
+from features.decode.damage import VideoEnd, VideoItems
 from features.decode.grid import Decoder, frames_on_grid
 from features.preprocess import Preprocessing
 from features.video import Clip, WindowPlan, cut_clips
 from features.workers import WorkerLost, imap_processes
+
+VideoClips = VideoItems[Clip]
+"""A video's clips; once all are taken, `end` is what decoding knows of the video."""
 
 _CLIPS_AHEAD = 32
 """Clips of one video that may wait to be taken: those of a video of 30 s."""
@@ -46,16 +50,33 @@ class ClipReader:
     preprocessing: Preprocessing
     decoder: Decoder
 
-    def clips(self, source: Source) -> Iterator[Clip]:
-        """The source's clips in order, one in memory at a time; raises `UnreadableVideo`."""
-        frames = frames_on_grid(source.path, sample_fps=self.plan.sample_fps, decoder=self.decoder)
-        clips = cut_clips(self.preprocessing.resize_crop_frames(islice(frames, source.first_frame, None)), self.plan)
-        last = None if source.windows is None else max(source.windows, default=-1)
-        for clip in clips:
-            if source.windows is None or clip.window in source.windows:
+    def clips(self, source: Source) -> VideoClips:
+        """The source's clips in order, one in memory at a time; raises `UnreadableVideo`.
+
+        A video of which every window is wanted and none is without a pause is unreadable, too.
+        """
+        return VideoItems(self._clips(source))
+
+    def _clips(self, source: Source) -> Generator[Clip, None, VideoEnd | None]:
+        plan = self.plan
+        frames = frames_on_grid(
+            source.path, sample_fps=plan.sample_fps, decoder=self.decoder, max_still_s=plan.max_still_s
+        )
+        cropped = self.preprocessing.resize_crop_frames(frames)
+        last = math.inf if source.windows is None else max(source.windows, default=-1)
+        window = -1
+        for clip in cut_clips(cropped, plan, first_frame=source.first_frame):
+            window = clip.window
+            if window > last:
+                return None
+            if source.windows is None or window in source.windows:
                 yield clip
-            if clip.window == last:
-                return
+            if window == last:
+                return None
+        if window < 0 and source.windows is None and frames.end is not None:
+            pauses = f"{frames.end.end_s:.2f} s with pauses of more than {plan.max_still_s:g} s"
+            raise UnreadableVideo(source.path, f"no window of {plan.window_s:g} s without a pause", pauses)
+        return frames.end
 
 
 @dataclass(frozen=True)
@@ -64,15 +85,18 @@ class _WorkerReader:
 
     reader: ClipReader
 
-    def __call__(self, source: Source) -> Iterator[Clip]:
+    def __call__(self, source: Source) -> VideoClips:
         torch.set_num_threads(1)
         return self.reader.clips(source)
 
 
 def read_videos(
     sources: Sequence[Source], reader: ClipReader, *, num_workers: int
-) -> Iterator[tuple[Source, Iterator[Clip]]]:
+) -> Iterator[tuple[Source, VideoClips]]:
     """Each source in order, with an iterator of its clips that raises `UnreadableVideo`.
+
+    When all clips have been taken, the iterator's `end` is what decoding knows of the video; it is None where not all
+    of the video was read.
 
     Clips that are not taken before the next source is asked for are dropped. With 0 workers decoding happens in this
     process, and a decoder that crashes ends it; in a worker a crash or a hang makes that video unreadable.
@@ -89,11 +113,11 @@ def read_videos(
         ahead=_CLIPS_AHEAD,
         hang_s=_HANG_S,
     ):
-        yield source, _readable(source, clips)
+        yield source, VideoItems(_readable(source, clips))
 
 
-def _readable(source: Source, clips: Iterator[Clip]) -> Iterator[Clip]:
+def _readable(source: Source, clips: Generator[Clip, None, VideoEnd | None]) -> Generator[Clip, None, VideoEnd | None]:
     try:
-        yield from clips
+        return (yield from clips)
     except WorkerLost as lost:
         raise UnreadableVideo(source.path, f"its decoder {lost.cause}", lost.detail) from lost

@@ -49,7 +49,7 @@ from tests.videos import evenly, number_of, write_video
 pytestmark = pytest.mark.slow
 
 PREPROCESSING = Preprocessing(32, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
-PLAN = WindowPlan(num_frames=4, sample_fps=4, stride_s=0.75)
+PLAN = WindowPlan(num_frames=4, sample_fps=4, stride_s=0.75, max_still_s=1.0)
 READER = ClipReader(PLAN, PREPROCESSING, "auto")
 LABELS = ("c000", "c001", "c002")
 RATE = 12  # frames a second of the videos: every third one lies on the grid
@@ -557,7 +557,7 @@ class Stages:
         config = {"provenance": made_by, "features": ["mean", "max"], "labels": labels}
         weights.save(paths.model("head"), world.model().tail.head.state_dict(), config)
         values = YAML(typ="safe").load(Path(__file__).parents[1] / "params" / "demo.yaml")
-        values["windows"] = {"num_frames": 4, "sample_fps": 4, "stride_s": 0.75}
+        values["windows"] = {"num_frames": 4, "sample_fps": 4, "stride_s": 0.75, "max_still_s": 1.0}
         values["extract"] |= {"batch_size": 4, "num_workers": 0, "precision": "fp32"}
         values["finetune"] |= {
             "steps": 12,
