@@ -15,7 +15,7 @@ from features.decode.grid import Decoder, frames_on_grid, frames_shown_at
 from features.preprocess import Preprocessing
 from features.video import Clip, Frame, WindowPlan, cut_clips
 from reports.events import observed
-from tests.videos import MPEG4, VP9, evenly, number_of, numbers, write_video
+from tests.videos import VP9, evenly, number_of, numbers, write_video
 
 DECODERS: tuple[Decoder, ...] = ("pyav", "auto")
 PLAN = WindowPlan(num_frames=4, sample_fps=4.0, stride_s=0.5, max_still_s=1.0)
@@ -50,7 +50,7 @@ def test_a_gap_is_not_footage(decoder: Decoder, name: str, settings: dict[str, A
 
 @pytest.mark.parametrize("decoder", DECODERS)
 def test_hours_of_pauses_cost_nothing(decoder: Decoder, tmp_path: Path) -> None:
-    """A small file with pauses of hours gives its few frames and windows at once, on a fine grid too, and loses none."""
+    """A small file with pauses of hours gives its few frames and windows at once, and loses none."""
     times_s = [time_s for hour in range(40) for time_s in evenly(3, 12, start_s=7200.0 * hour)]
     path = write_video(tmp_path / "a.mkv", times_s, options={"g": "12", "bf": "0"})
     assert path.stat().st_size < 100_000

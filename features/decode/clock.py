@@ -54,7 +54,7 @@ def on_one_clock(stamped_frames: Iterable[Stamped[T]], step_s: float, damage: Da
             if fits:
                 damage.num_misplaced += 1
                 continue
-        if last is not None and timed.pts_s < last.pts_s and max(frames.next_s(_NUM_ASTRAY), default=0) >= last.pts_s:
+        if last is not None and timed.pts_s < last.pts_s and max(frames.next_s(_NUM_ASTRAY), default=0) > last.pts_s:
             damage.num_misplaced += 1
             continue
         origin_s = timed.pts_s if origin_s is None else origin_s

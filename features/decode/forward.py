@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Callable, Generator, Iterable, Iterator
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -24,6 +25,7 @@ from features.video import Image
 
 _log = logging.getLogger(__name__)
 
+_NEAR_A_JOIN = 4  # packets: the parser finds where one ends when the next ones have begun
 _MPEG_CLOCK = 2**33  # ticks, after which the clock of MPEG-TS and MPEG-PS starts anew
 
 Ticked = tuple[int | None, av.VideoFrame | None]
@@ -74,10 +76,12 @@ def shown_frames(path: Path, decode: Decode) -> Generator[Shown[Callable[[], Ima
 def decode_all(container: InputContainer, stream: av.VideoStream, damage: Damage) -> Iterator[Ticked]:
     """Every frame that can be decoded, in order of presentation. Counts damage and continues after it."""
     avi_clock = AviClock(stream) if container.format.name == "avi" else None
+    joins = _Joins(time_base(stream)) if container.format.name == "mpegts" else None
     for packet in read_packets(container, stream, damage):
         if packet is not None and packet.size:
             damage.num_packets += 1
             damage.num_damaged += packet.is_corrupt
+            damage.num_damaged -= joins is not None and joins.explains_mark(packet)
             # A corrupt packet was cut off by the end of the file and holds part of a picture. Only in MPEG-TS does the
             # mark mean bytes lost in transmission, which decoders conceal.
             if packet.is_corrupt and container.format.name != "mpegts":
@@ -115,6 +119,25 @@ def decode_needed(
         for frame in frames:
             yield from pending.take(frame)
     yield from pending.rest()
+
+
+class _Joins:
+    """Finds the marks of damage that MPEG-TS bears where files were joined: the packet just before is whole."""
+
+    def __init__(self, tick_s: Fraction) -> None:
+        self._one_minute = 60 / tick_s  # less may be lost in transmission
+        self._last_dts: int | None = None
+        self._num_since_mark = _NEAR_A_JOIN
+
+    def explains_mark(self, packet: av.Packet) -> bool:
+        """Whether the clock jumps at this packet, and one of the few before it bears the mark."""
+        jumps = False
+        if packet.dts is not None and self._last_dts is not None:
+            jumps = not 0 <= packet.dts - self._last_dts <= self._one_minute
+        is_explained = jumps and self._num_since_mark < _NEAR_A_JOIN
+        self._num_since_mark = 0 if packet.is_corrupt else _NEAR_A_JOIN if jumps else self._num_since_mark + 1
+        self._last_dts = packet.dts
+        return is_explained
 
 
 def _stamped(
