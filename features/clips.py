@@ -6,7 +6,7 @@ Each video is decoded once, in order. The consumer of the clips decides what an 
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,8 +16,8 @@ from features.decode.container import UnreadableVideo
 from features.decode.damage import VideoEnd, VideoItems
 from features.decode.grid import Decoder, frames_on_grid
 from features.preprocess import Preprocessing
-from features.video import Clip, WindowPlan, cut_clips
-from features.workers import WorkerLost, imap_processes
+from features.video import Clip, Frame, WindowPlan, cut_clips
+from features.workers import WorkerLost, imap_processes, still_alive
 
 VideoClips = VideoItems[Clip]
 """A video's clips; once all are taken, `end` is what decoding knows of the video."""
@@ -62,7 +62,7 @@ class ClipReader:
         frames = frames_on_grid(
             source.path, sample_fps=plan.sample_fps, decoder=self.decoder, max_still_s=plan.max_still_s
         )
-        cropped = self.preprocessing.resize_crop_frames(frames)
+        cropped = self.preprocessing.resize_crop_frames(_watched(frames))
         last = math.inf if source.windows is None else max(source.windows, default=-1)
         window = -1
         for clip in cut_clips(cropped, plan, first_frame=source.first_frame):
@@ -77,6 +77,13 @@ class ClipReader:
             pauses = f"{frames.end.end_s:.2f} s with pauses of more than {plan.max_still_s:g} s"
             raise UnreadableVideo(source.path, f"no window of {plan.window_s:g} s without a pause", pauses)
         return frames.end
+
+
+def _watched(frames: Iterable[Frame]) -> Iterator[Frame]:
+    """The same frames; a worker that finds no window in many of them is not taken for a hung one."""
+    for frame in frames:
+        still_alive()
+        yield frame
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import multiprocessing
 import queue
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -39,6 +40,24 @@ class WorkerError(RuntimeError):
     """The work raised something unexpected in a worker; the message holds the traceback from there."""
 
 
+@dataclass
+class _Parent:
+    """In a worker, the connection to its parent, and when `still_alive` used it last."""
+
+    connection: Connection | None = None
+    told_at_s: float = 0.0
+
+
+_parent = _Parent()
+
+
+def still_alive() -> None:
+    """Say that the work goes on, where no item may come for long. Does nothing outside a worker."""
+    if _parent.connection is not None and time.monotonic() - _parent.told_at_s >= _POLL_S:
+        _parent.connection.send(("alive", None))
+        _parent.told_at_s = time.monotonic()
+
+
 def imap_processes(
     work: Callable[[Task], Iterable[Any]],
     tasks: Sequence[Task],
@@ -55,7 +74,7 @@ def imap_processes(
     is asked for are dropped. `work`, the tasks and `expected` errors are pickled. `work` must give the same items when
     it is run again: after a crash a task is tried once more, and items that have arrived are not repeated. Up to
     `ahead` items of a task wait here, of at most twice as many tasks as there are workers. A worker that gives nothing
-    for `hang_s` seconds is killed. What workers log is logged here.
+    for `hang_s` seconds is killed, unless the work says `still_alive`. What workers log is logged here.
     Closing the generator ends the workers.
     """
     waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
@@ -165,6 +184,8 @@ class _Watcher(threading.Thread):
                         if num_received > num_given:
                             self._give(number, content)
                             num_given = num_received
+                    elif kind == "alive":
+                        continue
                     elif kind == "log":
                         name, level, message = content
                         logging.getLogger(name).log(level, "%s", message)
@@ -261,6 +282,7 @@ def _serve(
     tasks: Connection, connection: Connection, work: Callable[[Any], Iterable[Any]], expected: type[Exception]
 ) -> None:
     """Run a worker until its parent ends, which breaks the connection."""
+    _parent.connection = connection
     root = logging.getLogger()
     root.handlers = [_Sender(connection)]
     root.setLevel(logging.INFO)
