@@ -52,8 +52,9 @@ class WindowPlan:
     max_still_s: float
 
     def __post_init__(self) -> None:
-        if self.num_frames < 1 or not min(self.sample_fps, self.stride_s, self.max_still_s) > 0:
-            raise ValueError(f"a window plan needs positive values, got {self}")
+        seconds = (self.sample_fps, self.stride_s, self.max_still_s)
+        if self.num_frames < 1 or not all(0 < value < math.inf for value in seconds):
+            raise ValueError(f"a window plan needs positive values, all finite, got {self}")
         steps = self.stride_s * self.sample_fps
         if abs(steps - round(steps)) > 1e-6 or round(steps) < 1:
             raise ValueError(

@@ -64,13 +64,23 @@ def test_plan_counts_the_windows_that_are_cut(plan: WindowPlan) -> None:
 
 
 @pytest.mark.parametrize(
-    ("num_frames", "sample_fps", "stride_s"),
-    [(0, 4.0, 1.0), (4, 0.0, 1.0), (4, -4.0, 1.0), (4, 4.0, 0.0), (4, 4.0, 0.3), (4, 4.0, 1e-8)],
+    ("num_frames", "sample_fps", "stride_s", "max_still_s"),
+    [
+        (0, 4.0, 1.0, 1.0),
+        (4, 0.0, 1.0, 1.0),
+        (4, -4.0, 1.0, 1.0),
+        (4, 4.0, 0.0, 1.0),
+        (4, 4.0, 0.3, 1.0),
+        (4, 4.0, 1e-8, 1.0),
+        (4, 4.0, 1.0, 0.0),
+        (4, 4.0, 1.0, float("inf")),
+        (4, 4.0, 1.0, float("nan")),
+    ],
 )
-def test_plan_lies_on_the_grid(num_frames: int, sample_fps: float, stride_s: float) -> None:
-    """A plan without frames, or with a stride that is no whole number of grid steps, is refused."""
+def test_plan_lies_on_the_grid(num_frames: int, sample_fps: float, stride_s: float, max_still_s: float) -> None:
+    """A plan without frames, with a stride that is no whole number of grid steps, or without a bound is refused."""
     with pytest.raises(ValueError, match=r"positive values|multiple of"):
-        WindowPlan(num_frames, sample_fps, stride_s, 1.0)
+        WindowPlan(num_frames, sample_fps, stride_s, max_still_s)
 
 
 def test_windows_side_by_side() -> None:
