@@ -54,8 +54,8 @@ def test_hours_of_pauses_cost_nothing(decoder: Decoder, tmp_path: Path) -> None:
     times_s = [time_s for hour in range(40) for time_s in evenly(3, 12, start_s=7200.0 * hour)]
     path = write_video(tmp_path / "a.mkv", times_s, options={"g": "12", "bf": "0"})
     assert path.stat().st_size < 100_000
-    frames = list(frames_on_grid(path, sample_fps=1000.0, decoder=decoder))
-    assert len(frames) < 60_000
+    frames = list(frames_on_grid(path, sample_fps=24.0, decoder=decoder))
+    assert len(frames) < 40 * 30
     assert sorted(set(numbers(frames))) == list(range(120))
 
     assert len(clips_of(path, decoder=decoder)) == 40
