@@ -23,10 +23,10 @@ ROOT = Path(__file__).parents[1]
 TINY_BACKBONE = ROOT / "pipeline" / "demo" / "backbone"
 DEMO_VIDEOS = ROOT / "data" / "demo" / "fetched" / "dataset" / "Charades_v1_480"
 
-CHARADES_WINDOWS = WindowPlan(num_frames=16, sample_fps=8, stride_s=1.0)
+CHARADES_WINDOWS = WindowPlan(num_frames=16, sample_fps=8, stride_s=1.0, max_still_s=1.0)
 """The windows in params/charades.yaml."""
 
-DEMO_WINDOWS = WindowPlan(num_frames=8, sample_fps=4, stride_s=0.75)
+DEMO_WINDOWS = WindowPlan(num_frames=8, sample_fps=4, stride_s=0.75, max_still_s=1.0)
 """The windows in params/demo.yaml."""
 
 

@@ -28,8 +28,9 @@ from features.store.embeddings import VideoEmbeddings
 
 log = logging.getLogger(__name__)
 
-_FORMAT = 3
+_FORMAT = 4
 _REMEDY = "delete it, and it will be computed again"
+_COLUMNS = ("window", "start_s", "end_s", "num_padded")
 _VECTORS = "vectors/"
 
 
@@ -83,7 +84,7 @@ class EmbeddingCache:
 
     def put(self, video_sha256: str, video: VideoEmbeddings) -> None:
         """Keep a video's embeddings; once this returns, they outlast a kill and a power cut."""
-        columns = {"start_s": video.start_s, "end_s": video.end_s, "num_padded": video.num_padded}
+        columns = {name: getattr(video, name) for name in _COLUMNS}
         columns |= {_VECTORS + pooling: vectors for pooling, vectors in video.vectors.items()}
         tensors = {name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in columns.items()}
         write_sealed_tensors(self._path(video_sha256), tensors, {})
@@ -99,7 +100,7 @@ class EmbeddingCache:
         values = {name: tensor.numpy() for name, tensor in tensors.items()}
         vectors = {name.removeprefix(_VECTORS): each for name, each in values.items() if name.startswith(_VECTORS)}
         with damage_told(path, remedy=_REMEDY):
-            return VideoEmbeddings(values["start_s"], values["end_s"], values["num_padded"], vectors)
+            return VideoEmbeddings(**{name: values[name] for name in _COLUMNS}, vectors=vectors)
 
     def block_input_windows(
         self, video_sha256: str, precision: str, *, wanted: frozenset[int]

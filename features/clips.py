@@ -5,18 +5,22 @@ Each video is decoded once, in order. The consumer of the clips decides what an 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 import torch
 
 from features.decode.container import UnreadableVideo, failing_as
+from features.decode.damage import VideoEnd, VideoItems
 from features.decode.grid import Decoder, frames_on_grid
 from features.preprocess import Preprocessing
-from features.video import Clip, WindowPlan, cut_clips
-from features.workers import WorkerLost, imap_processes
+from features.video import Clip, Frame, WindowPlan, cut_clips
+from features.workers import WorkerLost, imap_processes, still_alive
+
+VideoClips = VideoItems[Clip]
+"""A video's clips; once all are taken, `end` is what decoding knows of the video."""
 
 _CLIPS_AHEAD = 32
 """Clips of one video that may wait to be taken: those of a video of 30 s."""
@@ -46,20 +50,44 @@ class ClipReader:
     preprocessing: Preprocessing
     decoder: Decoder
 
-    def clips(self, source: Source) -> Iterator[Clip]:
-        """The source's clips in order, one in memory at a time; raises `UnreadableVideo`, whatever goes wrong."""
-        with failing_as(source.path):
-            yield from self._clips(source)
+    def clips(self, source: Source) -> VideoClips:
+        """The source's clips in order, one in memory at a time; raises `UnreadableVideo`, whatever goes wrong.
 
-    def _clips(self, source: Source) -> Iterator[Clip]:
-        frames = frames_on_grid(source.path, sample_fps=self.plan.sample_fps, decoder=self.decoder)
-        clips = cut_clips(self.preprocessing.resize_crop_frames(islice(frames, source.first_frame, None)), self.plan)
-        last = None if source.windows is None else max(source.windows, default=-1)
-        for clip in clips:
-            if source.windows is None or clip.window in source.windows:
+        A video of which every window is wanted and none is without a pause is unreadable, too.
+        """
+        return VideoItems(self._clips_or_failure(source))
+
+    def _clips_or_failure(self, source: Source) -> Generator[Clip, None, VideoEnd | None]:
+        with failing_as(source.path):
+            return (yield from self._clips(source))
+
+    def _clips(self, source: Source) -> Generator[Clip, None, VideoEnd | None]:
+        plan = self.plan
+        frames = frames_on_grid(
+            source.path, sample_fps=plan.sample_fps, decoder=self.decoder, max_still_s=plan.max_still_s
+        )
+        cropped = self.preprocessing.resize_crop_frames(_watched(frames))
+        last = math.inf if source.windows is None else max(source.windows, default=-1)
+        window = -1
+        for clip in cut_clips(cropped, plan, first_frame=source.first_frame):
+            window = clip.window
+            if window > last:
+                return None
+            if source.windows is None or window in source.windows:
                 yield clip
-            if clip.window == last:
-                return
+            if window == last:
+                return None
+        if window < 0 and source.windows is None and frames.end is not None:
+            pauses = f"{frames.end.end_s:.2f} s with pauses of more than {plan.max_still_s:g} s"
+            raise UnreadableVideo(source.path, f"no window of {plan.window_s:g} s without a pause", pauses)
+        return frames.end
+
+
+def _watched(frames: Iterable[Frame]) -> Iterator[Frame]:
+    """The same frames; a worker that finds no window in many of them is not taken for a hung one."""
+    for frame in frames:
+        still_alive()
+        yield frame
 
 
 @dataclass(frozen=True)
@@ -68,15 +96,18 @@ class _WorkerReader:
 
     reader: ClipReader
 
-    def __call__(self, source: Source) -> Iterator[Clip]:
+    def __call__(self, source: Source) -> VideoClips:
         torch.set_num_threads(1)
         return self.reader.clips(source)
 
 
 def read_videos(
     sources: Sequence[Source], reader: ClipReader, *, num_workers: int
-) -> Iterator[tuple[Source, Iterator[Clip]]]:
+) -> Iterator[tuple[Source, VideoClips]]:
     """Each source in order, with an iterator of its clips that raises `UnreadableVideo`.
+
+    When all clips have been taken, the iterator's `end` is what decoding knows of the video; it is None where not all
+    of the video was read.
 
     Clips that are not taken before the next source is asked for are dropped. With 0 workers decoding happens in this
     process, and a decoder that crashes ends it; in a worker a crash or a hang makes that video unreadable.
@@ -93,11 +124,11 @@ def read_videos(
         ahead=_CLIPS_AHEAD,
         hang_s=_HANG_S,
     ):
-        yield source, _readable(source, clips)
+        yield source, VideoItems(_readable(source, clips))
 
 
-def _readable(source: Source, clips: Iterator[Clip]) -> Iterator[Clip]:
+def _readable(source: Source, clips: Generator[Clip, None, VideoEnd | None]) -> Generator[Clip, None, VideoEnd | None]:
     try:
-        yield from clips
+        return (yield from clips)
     except WorkerLost as lost:
         raise UnreadableVideo(source.path, f"its decoder {lost.cause}", lost.detail) from lost

@@ -103,7 +103,7 @@ def _batches(clips: Iterator[Clip], batch_size: int) -> Iterator[list[Clip]]:
 class _SubmittedBatch:
     """A batch on its way through the backbone, without its pixels."""
 
-    segments: Sequence[tuple[float, float, int]]
+    rows: Sequence[tuple[int, float, float, int]]
     block_input_windows: Sequence[int]
     _pending: Callable[[], Results]
     _results: Results | None = None
@@ -177,7 +177,7 @@ def submit_batch(
             copied.record()
         pending = partial(_copied, pooled, block_inputs, copied)
     return _SubmittedBatch(
-        [(clip.segment.start_s, clip.segment.end_s, clip.num_padded) for clip in batch],
+        [(clip.window, clip.segment.start_s, clip.segment.end_s, clip.num_padded) for clip in batch],
         [clip.window for clip in batch if clip.window in kept],
         pending,
     )
@@ -201,11 +201,13 @@ def assemble_video(source: Source, batches: Sequence[_SubmittedBatch]) -> Embedd
     No batches give no windows: of a video that ends before all the windows that its source names.
     """
     if not batches:
-        none = VideoEmbeddings(np.empty(0), np.empty(0), np.empty(0, dtype=np.int32), {})
+        no_numbers = np.empty(0, dtype=np.int32)
+        none = VideoEmbeddings(no_numbers, np.empty(0), np.empty(0), no_numbers, {})
         return EmbeddedVideo(none, (), torch.empty(0))
     pooled, block_inputs = zip(*(batch.wait() for batch in batches), strict=True)
-    start_s, end_s, num_padded = zip(*(segment for batch in batches for segment in batch.segments), strict=True)
+    window, start_s, end_s, num_padded = zip(*(row for batch in batches for row in batch.rows), strict=True)
     embeddings = VideoEmbeddings(
+        np.array(window, dtype=np.int32),
         np.array(start_s, dtype=np.float64),
         np.array(end_s, dtype=np.float64),
         np.array(num_padded, dtype=np.int32),

@@ -41,16 +41,20 @@ class Segment:
 class WindowPlan:
     """How a video is cut into windows: `num_frames` frames at `sample_fps`, one window every `stride_s` seconds.
 
-    All windows of a video share one time grid, t = k / sample_fps, so a stride is a whole number of grid steps.
+    All windows of a video share one time grid, t = k / sample_fps, so a stride is a whole number of grid steps. A
+    picture that stands still counts for at most `max_still_s`: where nothing new is shown for longer, there are no
+    windows.
     """
 
     num_frames: int
     sample_fps: float
     stride_s: float
+    max_still_s: float
 
     def __post_init__(self) -> None:
-        if self.num_frames < 1 or self.sample_fps <= 0 or self.stride_s <= 0:
-            raise ValueError(f"a window plan needs positive values, got {self}")
+        seconds = (self.sample_fps, self.stride_s, self.max_still_s)
+        if self.num_frames < 1 or not all(0 < value < math.inf for value in seconds):
+            raise ValueError(f"a window plan needs positive values, all finite, got {self}")
         steps = self.stride_s * self.sample_fps
         if abs(steps - round(steps)) > 1e-6 or round(steps) < 1:
             raise ValueError(
@@ -66,7 +70,10 @@ class WindowPlan:
         return round(self.stride_s * self.sample_fps)
 
     def num_windows(self, duration_s: float) -> int:
-        """Number of windows that `cut_clips` makes of a video of this length; 0 for no length."""
+        """Number of windows that `cut_clips` makes of a video of this length without pauses; 0 for no length.
+
+        With pauses there are fewer, and the numbers of those that are left out are missing.
+        """
         num_frames = math.ceil(duration_s * self.sample_fps - 1e-6)  # at t = 0, 1 / sample_fps … before the end
         if num_frames <= 0:
             return 0
@@ -79,8 +86,8 @@ class WindowPlan:
 class Frame:
     """The picture that is shown at `time_s`, a point of the time grid.
 
-    The source frame is on screen during `[pts_s, shown_until_s)`. The last frame's `shown_until_s` is the video's true
-    length.
+    The source frame is on screen during `[pts_s, shown_until_s)`. Before a pause and at the video's end
+    `shown_until_s` is when the footage ends, even if more source frames come until then.
     """
 
     time_s: float
@@ -93,8 +100,8 @@ class Frame:
 class Clip:
     """One window's `frames` (T, H, W, 3) uint8 and their presentation times `pts_s` (T,).
 
-    `window` is its number within the video, from 0. `segment` is the time that the video really has in it; the last
-    `num_padded` frames repeat the last real one.
+    `window` is its number within the video, from 0, of which some may be missing. `segment` is the time that the video
+    really has in it; the last `num_padded` frames repeat the last real one.
     """
 
     window: int
@@ -116,36 +123,47 @@ class Clip:
         return f"Clip(window {self.window}, {span}, {self.frames.shape}, padded {self.num_padded})"
 
 
-def cut_clips(frames: Iterable[Frame], plan: WindowPlan) -> Iterator[Clip]:
+def cut_clips(frames: Iterable[Frame], plan: WindowPlan, *, first_frame: int = 0) -> Iterator[Clip]:
     """Cut a video's grid frames into its windows, in order, with one window in memory.
 
-    The last partial window is kept, and so is a video shorter than a window: both are padded by repeating the last
-    frame. No window starts after one that reaches the video's end. No frames give no clips.
+    Window k begins k strides after the grid's frame `first_frame`, whatever is left out before it. Times that `frames`
+    leaves out are pauses, and so are the windows that one of them lies in. The last partial window is kept, and so is a
+    video shorter than a window: both are padded by repeating the last frame. No window starts after one that reaches
+    the video's end. No frames give no clips.
     """
+    step_s = 1 / plan.sample_fps
     window = 0
-    held: deque[Frame] = deque()
-    num_to_skip = 0  # frames between two windows, where the stride is longer than the window
+    held: deque[Frame] = deque()  # one after the other on the grid, from the start of `window` on
+    next_step = 0
     has_new_frame = False  # since the last clip
     for frame in frames:
+        step = round(frame.time_s * plan.sample_fps) - first_frame
         # Only this next frame shows that the video lasts to the full window's end.
         if len(held) == plan.num_frames:
-            yield _clip(window, list(held), plan, end_s=held[-1].time_s + 1 / plan.sample_fps)
+            end_s = held[-1].time_s + step_s
+            yield _clip(window, list(held), plan, end_s if step == next_step else _footage_end_s(held[-1], step_s))
             window += 1
             has_new_frame = False
-            num_to_skip = max(0, plan.stride_frames - plan.num_frames)
             for _ in range(min(plan.stride_frames, plan.num_frames)):
                 held.popleft()
-        if num_to_skip:
-            num_to_skip -= 1
-            continue
-        held.append(frame)
-        has_new_frame = True
+        if step != next_step:
+            held.clear()
+        next_step = step + 1
+        if not held:
+            window = max(window, math.ceil(step / plan.stride_frames))
+            has_new_frame = False
+        if step >= window * plan.stride_frames:
+            held.append(frame)
+            has_new_frame = True
     if has_new_frame:
-        end_s = min(held[-1].shown_until_s, held[-1].time_s + 1 / plan.sample_fps)
-        yield _clip(window, list(held), plan, end_s=end_s)
+        yield _clip(window, list(held), plan, _footage_end_s(held[-1], step_s))
 
 
-def _clip(window: int, held: list[Frame], plan: WindowPlan, *, end_s: float) -> Clip:
+def _footage_end_s(last: Frame, step_s: float) -> float:
+    return min(last.shown_until_s, last.time_s + step_s)
+
+
+def _clip(window: int, held: list[Frame], plan: WindowPlan, end_s: float) -> Clip:
     num_padded = plan.num_frames - len(held)
     shown = held + [held[-1]] * num_padded
     return Clip(

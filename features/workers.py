@@ -11,8 +11,9 @@ import multiprocessing
 import queue
 import sys
 import threading
+import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any, TypeVar
@@ -39,6 +40,24 @@ class WorkerError(RuntimeError):
     """The work raised something unexpected in a worker; the message holds the traceback from there."""
 
 
+@dataclass
+class _Parent:
+    """In a worker, the connection to its parent, and when `still_alive` used it last."""
+
+    connection: Connection | None = None
+    told_at_s: float = 0.0
+
+
+_parent = _Parent()
+
+
+def still_alive() -> None:
+    """Say that the work goes on, where no item may come for long. Does nothing outside a worker."""
+    if _parent.connection is not None and time.monotonic() - _parent.told_at_s >= _POLL_S:
+        _parent.connection.send(("alive", None))
+        _parent.told_at_s = time.monotonic()
+
+
 def imap_processes(
     work: Callable[[Task], Iterable[Any]],
     tasks: Sequence[Task],
@@ -47,14 +66,15 @@ def imap_processes(
     num_workers: int,
     ahead: int,
     hang_s: float,
-) -> Iterator[tuple[Task, Iterator[Any]]]:
-    """Run `work(task)` in `num_workers` processes; each task in order, with an iterator of its items.
+) -> Iterator[tuple[Task, Generator[Any, None, Any]]]:
+    """Run `work(task)` in `num_workers` processes; each task in order, with a generator of its items.
 
-    The iterator raises `WorkerLost`, an `expected` error that the work raised, or `WorkerError` for any other. Items
-    that are not taken before the next task is asked for are dropped. `work`, the tasks and `expected` errors are
-    pickled. `work` must give the same items when it is run again: after a crash a task is tried once more, and items
-    that have arrived are not repeated. Up to `ahead` items of a task wait here, of at most twice as many tasks as
-    there are workers. A worker that gives nothing for `hang_s` seconds is killed. What workers log is logged here.
+    The generator returns what the iterator that `work` made returns, None if nothing. It raises `WorkerLost`, an
+    `expected` error that the work raised, or `WorkerError` for any other. Items that are not taken before the next task
+    is asked for are dropped. `work`, the tasks and `expected` errors are pickled. `work` must give the same items when
+    it is run again: after a crash a task is tried once more, and items that have arrived are not repeated. Up to
+    `ahead` items of a task wait here, of at most twice as many tasks as there are workers. A worker that gives nothing
+    for `hang_s` seconds is killed, unless the work says `still_alive`. What workers log is logged here.
     Closing the generator ends the workers.
     """
     waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
@@ -84,21 +104,22 @@ def imap_processes(
             watcher.join()
 
 
-def _items(results: queue.Queue[Any]) -> Iterator[Any]:
+def _items(results: queue.Queue[Any]) -> Generator[Any, None, Any]:
     while True:
         item = results.get()
         if isinstance(item, _End):
             if item.error is not None:
                 raise item.error
-            return
+            return item.returned
         yield item
 
 
 @dataclass(frozen=True)
 class _End:
-    """Follows a task's last item, with the error that ended it."""
+    """Follows a task's last item, with the error that ended it, or what the work returned."""
 
-    error: BaseException | None
+    error: BaseException | None = None
+    returned: Any = None
 
 
 class _Watcher(threading.Thread):
@@ -129,14 +150,13 @@ class _Watcher(threading.Thread):
                     number = self._waiting.get_nowait()
                 except queue.Empty:
                     return
-                error: BaseException | None
                 try:
-                    error = self._run_task(number)
+                    end = self._run_task(number)
                 except _Stopped:
                     raise
                 except BaseException as unexpected:  # raised again where the items are taken
-                    error = unexpected
-                self._give(number, _End(error))
+                    end = _End(unexpected)
+                self._give(number, end)
         except _Stopped:
             pass
         finally:
@@ -148,8 +168,8 @@ class _Watcher(threading.Thread):
                 return True
         return False
 
-    def _run_task(self, number: int) -> Exception | None:
-        """Pass on a task's items; returns the error that ended it, or None."""
+    def _run_task(self, number: int) -> _End:
+        """Pass on a task's items; returns what ended it."""
         num_given = 0
         status: int | None = None
         for _ in range(_ATTEMPTS):
@@ -164,20 +184,24 @@ class _Watcher(threading.Thread):
                         if num_received > num_given:
                             self._give(number, content)
                             num_given = num_received
+                    elif kind == "alive":
+                        continue
                     elif kind == "log":
                         name, level, message = content
                         logging.getLogger(name).log(level, "%s", message)
+                    elif kind == "end":
+                        return _End(returned=content)
                     else:
-                        return WorkerError(content) if kind == "traceback" else content
+                        return _End(WorkerError(content) if kind == "traceback" else content)
             except (EOFError, OSError):
                 process.join(timeout=1.0)
                 status = process.exitcode
                 self._end_worker()
             except _Hung:
                 self._end_worker()
-                return WorkerLost("hung", f"nothing came for {self._hang_s:g} s")
+                return _End(WorkerLost("hung", f"nothing came for {self._hang_s:g} s"))
         ended = f"signal {-status}" if status is not None and status < 0 else f"exit status {status}"
-        return WorkerLost("crashed", f"{ended}, {_ATTEMPTS} times")
+        return _End(WorkerLost("crashed", f"{ended}, {_ATTEMPTS} times"))
 
     def _receive(self, connection: Connection) -> tuple[str, Any]:
         waited_s = 0.0
@@ -258,6 +282,7 @@ def _serve(
     tasks: Connection, connection: Connection, work: Callable[[Any], Iterable[Any]], expected: type[Exception]
 ) -> None:
     """Run a worker until its parent ends, which breaks the connection."""
+    _parent.connection = connection
     root = logging.getLogger()
     root.handlers = [_Sender(connection)]
     root.setLevel(logging.INFO)
@@ -265,15 +290,23 @@ def _serve(
         while True:
             task = tasks.recv()
             try:
-                for item in work(task):
-                    connection.send(("item", item))
-                connection.send(("end", None))
+                connection.send(("end", _send_items(connection, iter(work(task)))))
             except expected as error:
-                connection.send(("end", error))
+                connection.send(("error", error))
             except OSError:
                 raise
             except Exception:
                 connection.send(("traceback", traceback.format_exc()))
+
+
+def _send_items(connection: Connection, items: Iterator[Any]) -> Any:
+    """Send all items; what their iterator returns."""
+    while True:
+        try:
+            item = next(items)
+        except StopIteration as stop:
+            return stop.value
+        connection.send(("item", item))
 
 
 class _Sender(logging.Handler):

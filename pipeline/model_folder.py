@@ -99,6 +99,8 @@ def load_recogniser(folder: Path) -> Recogniser:
     }
     backbone.require_fit(num_frames=provenance["windows"]["num_frames"], crop_size=preprocessing.crop_size)
     model, config = load_action_model(folder, backbone, preprocessing, expected=expected)
+    with damage_told(folder / weights.FILES[1], remedy=_REMEDY):
+        plan = WindowPlan(**provenance["windows"])
     return Recogniser(
         model=model,
         names={label["id"]: label["name"] for label in config["labels"]},
@@ -111,6 +113,6 @@ def load_recogniser(folder: Path) -> Recogniser:
             rules=rules,
             test_micro_f1=diary["test_micro_f1"],
         ),
-        reader=ClipReader(WindowPlan(**provenance["windows"]), preprocessing, diary["decoder"]),
+        reader=ClipReader(plan, preprocessing, diary["decoder"]),
         min_quiet_s=diary["min_quiet_s"],
     )

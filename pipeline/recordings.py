@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from features.backbone import best_device
 from features.clips import Source, read_videos
-from features.decode.container import opened, stated_duration_s
+from features.decode.damage import VideoEnd
 from features.decode.grid import frames_shown_at
 from features.decode.recorded_at import read_clock_tags
 from features.files import is_no_room, private_files
@@ -38,7 +38,6 @@ from reports.events import EventsFound, find_events, observed
 log = logging.getLogger(__name__)
 
 THUMBNAIL_SIDE = 320  # pixels, the longer side
-_TOLERANCE_S = 2.0  # between the last window's end and the duration that a file states
 
 
 @dataclass(frozen=True)
@@ -76,21 +75,24 @@ def write_diaries(
             continue
         recording_id = row.id
         try:
-            windows, probabilities = _recognise(path, recogniser, batch_size=batch_size, num_workers=num_workers)
-            end_s = windows[-1].end_s
+            windows, probabilities, end = _recognise(path, recogniser, batch_size=batch_size, num_workers=num_workers)
             file = files[number]
-            files[number] = replace(file, duration_s=max(end_s, file.duration_s or 0))  # a cut file lasted as it states
+            files[number] = replace(
+                file, duration_s=max(end.end_s, file.duration_s or 0)
+            )  # a cut file lasted as it states
             start = recording_starts(files, given=recorded_at, zone=zone, now=now)[number]
             recording = Recording(
                 id=recording_id,
                 file_name=decodable(path.name),
-                duration_s=end_s,
+                duration_s=end.end_s,
                 recorded_at=start.at,
                 recorded_at_source=start.source,
                 observed=tuple(observed(windows)),
                 is_guess=start.is_guess,
                 clock_note=start.note,
                 clock_readings=start.readings,
+                faults=end.faults + end.facts,
+                stated_s=end.stated_s,
             )
             events = find_events(
                 recording_id,
@@ -100,8 +102,7 @@ def write_diaries(
                 recogniser.diary_model.rules,
                 stride_s=recogniser.reader.plan.stride_s,
             )
-            damage = _damage(path, end_s)
-            with output.writing(row, is_damaged=bool(damage)) as folder:
+            with output.writing(row, is_damaged=bool(end.faults)) as folder:
                 _write_diary(path, folder, recording, events, recogniser)
         except Exception as error:
             if is_no_room(error):
@@ -112,7 +113,7 @@ def write_diaries(
             output.add_failure(path, failures[-1])
             continue
         parts.append((recording, events))
-        damaged += damage
+        damaged += [printable(f"{path}: is damaged: {fault}") for fault in end.faults]
         name = printable(path.name)
         log.info("%s: %d events, %d suppressed as too short", name, len(events.events), events.num_suppressed)
     if parts:
@@ -138,28 +139,26 @@ def _video_file(path: Path) -> VideoFile:
 
 def _recognise(
     path: Path, recogniser: Recogniser, *, batch_size: int, num_workers: int
-) -> tuple[list[Segment], npt.NDArray[np.float32]]:
-    """The recording's windows in order, and their probabilities (n_windows, n_labels). Raises `UnreadableVideo`."""
+) -> tuple[list[Segment], npt.NDArray[np.float32], VideoEnd]:
+    """The recording's windows in order, their probabilities (n_windows, n_labels), and what decoding found.
+
+    Raises `UnreadableVideo`.
+    """
+    ends: list[VideoEnd | None] = []
 
     def keyed_clips() -> Iterator[tuple[str, Clip]]:
         for source, clips in read_videos([Source(path.stem, path)], recogniser.reader, num_workers=num_workers):
             for clip in tqdm(clips, desc=printable(path.name), unit="window", file=sys.stderr):
                 yield source.video_id, clip
+            ends.append(clips.end)
 
     windows, rows = [], []
     for _, clip, row in predict_clips(recogniser.model, keyed_clips(), batch_size=batch_size, device=best_device()):
         windows.append(clip.segment)
         rows.append(row)
-    return windows, np.stack(rows)
-
-
-def _damage(path: Path, end_s: float) -> list[str]:
-    """A line if the video ends before it should."""
-    with opened(path) as (container, stream):
-        stated_s = stated_duration_s(container, stream)
-    if stated_s is None or end_s > stated_s - _TOLERANCE_S:
-        return []
-    return [printable(f"{path}: is damaged: {end_s:.1f} s can be read of the {stated_s:.1f} s that the file states")]
+    (end,) = ends
+    assert end is not None  # all clips were taken
+    return windows, np.stack(rows), end
 
 
 def _write_diary(path: Path, out: Path, recording: Recording, events: EventsFound, recogniser: Recogniser) -> None:

@@ -17,7 +17,7 @@ from pipeline.model_folder import write_model_folder
 from reports.events import EventRule
 
 LABELS = {"sit": "sitting", "eat": "eating"}
-PLAN = WindowPlan(num_frames=4, sample_fps=4, stride_s=0.5)
+PLAN = WindowPlan(num_frames=4, sample_fps=4, stride_s=0.5, max_still_s=1.0)
 
 
 def make_model_folder(folder: Path) -> Path:

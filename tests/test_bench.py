@@ -31,7 +31,7 @@ SMALL = ModelSize(
     num_pooler_layers=1,
     num_labels=3,
 )
-PLAN = WindowPlan(num_frames=4, sample_fps=4, stride_s=0.5)
+PLAN = WindowPlan(num_frames=4, sample_fps=4, stride_s=0.5, max_still_s=1.0)
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def test_extraction_is_measured_on_a_large_backbone(videos: list[Path]) -> None:
 
 def test_extraction_is_measured_on_the_demo_backbone(videos: list[Path]) -> None:
     """Both rows of the tiny backbone, and the one of decoding alone."""
-    reader = ClipReader(WindowPlan(8, 4, 0.75), Preprocessing.from_checkpoint(TINY_BACKBONE), "auto")
+    reader = ClipReader(WindowPlan(8, 4, 0.75, 1.0), Preprocessing.from_checkpoint(TINY_BACKBONE), "auto")
     small = extraction.Work([Source(path.stem, path) for path in videos], reader, batch_size=2, num_workers=0)
     rows = extraction.measure_tiny(TINY_BACKBONE, small, rounds=1, num_prototype_videos=1)
     rows.append(extraction.measure_decoding("test videos", videos, reader, rounds=1))
@@ -83,7 +83,7 @@ def test_the_prototype_reads_the_frames_of_its_window(tmp_path: Path) -> None:
 
 def test_precisions_are_measured(videos: list[Path]) -> None:
     """A row for bf16, fp16 and eager attention; all are near to fp32, and bf16 is the farthest."""
-    bf16, fp16, eager = precision.measure(videos=videos, plan=WindowPlan(8, 4, 0.75))
+    bf16, fp16, eager = precision.measure(videos=videos, plan=WindowPlan(8, 4, 0.75, 1.0))
     assert bf16.measured is not None
     assert fp16.measured is not None
     assert eager.measured is not None
@@ -160,7 +160,7 @@ def test_flops_are_those_of_vit_l() -> None:
 def test_footage_is_what_it_says(tmp_path: Path) -> None:
     """Two seconds of footage give two seconds of frames, about as many bits as asked for."""
     path = write_footage(tmp_path / "footage.mp4", duration_s=2, seed=0, size=(320, 240), bit_rate=200_000)
-    reader = ClipReader(WindowPlan(4, 8, 0.5), SMALL.preprocessing, "auto")
+    reader = ClipReader(WindowPlan(4, 8, 0.5, 1.0), SMALL.preprocessing, "auto")
     clips = list(reader.clips(Source("footage", path)))
     assert clips[-1].segment.end_s == pytest.approx(2.0, abs=1 / 8)
     assert 100_000 < path.stat().st_size * 8 / 2 < 400_000

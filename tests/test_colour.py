@@ -99,6 +99,7 @@ def write(path: Path, planes: npt.NDArray[Any], pix_fmt: str, tags: dict[str, in
     options = {"x265-params": "log-level=error:lossless=1"} if codec == "libx265" else {"qp": "0", "bf": "0"}
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=4, options=options)
+        assert isinstance(stream, av.VideoStream)
         for number in range(3):
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(planes), format=pix_fmt)
             if number == 0:

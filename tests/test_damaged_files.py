@@ -43,7 +43,9 @@ LABELS = ("c015", "c059")
 
 def video() -> VideoEmbeddings:
     starts = np.arange(5.0) / 3
-    return VideoEmbeddings(starts, starts + 2, np.array([0, 0, 0, 0, 3], dtype=np.int32), VECTORS)
+    return VideoEmbeddings(
+        np.arange(5, dtype=np.int32), starts, starts + 2, np.array([0, 0, 0, 0, 3], dtype=np.int32), VECTORS
+    )
 
 
 def predictions() -> Predictions:

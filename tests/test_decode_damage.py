@@ -251,10 +251,3 @@ def test_one_wrong_time(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Non
     frames = by_pyav(path, 12.0)
     assert numbers(frames) == [k - (k == 20) for k in range(60)]
     assert "1 frames whose times do not fit were left out" in one_warning(caplog)
-
-
-def test_no_pause_lasts_hours(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A gap of hours means that the clock is wrong: the video ends before the gap, and a warning says so."""
-    path = write_video(tmp_path / "a.mp4", evenly(10, 12) + evenly(10, 12, start_s=7200.0))
-    assert numbers(by_pyav(path, 12.0)) == list(range(10))
-    assert "10 frames whose times do not fit were left out, shorter than stated" in one_warning(caplog)

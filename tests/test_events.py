@@ -119,7 +119,7 @@ def test_observed_merges_what_overlaps_or_touches() -> None:
 
 def test_the_windows_of_a_plan_cover_what_they_cover() -> None:
     """A plan whose stride is longer than its windows leaves stretches unobserved, and no event claims them."""
-    plan = WindowPlan(num_frames=4, sample_fps=4.0, stride_s=3.0)
+    plan = WindowPlan(num_frames=4, sample_fps=4.0, stride_s=3.0, max_still_s=1.0)
     windows = [Segment(plan.stride_s * i, plan.stride_s * i + plan.window_s) for i in range(3)]
     result = find_events("a", windows, np.full((3, 1), 1.0), ["c015"], {"c015": PLAIN}, stride_s=plan.stride_s)
     assert [event.segment for event in result.events] == windows

@@ -42,7 +42,7 @@ from tests.videos import OPEN_GOP, evenly, write_video
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
 PREPROCESSING = Preprocessing(32, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
-PLAN = WindowPlan(num_frames=4, sample_fps=4, stride_s=0.5)
+PLAN = WindowPlan(num_frames=4, sample_fps=4, stride_s=0.5, max_still_s=1.0)
 LENGTHS = {"v0": 30, "v1": 12, "v2": 47, "v3": 5, "v4": 60}  # frames, at 12 a second
 SELECTED = {"v0": frozenset({0, 2}), "v2": frozenset({1}), "v4": frozenset({0, 3, 500})}
 
@@ -208,7 +208,7 @@ def test_what_is_not_in_the_key_costs_nothing(world: Path, whole: Path, tmp_path
 def test_what_is_in_the_key_costs_all_and_coming_back_nothing(world: Path, whole: Path, tmp_path: Path) -> None:
     """Other windows or another backbone compute every video, changing back none, other bytes only that video."""
     shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
-    assert run(world, tmp_path, plan=WindowPlan(4, 4, 1.0)).num_embedded == 5
+    assert run(world, tmp_path, plan=WindowPlan(4, 4, 1.0, 1.0)).num_embedded == 5
     assert run(world, tmp_path, seed=1).num_embedded == 5
     assert outputs(tmp_path) != outputs(whole)
     assert run(world, tmp_path).num_embedded == 0

@@ -271,7 +271,7 @@ def run_stage(folder: Path, *, seed_of_test: int) -> dict[str, bytes]:
         noise = random.normal(size=(8, 6))
         noise[:, : seen.shape[1]] += 2 * seen
         embedded[video_id] = store.VideoEmbeddings(
-            starts, starts + 2, np.zeros(8, np.int32), {"mean": noise.astype(np.float16)}
+            np.arange(8, dtype=np.int32), starts, starts + 2, np.zeros(8, np.int32), {"mean": noise.astype(np.float16)}
         )
     paths = Layout("demo", "set", folder)
     manifest.write(paths.manifest, Manifest(tuple(entries)))

@@ -26,6 +26,7 @@ def video(video_id: str, starts_s: Sequence[float] = STARTS_S) -> VideoEmbedding
     marks = VIDEOS.index(video_id) * 100 + starts
     ones = np.ones_like(marks)
     return VideoEmbeddings(
+        window=np.arange(len(starts), dtype=np.int32),
         start_s=starts,
         end_s=starts + 3.5,
         num_padded=starts.astype(np.int32) % 3,
@@ -93,6 +94,7 @@ def test_more_rows_than_a_chunk(tmp_path: Path) -> None:
     marks = np.arange(20000)
     videos = {
         f"v{k:04d}": VideoEmbeddings(
+            np.arange(50, dtype=np.int32),
             np.arange(50.0),
             np.arange(1, 51.0),
             np.zeros(50, np.int32),
@@ -113,7 +115,10 @@ def test_what_raises_leaves_the_old_store(tmp_path: Path) -> None:
         store.write_embeddings(tmp_path / "s", {"B": 4, "nobody": 1}, world().__getitem__, provenance={})
     with pytest.raises(StoreError, match=r"video B: 4 windows with vectors of sizes .* where 3"):
         store.write_embeddings(tmp_path / "s", {"B": 3}, world().__getitem__, provenance={})
-    thin = VideoEmbeddings(np.zeros(1), np.ones(1), np.zeros(1, np.int32), {"mean": np.zeros((1, 1), np.float16)})
+    thin = VideoEmbeddings(
+        *(np.zeros(1, np.int32), np.zeros(1), np.ones(1), np.zeros(1, np.int32)),
+        {"mean": np.zeros((1, 1), np.float16)},
+    )
     with pytest.raises(StoreError, match=r"video B: .* sizes \{'mean': 1\}, where 1 and \{'mean': 2, 'pooler': 3\}"):
         write(tmp_path / "s", {"AA": video("AA"), "B": thin})
     with pytest.raises(StoreError, match="nothing to store"):
@@ -176,7 +181,10 @@ def test_missing_and_damaged_stores_say_so(tmp_path: Path) -> None:
 
 def test_a_column_of_zeros_is_read_back(tmp_path: Path) -> None:
     """One video without padding, all zeros on disk, is a complete store."""
-    zeros = VideoEmbeddings(np.zeros(1), np.ones(1), np.zeros(1, np.int32), {"mean": np.zeros((1, 4), np.float16)})
+    zeros = VideoEmbeddings(
+        *(np.zeros(1, np.int32), np.zeros(1), np.ones(1), np.zeros(1, np.int32)),
+        {"mean": np.zeros((1, 4), np.float16)},
+    )
     write(tmp_path / "s", {"B": zeros})
     assert np.array_equal(read_embeddings(tmp_path / "s")[0].vectors["mean"], np.zeros((1, 4)))
 

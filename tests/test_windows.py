@@ -30,7 +30,7 @@ def test_block_inputs_are_kept_of_what_is_needed_first() -> None:
     videos = Manifest(
         (entry("t1", "train", 10), entry("t2", "train", 10), entry("v", "val", 10), entry("x", "test", 5))
     )
-    plan = WindowPlan(num_frames=4, sample_fps=4, stride_s=1.0)  # ten windows in 10 s
+    plan = WindowPlan(num_frames=4, sample_fps=4, stride_s=1.0, max_still_s=1.0)  # ten windows in 10 s
 
     def kept(num_clips: int) -> dict[str, int]:
         windows = block_input_windows(videos, plan, num_clips=num_clips, evaluate_windows=3)

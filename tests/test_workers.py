@@ -7,14 +7,14 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
 
-from features.workers import WorkerError, WorkerLost, imap_processes
+from features.workers import WorkerError, WorkerLost, imap_processes, still_alive
 
 
 class ForeseenError(Exception):
@@ -161,3 +161,29 @@ def test_nobody_is_left_behind() -> None:
     assert workers() or not hasattr(os, "fork")
     stream.close()  # type: ignore[attr-defined]
     assert workers() == []
+
+
+def quiet(task: float) -> Generator[str, None, str]:
+    """Says for so many seconds that it goes on, and then gives one item and returns another."""
+    end_s = time.monotonic() + task
+    while time.monotonic() < end_s:
+        time.sleep(0.1)
+        still_alive()
+    yield "done"
+    return "all done"
+
+
+def test_work_that_says_that_it_goes_on_is_no_hang() -> None:
+    """A worker from which no item comes for long is left alone as long as it says that it goes on."""
+    still_alive()  # here, in no worker, it does nothing
+    stream = imap_processes(quiet, [3.0], expected=ForeseenError, num_workers=1, ahead=2, hang_s=1.5)
+    assert [(task, list(items)) for task, items in stream] == [(3.0, ["done"])]
+
+
+def test_what_the_work_returns_comes_behind_its_items() -> None:
+    """The generator of a task's items returns what the work returned, once all are taken."""
+    for _, items in imap_processes(quiet, [0.0, 0.0], expected=ForeseenError, num_workers=1, ahead=2, hang_s=60.0):
+        assert next(items) == "done"
+        with pytest.raises(StopIteration) as stop:
+            next(items)
+        assert stop.value.value == "all done"

@@ -11,7 +11,7 @@ import contextlib
 import functools
 import itertools
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +19,7 @@ from typing import Any, Literal
 import av
 
 from features.decode.container import UnreadableVideo, failing_as
+from features.decode.damage import VideoEnd, VideoItems
 from features.decode.forward import decode_all, decode_needed, shown_frames
 from features.decode.orientation import shrunk
 from features.decode.skipping import NeedsFullDecode
@@ -47,12 +48,14 @@ def decoder_provenance(decoder: Decoder) -> dict[str, Any]:
     return {"name": decoder, "version": VERSION, **versions}
 
 
-def frames_on_grid(path: Path, *, sample_fps: float, decoder: Decoder) -> Iterator[Frame]:
+def frames_on_grid(path: Path, *, sample_fps: float, decoder: Decoder, max_still_s: float = 1.0) -> VideoItems[Frame]:
     """The frames shown at t = 0, 1 / sample_fps, 2 / sample_fps … while t lies before the video's end.
 
-    Shown at t is the last frame whose time is at most t + 2 ms. Images are upright with square pixels, in full
-    resolution, all of the first one's size; neighbours may share one array, so do not write into them. At least one
-    frame comes, or `UnreadableVideo` is raised. A damaged file gives the frames that it has.
+    Shown at t is the last frame whose time is at most t + 2 ms. Where nothing new is shown for longer than
+    `max_still_s`, the times after that are left out until a new frame comes. Images are upright with square pixels, in
+    full resolution, all of the first one's size; neighbours may share one array, so do not write into them. At least
+    one frame comes, or `UnreadableVideo` is raised. A damaged file gives the frames that it has. When all have been
+    taken, the iterator's `end` is what decoding knows of the video.
 
     `pyav` decodes in one forward pass, holds a few frames at a time, and logs a warning where something is damaged or
     missing. In H.264 and HEVC in MP4 it skips unneeded non-reference frames: an intact file gives the same pictures,
@@ -66,18 +69,18 @@ def frames_on_grid(path: Path, *, sample_fps: float, decoder: Decoder) -> Iterat
     if sample_fps <= 0:
         raise ValueError(f"sample_fps must be positive, got {sample_fps}")
     if decoder == "pyav":
-        return _grid_by_pyav(path, sample_fps)
+        return VideoItems(_grid_by_pyav(path, sample_fps, max_still_s))
     doubt = next(doubts_about_decord(path), None)
     if decoder == "decord":
         if doubt:
             _log.warning("%s: decord is forced, and may show wrong frames: %s", path, doubt)
-        return iter(grid_by_decord(path, sample_fps))
+        return VideoItems(_listed(*grid_by_decord(path, sample_fps, max_still_s)))
     if doubt is None:
         try:
-            return iter(grid_by_decord(path, sample_fps))
+            return VideoItems(_listed(*grid_by_decord(path, sample_fps, max_still_s)))
         except UnreadableVideo as error:
             _log.warning("%s; reading it with PyAV", error)
-    return _grid_by_pyav(path, sample_fps)
+    return VideoItems(_grid_by_pyav(path, sample_fps, max_still_s))
 
 
 def frames_shown_at(path: Path, times_s: Sequence[float], *, max_side: int | None = None) -> list[Image]:
@@ -102,21 +105,27 @@ def frames_shown_at(path: Path, times_s: Sequence[float], *, max_side: int | Non
         return images + [shrunk(shown.picture(), max_side)] * (len(times_s) - len(images))
 
 
-def _grid_by_pyav(path: Path, sample_fps: float) -> Iterator[Frame]:
+def _grid_by_pyav(path: Path, sample_fps: float, max_still_s: float) -> Generator[Frame, None, VideoEnd | None]:
     num_yielded = 0
     for decode in (functools.partial(decode_needed, sample_fps=sample_fps), decode_all):
         with contextlib.suppress(NeedsFullDecode):
-            frames = _converted(shown_frames(path, decode), sample_fps)
-            for frame in itertools.islice(frames, num_yielded, None):
+            shown = VideoItems(shown_frames(path, decode))
+            for frame in itertools.islice(_converted(shown, sample_fps, max_still_s), num_yielded, None):
                 yield frame
                 num_yielded += 1
-            return
+            return shown.end
+    return None
 
 
-def _converted(frames: Iterable[Shown[Callable[[], Image]]], sample_fps: float) -> Iterator[Frame]:
+def _listed(frames: Sequence[Frame], end: VideoEnd) -> Generator[Frame, None, VideoEnd]:
+    yield from frames
+    return end
+
+
+def _converted(frames: Iterable[Shown[Callable[[], Image]]], sample_fps: float, max_still_s: float) -> Iterator[Frame]:
     """The frames of the grid; one that is picked several times is converted once."""
-    converted: Shown[Callable[[], Image]] | None = None
-    for time_s, shown in on_grid(frames, sample_fps):
-        if shown is not converted:
-            image, converted = shown.picture(), shown
+    converted: Callable[[], Image] | None = None
+    for time_s, shown in on_grid(frames, sample_fps, max_still_s=max_still_s):
+        if shown.picture is not converted:
+            image, converted = shown.picture(), shown.picture
         yield Frame(time_s, shown.pts_s, shown.until_s, image)

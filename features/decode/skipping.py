@@ -97,6 +97,7 @@ def _intact_packets(
             continue  # it flushes the decoder
         if not packet.size or packet.pts is None or packet.is_corrupt or packet.is_discard:
             raise NeedsFullDecode
+        damage.num_packets += 1
         yield packet.pts, packet
 
 

@@ -15,7 +15,7 @@ from av.error import FFmpegError
 
 from features.decode.colour import is_converted
 from features.decode.container import UnreadableVideo, is_mp4, opened, pixel_aspect, read_packets, stated_duration_s
-from features.decode.damage import Damage
+from features.decode.damage import Damage, VideoEnd
 from features.decode.orientation import Orientation
 from features.decode.timeline import Shown, on_grid, video_end_s
 from features.video import Frame
@@ -85,8 +85,8 @@ def _doubts_from_packets(container: InputContainer, stream: av.VideoStream) -> I
         yield "mirrored, or its first packet gives no frame"
 
 
-def grid_by_decord(path: Path, sample_fps: float) -> list[Frame]:
-    """All frames of the grid. Raises `UnreadableVideo` where decord fails."""
+def grid_by_decord(path: Path, sample_fps: float, max_still_s: float) -> tuple[list[Frame], VideoEnd]:
+    """All frames of the grid, and what is known of the video. Raises `UnreadableVideo` where decord fails."""
     import torch  # noqa: F401 - on some platforms decord must be loaded after torch
     from decord import DECORDError, VideoReader
 
@@ -98,8 +98,8 @@ def grid_by_decord(path: Path, sample_fps: float) -> list[Frame]:
         starts_s = spans_s[:, 0] - spans_s[0, 0]
         end_s = video_end_s(starts_s[-1], spans_s[-1, 1] - spans_s[-1, 0])
         untils_s = np.append(starts_s[1:], end_s)
-        shown_frames = map(Shown, starts_s.tolist(), untils_s.tolist(), range(len(reader)))
-        picks = list(on_grid(shown_frames, sample_fps))
+        shown_frames = list(map(Shown, starts_s.tolist(), untils_s.tolist(), range(len(reader))))
+        picks = list(on_grid(shown_frames, sample_fps, max_still_s=max_still_s))
         indices = list(dict.fromkeys(shown.picture for _, shown in picks))
         batch = reader.get_batch(indices).asnumpy()
     except (DECORDError, RuntimeError, AssertionError, UnicodeEncodeError) as error:
@@ -107,4 +107,8 @@ def grid_by_decord(path: Path, sample_fps: float) -> list[Frame]:
         cause = str(error).rpartition("Check failed: ")[2].strip() or type(error).__name__
         raise UnreadableVideo(path, "decord fails", found=cause.splitlines()[0]) from error
     images = dict(zip(indices, batch, strict=True))
-    return [Frame(time_s, shown.pts_s, shown.until_s, images[shown.picture]) for time_s, shown in picks]
+    damage = Damage(num_packets=len(shown_frames))
+    for shown in shown_frames:
+        damage.add_pause(shown.pts_s, shown.until_s)
+    frames = [Frame(time_s, shown.pts_s, shown.until_s, images[shown.picture]) for time_s, shown in picks]
+    return frames, damage.end(float(end_s), stated_s=None)

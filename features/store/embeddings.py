@@ -27,11 +27,13 @@ _DESCRIPTION = (
 
 @dataclass(frozen=True, eq=False)
 class VideoEmbeddings:
-    """One video's windows and their embeddings; row k is window k.
+    """One video's windows and their embeddings, in order.
 
-    `start_s`, `end_s` (n,) float64; `num_padded` (n,) int32; `vectors` by pooling (n, D) float16. n may be 0.
+    `window` (n,) int32 are the windows' numbers, of which some are missing where the video has pauses; `start_s`,
+    `end_s` (n,) float64; `num_padded` (n,) int32; `vectors` by pooling (n, D) float16. n may be 0.
     """
 
+    window: npt.NDArray[np.int32]
     start_s: npt.NDArray[np.float64]
     end_s: npt.NDArray[np.float64]
     num_padded: npt.NDArray[np.int32]
@@ -39,6 +41,7 @@ class VideoEmbeddings:
 
     def __post_init__(self) -> None:
         columns: dict[str, npt.NDArray[Any]] = {
+            "window": self.window,
             "start_s": self.start_s,
             "end_s": self.end_s,
             "num_padded": self.num_padded,
@@ -48,6 +51,8 @@ class VideoEmbeddings:
         wrong |= {name: each.shape for name, each in self.vectors.items() if each.ndim != 2 or len(each) != n}
         if wrong:
             raise ValueError(f"{n} windows do not fit {wrong}")
+        if not (self.window[:-1] < self.window[1:]).all() or (self.window < 0).any():
+            raise ValueError(f"window numbers ascend from 0 on, got {self.window.tolist()}")
         if not (self.start_s[:-1] < self.start_s[1:]).all() or not (self.start_s < self.end_s).all():
             raise ValueError(f"windows ascend and are not empty, got {self.start_s.tolist()} to {self.end_s.tolist()}")
         for pooling, each in self.vectors.items():
@@ -173,7 +178,7 @@ def write_embeddings(
             rows.append(
                 {
                     "video": np.full(len(video), number, dtype=np.int32),
-                    "window": np.arange(len(video), dtype=np.int32),
+                    "window": video.window,
                     "start_s": video.start_s,
                     "end_s": video.end_s,
                     "num_padded": video.num_padded,

@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -81,8 +82,9 @@ def plan_batches(
     without replacement. Batches are drawn from a buffer that whole passes refill to `buffer_size` windows before each
     draw. Each drawn window is mirrored with probability `mirrored_share`.
 
-    A pass begins 0 … `start_frames` - 1 frames late. Its windows then differ from the embedded ones, and the last may
-    not exist, so it is not drawn; a video of a single window is always read from its beginning.
+    A pass begins 0 … `start_frames` - 1 frames late. Its windows then differ from the embedded ones, and the last one
+    before a pause or the video's end may not exist, so it is not drawn; a video that has only such windows is always
+    read from its beginning.
     """
     if not any(windows.get(source.video_id) for source in sources):
         raise ValueError("there is no window to train on")
@@ -178,8 +180,10 @@ def _passes(
         for k in torch.randperm(len(with_windows), generator=generator).tolist():
             source = with_windows[k]
             numbers = windows[source.video_id]
-            first_frame = int(torch.randint(start_frames, (1,), generator=generator)) if len(numbers) > 1 else 0
-            drawable = numbers[:-1] if first_frame else numbers
+            followed = [number for number, after in pairwise(numbers) if after == number + 1]
+            late = int(torch.randint(start_frames, (1,), generator=generator)) if len(numbers) > 1 else 0
+            first_frame = late if followed else 0
+            drawable = followed if first_frame else numbers
             positions = torch.randperm(len(drawable), generator=generator)[:windows_per_pass].tolist()
             yield replace(source, windows=frozenset(drawable[i] for i in positions), first_frame=first_frame)
 

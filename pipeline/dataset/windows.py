@@ -31,6 +31,8 @@ def block_input_windows(
 ) -> dict[str, frozenset[int]]:
     """Up to `num_clips` windows whose block inputs are stored, by video id; stated lengths give the windows there are.
 
+    Those of them that turn out to lie in a pause, or past the end, are not stored.
+
     First come the val windows that stage 2 is evaluated on, then train, then the rest of val and test: each evenly
     over videos and times. A video that is far longer than most counts as ten of them.
     """
