@@ -1,4 +1,4 @@
-"""The folder of a backbone, a trained model and an exported one, damaged: loaded as it was, or refused in a sentence."""
+"""The folders of a backbone, a trained model and an exported one, damaged: loaded as they were, or refused."""
 
 from __future__ import annotations
 
