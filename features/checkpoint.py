@@ -27,6 +27,7 @@ _SIZES = (
     "in_chans",
 )
 """Keys of config.json that hold a number above zero, where they are there."""
+_LARGEST, _MOST_LAYERS = 1_000_000, 1_000
 
 
 class BackboneError(Exception):
@@ -45,6 +46,10 @@ def read_config(folder: Path) -> dict[str, Any]:
         size = config.get(key, 1)
         if isinstance(size, bool) or not isinstance(size, int | float) or not 0 < size < 2**31:
             raise BackboneError(f"{path}: {key} must be a number above 0, found {size!r}; {_REMEDY}")
+    for key, number in config.items():
+        most = _MOST_LAYERS if key.endswith("_layers") else _LARGEST
+        if isinstance(number, int | float) and not abs(number) <= most:  # nan, too; a slip builds layers without end
+            raise BackboneError(f"{path}: {key} must be a number up to {most}, found {number}; {_REMEDY}")
     if config.get("quantization_config") is not None:
         raise BackboneError(f"{path}: the weights are quantised, which this program does not read; get plain ones")
     return config

@@ -30,7 +30,8 @@ def damage_told(path: Path, *, remedy: str) -> Iterator[None]:
     except (DamagedFile, FileNotFoundError, MemoryError):
         raise
     except Exception as error:  # a damaged file may raise anything in the library that parses it
-        cause = " ".join(str(error).split())[:200] or type(error).__name__
+        missing = "it has no " if isinstance(error, KeyError) else ""
+        cause = missing + " ".join(str(error).split())[:200] or type(error).__name__
         raise DamagedFile(f"{path} cannot be used: {cause}; {remedy}") from error
 
 

@@ -286,6 +286,23 @@ def test_bad_input_costs_a_row_each(world: Path, whole: Path, tmp_path: Path) ->
         assert outputs(tmp_path) == outputs(whole)
 
 
+def test_a_damaged_piece_is_computed_again_to_the_same_bytes(
+    world: Path, whole: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One bit of one video's embeddings, and one of another's block inputs: these two are done again, nothing else."""
+    sha256s = run(world, tmp_path).sha256s
+    for video_id, kind in (("v1", ""), ("v2", ".block-inputs-fp16")):
+        (piece,) = (tmp_path / "cache").glob(f"*/{sha256s[video_id]}{kind}.safetensors")
+        content = bytearray(piece.read_bytes())
+        content[-3] ^= 16
+        piece.write_bytes(content)
+    found = run(world, tmp_path)
+    assert (found.num_embedded, found.num_reused) == (2, 3)
+    assert all(f"{sha256s[video_id]}" in caplog.text for video_id in ("v1", "v2"))
+    assert outputs(tmp_path) == outputs(whole)
+    assert run(world, tmp_path).num_embedded == 0
+
+
 def test_an_embedding_that_is_not_finite_costs_its_video(world: Path) -> None:
     """A value beyond float16 is a failure of that video, with the window; an infinity is never stored."""
     backbone = load_backbone(world / "backbone0", dtype=torch.float32)

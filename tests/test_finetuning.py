@@ -447,7 +447,7 @@ def test_stage_2_changes_the_last_block_and_the_head_alone(
     before = world.model().tail.trained_tensors()
     unchanged = {name for name in parameters if torch.equal(parameters[name], before[name])}
     assert unchanged == {"head.mean", "head.inverse_std"}
-    weights.save(tmp_path, parameters, {"features": ["mean", "max"], "provenance": {}})
+    weights.save(tmp_path, parameters, {"labels": LABELS, "features": ["mean", "max"], "provenance": {}})
     model, _ = load_action_model(tmp_path, world.backbone(), PREPROCESSING, expected={})
     assert {name for name, _ in model.tail.named_children()} == {"last_block", "after_last", "head"}
     assert all(torch.equal(value, parameters[name]) for name, value in model.tail.trained_tensors().items())
@@ -499,7 +499,7 @@ def test_a_head_alone_is_the_model_with_the_backbone_as_it_came(world: World, tm
     weights.save(
         tmp_path,
         model.tail.head.state_dict(),
-        {"features": ["mean", "max"], "provenance": {"backbone": {"sha256": "0" * 64}}},
+        {"labels": LABELS, "features": ["mean", "max"], "provenance": {"backbone": {"sha256": "0" * 64}}},
     )
     backbone = world.backbone()
     loaded, _ = load_action_model(tmp_path, backbone, PREPROCESSING, expected={})

@@ -198,11 +198,8 @@ def read_embeddings(path: Path) -> tuple[Embeddings, dict[str, Any]]:
             num_padded=loaded(group["num_padded"], num_rows),
             vectors={name: loaded(array, num_rows) for name, array in sorted(group["vectors"].arrays())},
         )
-        columns: dict[str, npt.NDArray[Any]] = {
-            "start_s": embeddings.start_s,
-            "end_s": embeddings.end_s,
-            **embeddings.vectors,
-        }
+        columns: dict[str, npt.NDArray[Any]] = {**embeddings.vectors}
+        columns |= {"start_s": embeddings.start_s, "end_s": embeddings.end_s}
         bad = [name for name, values in columns.items() if not is_finite(values)]
         if bad:
             raise ValueError(f"nan or infinity in {', '.join(bad)}")

@@ -34,6 +34,10 @@ class BatchItem(NamedTuple):
     mirrored: bool
 
 
+class NoWindows(ValueError):
+    """Nothing can be trained on."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """The windows that a training sees, in batches of one size.
@@ -87,7 +91,7 @@ def plan_batches(
     read from its beginning.
     """
     if not any(windows.get(source.video_id) for source in sources):
-        raise ValueError("there is no window to train on")
+        raise NoWindows("there is no window to train on: no video of train has been embedded")
     endless_passes = _passes(
         sources, windows, windows_per_pass=windows_per_pass, start_frames=start_frames, generator=generator
     )

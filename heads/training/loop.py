@@ -37,6 +37,10 @@ class NonFiniteLoss(RuntimeError):
         self.value = value
 
 
+class NoPositives(ValueError):
+    """Val has no label with positives, so that no step is better than another."""
+
+
 def fit(
     model: nn.Module,
     *,
@@ -202,7 +206,10 @@ class _Training:
             if not math.isfinite(losses[k]):
                 raise NonFiniteLoss(which="val", candidate=state.candidate.name, step=step, value=losses[k])
             if not math.isfinite(maps[k]):
-                raise ValueError(f"val mAP is {maps[k]} at step {step}: has val a label with positives?")
+                raise NoPositives(
+                    f"val mAP is {maps[k]} at step {step}: none of the val windows that are evaluated has a label; "
+                    "raise finetune.evaluate_windows, or take labels that val shows"
+                )
             state.take(
                 Evaluation(
                     step=step,

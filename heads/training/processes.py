@@ -16,6 +16,10 @@ from features.backbone import DTYPES, best_device
 from heads.training.schedule import Precision
 
 
+class PrecisionError(ValueError):
+    """The device of a training does not compute in the precision that is asked for."""
+
+
 @dataclass(frozen=True)
 class Processes:
     """This process of a training: number `rank` of `count`, on `device`, computing in `precision`."""
@@ -87,12 +91,15 @@ def num_processes() -> int:
 def joined_processes(*, cpu: bool, precision: Precision) -> Processes:
     """Join the processes of `torchrun`, if it started this one; `cpu` refuses any accelerator.
 
-    The process group stays for later trainings in this process. fp16 on a CPU raises `ValueError`.
+    The process group stays for later trainings in this process. fp16 on a CPU raises `PrecisionError`.
     """
     count = num_processes()
     device = torch.device("cpu") if cpu else best_device()
     if precision == "fp16" and device.type == "cpu":
-        raise ValueError("precision fp16 needs an accelerator; a CPU has fp32 and bf16")
+        raise PrecisionError(
+            "precision fp16 trains on an accelerator only, and this machine has none: set train.precision and "
+            "finetune.precision to fp32, or to bf16"
+        )
     if count == 1:
         return Processes(device, precision, rank=0, count=1)
     if device.type == "cuda":

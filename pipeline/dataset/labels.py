@@ -11,6 +11,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.dataset.manifest import Manifest
+
 log = logging.getLogger(__name__)
 
 _LINE = re.compile(r"(\S+)\s+(\S.*)")
@@ -86,6 +88,21 @@ def check(label_set: LabelSet, classes: LabelSet) -> None:
             )
     if unknown:
         raise LabelError("\n".join(unknown))
+
+
+def warn_of_unseen(label_set: LabelSet, videos: Manifest) -> None:
+    """Warn of labels that no video of train or of val carries.
+
+    What train never shows is not learned; what val never shows takes the threshold of all labels.
+    """
+    counts = videos.num_videos_with(label_set.ids)
+    for split in ("train", "val"):
+        unseen = [label for label, number in counts.items() if not number[split]]
+        if unseen:
+            log.warning(
+                "%s: no video of %s carries %d of %d labels: %s",
+                *(label_set.path, split, len(unseen), len(counts), ", ".join(unseen)),
+            )
 
 
 def _read(path: Path, missing: str) -> LabelSet:

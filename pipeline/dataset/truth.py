@@ -16,6 +16,10 @@ from pipeline.dataset.manifest import Action, Manifest
 from pipeline.dataset.windows import spread_windows
 
 
+class NothingToLearn(Exception):
+    """A split has no embedded video, or train or val no window with a label of the label set."""
+
+
 @dataclass(frozen=True)
 class SplitTruth:
     """The embedded windows of the split `name` and their targets.
@@ -70,9 +74,14 @@ class SplitTruth:
 def split_truth(
     embeddings: Embeddings, manifest: Manifest, split: str, labels: Sequence[str], *, min_overlap_s: float
 ) -> SplitTruth:
-    """The targets of the split's embedded videos; videos that failed in `extract` are left out."""
+    """The targets of the split's embedded videos; videos that failed in `extract` are left out.
+
+    Raises `NothingToLearn`, since without windows or without positives neither a model nor a threshold can be chosen.
+    """
     stored = set(embeddings.video_ids.tolist())
     video_ids = tuple(video.video_id for video in manifest.split(split) if video.video_id in stored)
+    if not video_ids:
+        raise NothingToLearn(f"no video of {split} has been embedded: failed.csv beside the embeddings says why")
     rows = embeddings.select(video_ids)
     actions = {video_id: manifest.by_id[video_id].actions for video_id in video_ids}
     windows = np.zeros((len(rows), len(labels)), dtype=np.bool_)
@@ -80,6 +89,11 @@ def split_truth(
         own = np.flatnonzero(rows.video_ids == video_id)
         segments = [Segment(rows.start_s[row], rows.end_s[row]) for row in own]
         windows[own] = window_targets(segments, actions[video_id], labels, min_overlap_s=min_overlap_s)
+    if split != "test" and not windows.any():
+        raise NothingToLearn(
+            f"none of the {len(rows)} windows of {split} has one of the {len(labels)} labels of the label set: take "
+            f"labels that {split} shows, as facts.json counts them"
+        )
     videos = np.array(
         [video_targets(manifest.by_id[video_id].classes, labels) for video_id in video_ids], dtype=np.bool_
     ).reshape(-1, len(labels))

@@ -21,6 +21,7 @@ def main(params: Params, paths: Layout) -> None:
     videos, classes = charades.read(paths.dataset, val_share=params.prepare.val_share, seed=params.prepare.seed)
     for label_set in label_sets:
         labels.check(label_set, classes)
+        labels.warn_of_unseen(label_set, videos)
 
     manifest.write(paths.manifest, videos)
     facts = videos.facts()
