@@ -52,7 +52,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     provenance = {
         "backbone": {"id": backbone.id, "sha256": backbone.weights_sha256},
         "preprocessing": PREPROCESSING.to_dict(),
-        "windows": {"num_frames": NUM_FRAMES, "sample_fps": 4.0, "stride_s": 0.5},
+        "windows": {"num_frames": NUM_FRAMES, "sample_fps": 4.0, "stride_s": 0.5, "max_still_s": 1.0},
         "precision": "fp32",
         "attention": "sdpa",
     }

@@ -197,7 +197,7 @@ def test_the_exit_status_says_what_came_of_it(model: Path, clip: Path, tmp_path:
     result = write(folder, "-o", out, "--model", model)
     assert result.exit_code == 3, result.output
     assert "long.mp4: is damaged: " in result.output
-    assert "of the 10.0 s that the file states" in result.output
+    assert "the file states 10.00 s" in result.output
     rows = json.loads((out / "manifest.json").read_text())["recordings"]
     assert {row["id"]: row["status"] for row in rows} == {"clip": "written", "long": "damaged"}
     result = write(folder, tmp_path / "missing.mp4", "-o", out, "--model", model)
