@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.multiclass import OneVsRestClassifier
@@ -14,8 +15,10 @@ from torch import Tensor
 from bench import Row, interleaved
 from bench.worlds import ROOT, NothingToMeasure
 from features.store import embeddings as store
-from heads.training.grid import Setting, Trial, settings_of, train_heads
+from heads.shape import TemporalShape
+from heads.training.grid import Setting, Trial, settings_of, train_heads, train_temporal_heads
 from heads.training.schedule import TrainingSchedule
+from heads.training.sequences import Sequences
 from heads.training.validation import average_precisions
 from pipeline.dataset import labels, manifest
 from pipeline.dataset.truth import split_truth
@@ -34,6 +37,7 @@ def measure() -> list[Row]:
     return [
         measure_grid(train, val, steps=600, rounds=3),
         *measure_large(*made_up, num_val=8_000, steps=1_000, sklearn_labels=8),
+        measure_temporal(num_videos=9_848, windows_per_video=29, num_features=1024, num_labels=80, steps=1_000),
     ]
 
 
@@ -110,6 +114,44 @@ def measure_large(features: Tensor, targets: Tensor, *, num_val: int, steps: int
             details=details,
         ),
     ]
+
+
+def measure_temporal(*, num_videos: int, windows_per_video: int, num_features: int, num_labels: int, steps: int) -> Row:
+    """One row: seconds of a temporal head on random embeddings in fp16, with all evaluations on a tenth of them."""
+    generator = torch.Generator().manual_seed(0)
+    num_windows = num_videos * windows_per_video
+    parts = [torch.randn(windows_per_video, num_features, generator=generator).half() for _ in range(num_videos)]
+    features, targets = torch.cat(parts), torch.rand(num_windows, num_labels, generator=generator) < 0.05
+    del parts
+    held_out = num_videos // 10
+    windows, first = torch.arange(windows_per_video), held_out * windows_per_video
+
+    def sequences(rows: slice, count: int) -> Sequences:
+        return Sequences(features[rows], targets[rows], windows.repeat(count), (windows_per_video,) * count)
+
+    start_s = time.perf_counter()
+    train_temporal_heads(
+        sequences(slice(first, None), num_videos - held_out),
+        sequences(slice(first), held_out),
+        shape=TemporalShape(width=128, blocks=4, dropout=0.5),
+        settings=[Setting("bce", 0.002, 0.01)],
+        schedule=schedule_of(steps, patience=steps),
+        batch_size=16,
+        sequence_windows=64,
+        generator=generator,
+        cpu=True,
+    )
+    seconds = time.perf_counter() - start_s
+    peak_gib = psutil.Process().memory_info().rss / 2**30
+    return Row(
+        f"Temporal head, {num_windows:,} windows of {num_features:,} features, {num_labels} labels",
+        "wall seconds",
+        seconds,
+        goal=600.0,
+        better="lower",
+        note=f"{steps:,} steps of 16 sequences; {peak_gib:.1f} GiB in memory at the end",
+        details={"steps": steps, "seconds": seconds, "gib_at_the_end": peak_gib},
+    )
 
 
 def demo_rows(data: Path, label_file: Path) -> tuple[Rows, Rows]:

@@ -19,16 +19,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from filelock import FileLock, Timeout
 from safetensors import safe_open
 
-from features.files import PARTIAL, write_json
+from features.decode.damage import VideoEnd
+from features.files import PARTIAL, locked, write_json
 from features.sealed import DamagedFile, damage_told, read_sealed_tensors, write_sealed_tensors
 from features.store.embeddings import VideoEmbeddings
 
 log = logging.getLogger(__name__)
 
-_FORMAT = 4
+_FORMAT = 5
 _REMEDY = "delete it, and it will be computed again"
 _COLUMNS = ("window", "start_s", "end_s", "num_padded")
 _VECTORS = "vectors/"
@@ -58,36 +58,24 @@ class EmbeddingCache:
 
         Removes what a killed run left half written.
         """
-        self.root.mkdir(parents=True, exist_ok=True)
-        lock, holder = FileLock(self.root / "lock"), self.root / "holder"
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            other = holder.read_text(encoding="utf-8") if holder.is_file() else "another process"
-            log.warning("%s is in use by %s; waiting for it to end", self.root, other)
-            lock.acquire()
-        try:
-            holder.write_text(f"process {os.getpid()}", encoding="utf-8")
+        with locked(self.root):
             for leftover in self.root.glob(f"*/*{PARTIAL}"):
                 leftover.unlink()
             self.folder.mkdir(exist_ok=True)
             provenance = {"format": _FORMAT, **self.provenance}
             write_json(self.folder / "provenance.json", provenance, sort_keys=True)
             yield
-        finally:
-            holder.unlink(missing_ok=True)
-            lock.release()
 
     def has(self, video_sha256: str) -> bool:
         """Whether the video's embeddings are there, as they were put."""
         return self._is_sound(self._path(video_sha256))
 
-    def put(self, video_sha256: str, video: VideoEmbeddings) -> None:
-        """Keep a video's embeddings; once this returns, they outlast a kill and a power cut."""
+    def put(self, video_sha256: str, video: VideoEmbeddings, end: VideoEnd) -> None:
+        """Keep a video's embeddings and what decoding found; once this returns, they outlast a kill and a power cut."""
         columns = {name: getattr(video, name) for name in _COLUMNS}
         columns |= {_VECTORS + pooling: vectors for pooling, vectors in video.vectors.items()}
         tensors = {name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in columns.items()}
-        write_sealed_tensors(self._path(video_sha256), tensors, {})
+        write_sealed_tensors(self._path(video_sha256), tensors, {"end": end.to_json()})
 
     def num_windows(self, video_sha256: str) -> int:
         with _opened(self._path(video_sha256)) as piece:
@@ -101,6 +89,13 @@ class EmbeddingCache:
         vectors = {name.removeprefix(_VECTORS): each for name, each in values.items() if name.startswith(_VECTORS)}
         with damage_told(path, remedy=_REMEDY):
             return VideoEmbeddings(**{name: values[name] for name in _COLUMNS}, vectors=vectors)
+
+    def video_end(self, video_sha256: str) -> VideoEnd:
+        """What decoding found out about the video; raises `DamagedFile`."""
+        path = self._path(video_sha256)
+        _, header = read_sealed_tensors(path, remedy=_REMEDY)
+        with damage_told(path, remedy=_REMEDY):
+            return VideoEnd.from_json(header["end"])
 
     def block_input_windows(
         self, video_sha256: str, precision: str, *, wanted: frozenset[int]

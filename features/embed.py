@@ -14,6 +14,7 @@ import torch
 from features.backbone import Backbone
 from features.clips import ClipReader, Source, read_videos
 from features.decode.container import UnreadableVideo
+from features.decode.damage import VideoEnd
 from features.store.embeddings import VideoEmbeddings
 from features.video import Clip
 
@@ -26,11 +27,13 @@ class EmbeddedVideo:
     """Embeddings of a video's windows, and the block inputs of those that they are kept for.
 
     `block_inputs` (len(block_input_windows), N, D) are in the order of the window numbers `block_input_windows`.
+    `end` is what decoding found; None where not all clips were taken.
     """
 
     embeddings: VideoEmbeddings
     block_input_windows: tuple[int, ...]
     block_inputs: torch.Tensor
+    end: VideoEnd | None
 
 
 @dataclass
@@ -39,13 +42,14 @@ class PendingVideo:
 
     source: Source
     batches: list[_SubmittedBatch] = field(default_factory=list)
+    end: VideoEnd | None = None
     failure: UnreadableVideo | None = None
 
     def result(self) -> EmbeddedVideo:
         """Wait for the video; raises `UnreadableVideo` where it cannot be read or an embedding is not finite."""
         if self.failure is not None:
             raise self.failure
-        return assemble_video(self.source, self.batches)
+        return assemble_video(self.source, self.batches, self.end)
 
 
 def embed_videos(
@@ -79,6 +83,7 @@ def embed_videos(
                         previous = None
                     elif len(video.batches) > 1:
                         video.batches[-2].wait()
+                video.end = clips.end
             except UnreadableVideo as failure:
                 video.failure = failure
             if previous is not None:
@@ -195,7 +200,7 @@ def _copied(pooled: dict[str, torch.Tensor], block_inputs: torch.Tensor, event: 
     return pooled, block_inputs
 
 
-def assemble_video(source: Source, batches: Sequence[_SubmittedBatch]) -> EmbeddedVideo:
+def assemble_video(source: Source, batches: Sequence[_SubmittedBatch], end: VideoEnd | None) -> EmbeddedVideo:
     """One video of its batches' results; raises `UnreadableVideo` where an embedding is not finite.
 
     No batches give no windows: of a video that ends before all the windows that its source names.
@@ -203,7 +208,7 @@ def assemble_video(source: Source, batches: Sequence[_SubmittedBatch]) -> Embedd
     if not batches:
         no_numbers = np.empty(0, dtype=np.int32)
         none = VideoEmbeddings(no_numbers, np.empty(0), np.empty(0), no_numbers, {})
-        return EmbeddedVideo(none, (), torch.empty(0))
+        return EmbeddedVideo(none, (), torch.empty(0), end)
     pooled, block_inputs = zip(*(batch.wait() for batch in batches), strict=True)
     window, start_s, end_s, num_padded = zip(*(row for batch in batches for row in batch.rows), strict=True)
     embeddings = VideoEmbeddings(
@@ -217,4 +222,4 @@ def assemble_video(source: Source, batches: Sequence[_SubmittedBatch]) -> Embedd
     if fault:
         raise UnreadableVideo(source.path, "its embedding is not finite", fault)
     windows = tuple(window for batch in batches for window in batch.block_input_windows)
-    return EmbeddedVideo(embeddings, windows, torch.cat(block_inputs))
+    return EmbeddedVideo(embeddings, windows, torch.cat(block_inputs), end)

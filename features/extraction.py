@@ -109,7 +109,8 @@ def extract(
                 failed[digest] = failure
                 continue
             if source.windows is None:
-                cache.put(digest, video.embeddings)
+                assert video.end is not None  # all its clips were taken
+                cache.put(digest, video.embeddings, video.end)
             if wanted[digest]:
                 block_inputs = video.block_inputs.to(DTYPES[selection.precision])
                 cache.put_block_inputs(

@@ -51,8 +51,8 @@ class Predictions:
             array = getattr(self, name)
             if array.shape != shape or array.dtype.kind != kind:
                 raise ValueError(f"{name} must be {shape} of kind {kind!r}, got {array.shape} {array.dtype}")
-        if n == 0 or n_labels == 0 or len(set(self.labels)) != n_labels:
-            raise ValueError(f"predictions need windows and unique labels, got {n} windows and {self.labels}")
+        if n_labels == 0 or len(set(self.labels)) != n_labels:
+            raise ValueError(f"predictions need unique labels, got {self.labels}")
         if not (np.isfinite(self.start_s).all() and (self.start_s < self.end_s).all()):
             raise ValueError("every window must end after it starts")
         same_video = self.video_ids[1:] == self.video_ids[:-1]
@@ -71,7 +71,7 @@ class Predictions:
         if not ((self.probabilities >= 0) & (self.probabilities <= 1)).all():  # nan fails both
             row = int(np.argmin(((self.probabilities >= 0) & (self.probabilities <= 1)).all(axis=1)))
             raise ValueError(f"probabilities must lie in [0, 1]; row {row}, {self._key(row)}, does not")
-        if (self._maximum_by_video(self.targets) & ~self.video_targets).any():
+        if n and (self._maximum_by_video(self.targets) & ~self.video_targets).any():
             raise ValueError("a window carries a label that its video does not")
 
     def __repr__(self) -> str:

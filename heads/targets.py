@@ -1,8 +1,9 @@
-"""What a window or a video is to be recognised as. Knows times and labels; knows no annotation file and no model."""
+"""What a window, its cell or a video is to be recognised as. Knows times and labels; no annotation file, no model."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from itertools import zip_longest
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +11,7 @@ import numpy.typing as npt
 from features.video import Segment
 
 _ROUNDING_S = 1e-6
-"""Annotated times are decimals: 1.4 - 0.4 falls short of 1.0 by 1e-16."""
+"""Times that differ by less are the same time: annotated ones are decimals, windows' are sums of strides."""
 
 
 def window_targets(
@@ -37,6 +38,57 @@ def window_targets(
             if overlap_s > 0 and overlap_s >= wanted_s:
                 targets[row, column[label]] = True
     return targets
+
+
+def cell_targets(
+    windows: Sequence[Segment],
+    actions: Sequence[tuple[str, Segment]],
+    labels: Sequence[str],
+    *,
+    stride_s: float,
+) -> npt.NDArray[np.bool_]:
+    """Which labels are on in the cell of each window of one video, (n_windows, n_labels).
+
+    A label is on where one of its actions covers at least half of the cell, or where half of the action lies in the
+    cell if the action is shorter. So an action that lies within an observed stretch is on in at least one cell. Windows
+    are sorted. Actions whose label is not in `labels` are ignored.
+    """
+    column = {label: i for i, label in enumerate(labels)}
+    targets = np.zeros((len(windows), len(labels)), dtype=np.bool_)
+    cells = window_cells(windows, stride_s=stride_s)
+    for label, action in actions:
+        if label in column:
+            for row, cell in enumerate(cells):
+                wanted_s = min(cell.duration_s, action.duration_s) / 2 - _ROUNDING_S
+                overlap_s = cell.overlap_s(action)
+                targets[row, column[label]] |= overlap_s > 0 and overlap_s >= wanted_s
+    return targets
+
+
+def window_cells(windows: Sequence[Segment], *, stride_s: float) -> list[Segment]:
+    """The time that each of the sorted windows speaks for: the stride around its centre. Cells never overlap.
+
+    Cells of one observed stretch touch exactly, and tile it: the first one begins with its first window, the last one
+    ends with its last. Two cells meet half a stride after the earlier window's centre, but never outside of what both
+    windows cover: so a last, shorter window keeps the end to itself, and a missing window's time goes to its
+    neighbours. A window inside another raises `ValueError`.
+    """
+    cells = []
+    start_s: float | None = None
+    for window, following in zip_longest(windows, windows[1:]):
+        if start_s is None:
+            start_s = window.start_s
+        if following is not None and (following.start_s <= window.start_s or following.end_s <= window.end_s):
+            raise ValueError(f"a window must not lie inside another, got {window} and {following}")
+        if following is None or following.start_s > window.end_s + _ROUNDING_S:
+            cells.append(Segment(start_s, window.end_s))
+            start_s = None
+        else:
+            centre_s = (window.start_s + window.end_s) / 2
+            meet_s = max(min(centre_s + stride_s / 2, window.end_s), following.start_s)
+            cells.append(Segment(start_s, meet_s))
+            start_s = meet_s
+    return cells
 
 
 def video_targets(present: Collection[str], labels: Sequence[str]) -> npt.NDArray[np.bool_]:

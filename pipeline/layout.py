@@ -8,8 +8,11 @@ from pathlib import Path
 
 from platformdirs import user_cache_path
 
-MODELS = ("head", "finetune")
-"""Stage 1 and stage 2, in the order of every table."""
+MODELS = ("linear", "temporal", "finetune")
+"""A head on each window, a head on whole videos, and the last encoder block: in the order of every table."""
+
+STAGE_1 = ("linear", "temporal")
+"""Models that train on stored embeddings."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,14 @@ class Layout:
     def failed(self) -> Path:
         return self._data / "failed.csv"
 
+    @property
+    def recording_embeddings(self) -> Path:
+        return self._data / "recordings.zarr"
+
+    @property
+    def failed_recordings(self) -> Path:
+        return self._data / "failed_recordings.csv"
+
     def model(self, model: str) -> Path:
         return self._data / "models" / self.labels / model
 
@@ -90,21 +101,26 @@ class Layout:
     def history(self, model: str) -> Path:
         return self._results / "history" / f"{model}.csv"
 
-    @property
-    def grid(self) -> Path:
-        return self._results / "history" / "grid.csv"
+    def grid(self, model: str) -> Path:
+        """What each combination of a grid of heads gave."""
+        return self._results / "history" / f"{model}_grid.csv"
 
-    def val_predictions(self, model: str) -> Path:
-        return self._data / "predictions" / self.labels / f"{model}.val.npz"
+    def val_predictions(self, model: str, of: str = "videos") -> Path:
+        """Of the data set's `videos`, or of annotated `recordings`."""
+        return self._data / "predictions" / self.labels / "val" / f"{model}_{of}.npz"
 
-    def test_predictions(self, model: str) -> Path:
-        return self._data / "predictions" / self.labels / f"{model}.test.npz"
+    def test_predictions(self, model: str, of: str = "videos") -> Path:
+        return self._data / "predictions" / self.labels / "test" / f"{model}_{of}.npz"
 
     def sweep(self, model: str) -> Path:
         return self._results / "sweep" / f"{model}.json"
 
     def sweep_curve(self, model: str) -> Path:
         return self._results / "sweep" / f"{model}.csv"
+
+    def decoding(self, model: str) -> Path:
+        """How the model's probabilities become events."""
+        return self._results / "sweep" / f"{model}_decoding.json"
 
     def metrics(self, model: str) -> Path:
         return self._results / f"{model}.json"

@@ -1,15 +1,16 @@
 """The self-contained folder of a trained model: all that a diary of a recording needs, without a project.
 
 It holds model.safetensors and config.json (weights, labels and provenance, the window plan and the preprocessing among
-it), `backbone/` in the Hugging Face format, and diary.json: event rules, thresholds, where the model comes from, and
-the hashes of the other files. A folder that is not as it was written is refused.
+it), `backbone/` in the Hugging Face format, decoding.json (calibration, event rules, labels that exclude each other),
+and diary.json: where the model comes from, and the hashes of the other files. A folder that is not as it was written is
+refused.
 """
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,14 +18,15 @@ from features.files import atomic_folder, sha256_of
 from features.sealed import damage_told, read_sealed_json, write_sealed_json
 from features.video import WindowPlan
 from heads import weights
+from pipeline.layout import Layout
+from reports.decoding import Decoding
 from reports.diary.model import DiaryModel
-from reports.events import EventRule
 
 if TYPE_CHECKING:
-    from features.clips import ClipReader
-    from heads.action_model import ActionModel
+    from pipeline.recognition import VideoModel
 
 _DIARY = "diary.json"
+_DECODING = "decoding.json"
 _BACKBONE = "backbone"
 _FILES = "files"
 _REMEDY = "export it again with `dvc repro export`, or copy it again"
@@ -38,30 +40,31 @@ class ModelFolderError(Exception):
 class Recogniser:
     """A model that is ready to run, and what turns its probabilities into a diary.
 
-    `names` has the labels' names by id, in the order of the model's outputs. Quiet stretches of at least `min_quiet_s`
-    are told as "nothing recognised".
+    `names` has the labels' names by id, in the order of the model's outputs. Windows begin every `stride_s`. Quiet
+    stretches of at least `min_quiet_s` are told as "nothing recognised".
     """
 
-    model: ActionModel
+    model: VideoModel
     names: Mapping[str, str]
+    decoding: Decoding
     diary_model: DiaryModel
-    reader: ClipReader
+    stride_s: float
     min_quiet_s: float
 
 
 def write_model_folder(
-    out: Path, *, model: Path, backbone: Path, diary_model: Mapping[str, Any], rules: Mapping[str, EventRule]
+    out: Path, *, model: Path, backbone: Path, decoding: Path, diary_model: Mapping[str, Any]
 ) -> None:
-    """Write the folder `out` from a trained model's folder, the backbone's folder and what diary.json says."""
+    """Write the folder `out` from a trained model's folder, the backbone's, the decoding and what diary.json says."""
     with atomic_folder(out) as partial:
         for name in weights.FILES:
             shutil.copyfile(model / name, partial / name)
+        shutil.copyfile(decoding, partial / _DECODING)
         (partial / _BACKBONE).mkdir()
         for file in sorted([*backbone.glob("*.json"), *backbone.glob("*.safetensors")]):
             shutil.copyfile(file, partial / _BACKBONE / file.name)
         content = {
             **diary_model,
-            "rules": {label: asdict(rule) for label, rule in sorted(rules.items())},
             _FILES: {file.relative_to(partial).as_posix(): sha256_of(file) for file in _small_files(partial)},
         }
         write_sealed_json(partial / _DIARY, content)
@@ -77,20 +80,24 @@ def load_recogniser(folder: Path) -> Recogniser:
     if not (folder / _DIARY).is_file():
         raise ModelFolderError(f"{folder} is no model folder: it has no {_DIARY}; `dvc repro export` writes one")
     from features.backbone import DTYPES, best_device, choose_precision, load_backbone
+    from features.cache import EmbeddingCache
     from features.clips import ClipReader
+    from features.extraction import provenance as cache_key
     from features.preprocess import Preprocessing
     from heads.action_model import load_action_model
+    from heads.temporal import load_temporal_head
+    from pipeline.recognition import SequenceModel, WindowModel
 
     diary = read_sealed_json(folder / _DIARY, remedy=_REMEDY)
     with damage_told(folder / _DIARY, remedy=_REMEDY):
-        files, rules = diary[_FILES], {label: EventRule(**rule) for label, rule in diary["rules"].items()}
-        dtype = DTYPES[choose_precision(diary["precision"], best_device())]
+        files, dtype = diary[_FILES], DTYPES[choose_precision(diary["precision"], best_device())]
     for name, digest in files.items():
         if not (folder / name).is_file():
             raise ModelFolderError(f"{folder} is not whole: {name} is missing; {_REMEDY}")
         if sha256_of(folder / name) != digest:
             raise ModelFolderError(f"{folder / name} is damaged or was edited: its hash is another; {_REMEDY}")
-    provenance = weights.read_config(folder)["provenance"]
+    config = weights.read_config(folder)
+    provenance = config["provenance"]
     backbone = load_backbone(folder / _BACKBONE, dtype=dtype, attention=provenance["attention"])
     preprocessing = Preprocessing.from_checkpoint(folder / _BACKBONE)
     expected = {
@@ -98,21 +105,32 @@ def load_recogniser(folder: Path) -> Recogniser:
         "preprocessing": preprocessing.to_dict(),
     }
     backbone.require_fit(num_frames=provenance["windows"]["num_frames"], crop_size=preprocessing.crop_size)
-    model, config = load_action_model(folder, backbone, preprocessing, expected=expected)
     with damage_told(folder / weights.FILES[1], remedy=_REMEDY):
         plan = WindowPlan(**provenance["windows"])
+    reader = ClipReader(plan, preprocessing, diary["decoder"])
+    model: VideoModel
+    if "temporal" in config:
+        head, config = load_temporal_head(folder, expected=expected)
+        backbone.to(best_device())
+        cache = EmbeddingCache(Layout(diary["profile"]).cache, cache_key(backbone, reader))
+        model = SequenceModel(head, config["features"], backbone, reader, cache)
+    else:
+        action_model, config = load_action_model(folder, backbone, preprocessing, expected=expected)
+        model = WindowModel(action_model, reader)
+    decoding = Decoding.load(folder / _DECODING)
     return Recogniser(
         model=model,
         names={label["id"]: label["name"] for label in config["labels"]},
+        decoding=decoding,
         diary_model=DiaryModel(
             profile=diary["profile"],
             label_set=diary["label_set"],
             model=diary["model"],
             model_sha256=weights.sha256(folder),
-            thresholds_sha256=diary["thresholds_sha256"],
-            rules=rules,
-            test_micro_f1=diary["test_micro_f1"],
+            thresholds_sha256=sha256_of(folder / _DECODING),
+            rules=decoding.careful_rules,
+            test_precision=diary["test_precision"],
         ),
-        reader=ClipReader(plan, preprocessing, diary["decoder"]),
+        stride_s=plan.stride_s,
         min_quiet_s=diary["min_quiet_s"],
     )

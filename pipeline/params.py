@@ -20,11 +20,11 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, TypeAda
 from pydantic_core import ErrorDetails
 
 from features.video import WindowPlan
+from heads.shape import TemporalShape
 from heads.training.schedule import LossName, Precision, TrainingSchedule
 from pipeline import plain_yaml
 from pipeline.layout import Layout
 from pipeline.plain_yaml import ParamsError
-from reports.events import LabelRule
 from reports.thresholds import ThresholdGrid
 
 PROJECT_FILE = Path("params.yaml")
@@ -40,7 +40,6 @@ Positive = Annotated[float, Gt(0), Le(_LARGEST)]
 OneOrMore = BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else (value,))
 # Profiles and label sets name files and stand in DVC's templates, where a dot or a slash means something else.
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
-LabelId = Annotated[str, Field(pattern=r"^\S+$")]
 FolderName = Annotated[str, MinLen(1)]
 
 
@@ -110,6 +109,21 @@ class TrainParams(_ScheduleKeys):
 
 
 @dataclass(frozen=True, kw_only=True)
+class TemporalParams(TrainParams, TemporalShape):
+    """As `train`, with batches of sequences, which are `sequence_windows` long."""
+
+    sequence_windows: AtLeastOne
+
+    def __post_init__(self) -> None:
+        TrainParams.__post_init__(self)
+        TemporalShape.__post_init__(self)
+
+    @property
+    def shape(self) -> TemporalShape:
+        return TemporalShape(width=self.width, blocks=self.blocks, dropout=self.dropout)
+
+
+@dataclass(frozen=True, kw_only=True)
 class FinetuneParams(_ScheduleKeys):
     source: Literal["video", "block_inputs"]
     block_inputs_gb: Positive
@@ -136,12 +150,8 @@ class FinetuneParams(_ScheduleKeys):
 
 @dataclass(frozen=True)
 class DiaryParams:
-    thresholds: Literal["global", "per_label"]
-    offset_ratio: Annotated[float, Gt(0), Le(1)]
-    min_duration_s: NonNegative
-    merge_gap_s: NonNegative
+    min_precision: Annotated[float, Gt(0), Lt(1)]
     min_quiet_s: NonNegative
-    per_label: dict[LabelId, LabelRule]
 
 
 def _require_short_windows(plan: WindowPlan) -> WindowPlan:
@@ -164,6 +174,7 @@ class Params:
     extract: ExtractParams
     targets: TargetParams
     train: TrainParams
+    temporal: TemporalParams
     finetune: FinetuneParams
     sweep: ThresholdGrid
     diary: DiaryParams

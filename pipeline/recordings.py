@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,16 +12,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
-from tqdm import tqdm
 
-from features.backbone import best_device
-from features.clips import Source, read_videos
-from features.decode.damage import VideoEnd
 from features.decode.grid import frames_shown_at
 from features.decode.recorded_at import read_clock_tags
 from features.files import is_no_room, private_files
-from features.video import Clip, Segment
-from heads.action_model import predict_clips
 from pipeline.diaries.failure import decodable, failure_line, printable
 from pipeline.diaries.output import DIARY, OutputFolder, Planned
 from pipeline.model_folder import Recogniser
@@ -33,7 +26,7 @@ from reports.diary.page import write_page
 from reports.diary.readings import VideoFile
 from reports.diary.recording import Recording
 from reports.diary.starts import recording_starts
-from reports.events import EventsFound, find_events, observed
+from reports.events import EventsFound, observed
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +68,8 @@ def write_diaries(
             continue
         recording_id = row.id
         try:
-            windows, probabilities, end = _recognise(path, recogniser, batch_size=batch_size, num_workers=num_workers)
+            seen = recogniser.model.recognise(path, batch_size=batch_size, num_workers=num_workers)
+            end = seen.end
             file = files[number]
             files[number] = replace(
                 file, duration_s=max(end.end_s, file.duration_s or 0)
@@ -87,20 +81,15 @@ def write_diaries(
                 duration_s=end.end_s,
                 recorded_at=start.at,
                 recorded_at_source=start.source,
-                observed=tuple(observed(windows)),
+                observed=tuple(observed(seen.windows)),
                 is_guess=start.is_guess,
                 clock_note=start.note,
                 clock_readings=start.readings,
                 faults=end.faults + end.facts,
                 stated_s=end.stated_s,
             )
-            events = find_events(
-                recording_id,
-                windows,
-                probabilities,
-                list(recogniser.names),
-                recogniser.diary_model.rules,
-                stride_s=recogniser.reader.plan.stride_s,
+            events = recogniser.decoding.events(
+                recording_id, seen.windows, seen.probabilities, stride_s=recogniser.stride_s, careful=True
             )
             with output.writing(row, is_damaged=bool(end.faults)) as folder:
                 _write_diary(path, folder, recording, events, recogniser)
@@ -115,7 +104,7 @@ def write_diaries(
         parts.append((recording, events))
         damaged += [printable(f"{path}: is damaged: {fault}") for fault in end.faults]
         name = printable(path.name)
-        log.info("%s: %d events, %d suppressed as too short", name, len(events.events), events.num_suppressed)
+        log.info("%s: %d events, %d suppressed", name, len(events.events), events.num_suppressed)
     if parts:
         page = output.path / DIARY
         output.set_in_diary_md(recording.id for recording, _ in parts)
@@ -135,30 +124,6 @@ def _video_file(path: Path) -> VideoFile:
     except Exception:  # whatever it is, the recording's own turn tells
         return VideoFile(path.name, modified_s=None)
     return VideoFile(path.name, modified_s, tags, tags.duration_s)
-
-
-def _recognise(
-    path: Path, recogniser: Recogniser, *, batch_size: int, num_workers: int
-) -> tuple[list[Segment], npt.NDArray[np.float32], VideoEnd]:
-    """The recording's windows in order, their probabilities (n_windows, n_labels), and what decoding found.
-
-    Raises `UnreadableVideo`.
-    """
-    ends: list[VideoEnd | None] = []
-
-    def keyed_clips() -> Iterator[tuple[str, Clip]]:
-        for source, clips in read_videos([Source(path.stem, path)], recogniser.reader, num_workers=num_workers):
-            for clip in tqdm(clips, desc=printable(path.name), unit="window", file=sys.stderr):
-                yield source.video_id, clip
-            ends.append(clips.end)
-
-    windows, rows = [], []
-    for _, clip, row in predict_clips(recogniser.model, keyed_clips(), batch_size=batch_size, device=best_device()):
-        windows.append(clip.segment)
-        rows.append(row)
-    (end,) = ends
-    assert end is not None  # all clips were taken
-    return windows, np.stack(rows), end
 
 
 def _write_diary(path: Path, out: Path, recording: Recording, events: EventsFound, recogniser: Recogniser) -> None:

@@ -1,22 +1,20 @@
 """From probabilities to events: `EventRule`, `Event`, `find_events`. Knows windows and labels; no clock, no name.
 
 Windows overlap, and events must not count a second twice. So each window speaks for one cell: the stride around its
-centre, where it saw as much of what came before as of what came after. Cells tile the observed time.
+centre, where it saw as much of what came before as of what came after (`heads.targets.window_cells`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise, zip_longest
-from typing import Annotated, Literal
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
-from annotated_types import Ge
 
 from features.video import Segment
-from reports.thresholds import Sweep
+from heads.targets import window_cells
 
 _TOLERANCE_S = 1e-6
 """Times that differ by less are the same time: they are sums of strides in binary floating point."""
@@ -41,14 +39,6 @@ class EventRule:
             raise ValueError(f"thresholds need 0 < offset <= onset <= 1, got offset {self.offset}, onset {self.onset}")
         if not (self.min_duration_s >= 0 and self.merge_gap_s >= 0):
             raise ValueError(f"durations need 0 or more seconds, got {self}")
-
-
-@dataclass(frozen=True)
-class LabelRule:
-    """One label's own durations, in seconds; None keeps the duration for all labels."""
-
-    min_duration_s: Annotated[float, Ge(0)] | None = None
-    merge_gap_s: Annotated[float, Ge(0)] | None = None
 
 
 @dataclass(frozen=True)
@@ -91,33 +81,6 @@ class _Detection:
     segment: Segment
     peak_probability: float
     mean_probability: float
-
-
-def event_rules(
-    sweep: Sweep,
-    *,
-    thresholds: Literal["global", "per_label"],
-    offset_ratio: float,
-    min_duration_s: float,
-    merge_gap_s: float,
-    per_label: Mapping[str, LabelRule],
-) -> dict[str, EventRule]:
-    """The rule of each of the sweep's labels: its threshold as onset, `offset_ratio` of that as offset.
-
-    `thresholds` says which of the sweep's thresholds: the global one for all labels, or each label's own. `per_label`
-    overrides durations by label id; ids that the sweep does not have are ignored.
-    """
-    rules = {}
-    for label, label_threshold in zip(sweep.labels, sweep.label_thresholds, strict=True):
-        onset = label_threshold if thresholds == "per_label" else sweep.threshold
-        label_rule = per_label.get(label, LabelRule())
-        rules[label] = EventRule(
-            onset=onset,
-            offset=onset * offset_ratio,
-            min_duration_s=min_duration_s if label_rule.min_duration_s is None else label_rule.min_duration_s,
-            merge_gap_s=merge_gap_s if label_rule.merge_gap_s is None else label_rule.merge_gap_s,
-        )
-    return rules
 
 
 def observed(windows: Sequence[Segment]) -> list[Segment]:
@@ -165,11 +128,13 @@ def find_events(
         raise ValueError(f"{recording_id}: no event rule for {', '.join(missing)}")
 
     order = sorted(range(len(windows)), key=lambda i: windows[i])
-    cells = _cells([windows[i] for i in order], stride_s)
+    cells = window_cells([windows[i] for i in order], stride_s=stride_s)
     columns = probabilities[order].astype(np.float64)
     kept: list[_Detection] = []
     suppressed = dict.fromkeys(labels, 0)
-    for column, label in enumerate(labels):
+    onsets = np.array([rules[label].onset for label in labels])
+    for column in np.flatnonzero((columns >= onsets).any(axis=0)).tolist():
+        label = labels[column]
         for detection in _detections(label, cells, columns[:, column], rules[label]):
             if detection.segment.duration_s >= rules[label].min_duration_s - _TOLERANCE_S:
                 kept.append(detection)
@@ -189,36 +154,12 @@ def find_events(
     return EventsFound(events, suppressed)
 
 
-def _cells(windows: Sequence[Segment], stride_s: float) -> list[Segment]:
-    """One cell for each of the sorted windows; cells of one observed stretch touch exactly.
-
-    Two cells meet half a stride after the earlier window's centre, but never outside of what both windows cover: so a
-    last, shorter window keeps the end to itself, and a missing window's time goes to its neighbours.
-    """
-    cells = []
-    start_s: float | None = None
-    for window, following in zip_longest(windows, windows[1:]):
-        if start_s is None:
-            start_s = window.start_s
-        if following is not None and (following.start_s <= window.start_s or following.end_s <= window.end_s):
-            raise ValueError(f"a window must not lie inside another, got {window} and {following}")
-        if following is None or following.start_s > window.end_s + _TOLERANCE_S:
-            cells.append(Segment(start_s, window.end_s))
-            start_s = None
-        else:
-            centre_s = (window.start_s + window.end_s) / 2
-            meet_s = max(min(centre_s + stride_s / 2, window.end_s), following.start_s)
-            cells.append(Segment(start_s, meet_s))
-            start_s = meet_s
-    return cells
-
-
 def _detections(
     label: str, cells: Sequence[Segment], probabilities: npt.NDArray[np.float64], rule: EventRule
 ) -> list[_Detection]:
     """The label's detections in order, before short ones are dropped."""
     runs: list[tuple[int, int]] = []  # cells [first, end)
-    for first, end in _runs_at_or_above(cells, probabilities, rule.offset):
+    for first, end in touching_runs(cells, probabilities >= rule.offset):
         if probabilities[first:end].max() < rule.onset:
             continue
         if runs and _is_bridged(cells, runs[-1][1], first, rule.merge_gap_s):
@@ -235,19 +176,13 @@ def _detections(
     return detections
 
 
-def _runs_at_or_above(
-    cells: Sequence[Segment], probabilities: npt.NDArray[np.float64], offset: float
-) -> list[tuple[int, int]]:
-    """Longest runs of touching cells whose probability is at least `offset`, as cell numbers [first, end)."""
-    runs: list[tuple[int, int]] = []
-    for i, probability in enumerate(probabilities):
-        if probability < offset:
-            continue
-        if runs and runs[-1][1] == i and cells[i - 1].end_s == cells[i].start_s:
-            runs[-1] = (runs[-1][0], i + 1)
-        else:
-            runs.append((i, i + 1))
-    return runs
+def touching_runs(cells: Sequence[Segment], is_in: npt.NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """Longest runs of touching cells that are in, as cell numbers [first, end)."""
+    numbers = np.flatnonzero(is_in).tolist()
+    is_cut = [after != before + 1 or cells[before].end_s != cells[after].start_s for before, after in pairwise(numbers)]
+    firsts = [number for number, is_first in zip(numbers, [True, *is_cut], strict=False) if is_first]
+    lasts = [number for number, is_last in zip(numbers, [*is_cut, True], strict=False) if is_last]
+    return [(first, last + 1) for first, last in zip(firsts, lasts, strict=True)]
 
 
 def _is_bridged(cells: Sequence[Segment], gap_first: int, gap_end: int, merge_gap_s: float) -> bool:

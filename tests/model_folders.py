@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -13,15 +15,37 @@ from features.preprocess import Preprocessing
 from features.video import WindowPlan
 from heads import weights
 from heads.linear import LinearHead
+from heads.shape import TemporalShape
+from heads.temporal import TemporalHead
 from pipeline.model_folder import write_model_folder
+from reports.calibration import Calibration
+from reports.decoding import Decoding
 from reports.events import EventRule
 
 LABELS = {"sit": "sitting", "eat": "eating"}
 PLAN = WindowPlan(num_frames=4, sample_fps=4, stride_s=0.5, max_still_s=1.0)
 
 
-def make_model_folder(folder: Path) -> Path:
-    """Write `folder/model`, and what it is made of beside it."""
+def write_decoding(path: Path, labels: Sequence[str], rule: EventRule, *, model_sha256: str = "") -> Path:
+    """A decoding with one rule for all labels, nothing calibrated and nothing excluded."""
+    rules = dict.fromkeys(labels, rule)
+    Decoding(
+        labels=tuple(labels),
+        calibration=Calibration.identity(len(labels)),
+        smoothing_windows=1,
+        rules=rules,
+        careful_rules=rules,
+        exclusions=(),
+        min_precision=0.5,
+        scores={},
+        careful_scores={},
+        model_sha256=model_sha256,
+    ).save(path)
+    return path
+
+
+def make_model_folder(folder: Path, *, temporal: bool = False) -> Path:
+    """Write `folder/model`, of a linear or a temporal head, and what it is made of beside it."""
     preprocessing = Preprocessing(32, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
     made = create(
         seed=0,
@@ -37,29 +61,27 @@ def make_model_folder(folder: Path) -> Path:
     backbone = load_backbone(folder / "backbone", dtype=torch.float32, attention="sdpa")
     made_by = provenance(backbone, ClipReader(PLAN, preprocessing, "pyav"))
     made_by["backbone"]["id"] = backbone.id
-    weights.save(
-        folder / "head",
-        LinearHead(32, len(LABELS)).state_dict(),
-        {
-            "provenance": made_by,
-            "labels": [{"id": label, "name": name} for label, name in LABELS.items()],
-            "features": ["mean"],
-        },
-    )
+    config: dict[str, object] = {
+        "provenance": made_by,
+        "labels": [{"id": label, "name": name} for label, name in LABELS.items()],
+        "features": ["mean"],
+    }
+    shape = TemporalShape(width=4, blocks=1, dropout=0.0)
+    head = TemporalHead(32, len(LABELS), shape) if temporal else LinearHead(32, len(LABELS))
+    weights.save(folder / "head", head.state_dict(), config | ({"temporal": asdict(shape)} if temporal else {}))
     write_model_folder(
         folder / "model",
         model=folder / "head",
         backbone=folder / "backbone",
+        decoding=write_decoding(folder / "decoding.json", list(LABELS), EventRule(0.01, 0.01, 0, 0)),
         diary_model={
             "profile": "test",
             "label_set": "test",
-            "model": "head",
-            "thresholds_sha256": "0" * 64,
-            "test_micro_f1": 0.5,
+            "model": "linear",
+            "test_precision": 0.5,
             "decoder": "auto",
             "precision": "fp32",
             "min_quiet_s": 1.0,
         },
-        rules={label: EventRule(onset=0.01, offset=0.01, min_duration_s=0, merge_gap_s=0) for label in LABELS},
     )
     return folder / "model"

@@ -18,10 +18,12 @@ import zarr
 from safetensors.torch import load_file, save_file
 
 from features.cache import EmbeddingCache
+from features.decode.damage import VideoEnd
 from features.sealed import DamagedFile, read_sealed_json, write_sealed_json
 from features.store.block_inputs import open_block_inputs, write_block_inputs
 from features.store.embeddings import VideoEmbeddings, read_embeddings, write_embeddings
 from features.store.rows import StoreError
+from features.video import Segment
 from heads import weights
 from heads.linear import LinearHead, load_linear_head
 from heads.predictions import Predictions
@@ -39,6 +41,7 @@ RNG = np.random.default_rng(3)
 VECTORS = {name: RNG.standard_normal((5, 6)).astype(np.float16) for name in ("mean", "max")}
 BLOCK_INPUTS = torch.from_numpy(RNG.standard_normal((5, 4, 6)).astype(np.float32)).half()
 LABELS = ("c015", "c059")
+END = VideoEnd(1.0, faults=("cut off",), pauses=(Segment(0.0, 2.5),))
 
 
 def video() -> VideoEmbeddings:
@@ -135,9 +138,9 @@ def cache(folder: Path) -> EmbeddingCache:
 
 def write_cache(folder: Path) -> None:
     with cache(folder).locked():
-        cache(folder).put("a" * 64, video())
+        cache(folder).put("a" * 64, video(), END)
         cache(folder).put_block_inputs("a" * 64, "fp16", range(5), BLOCK_INPUTS, asked=frozenset({0, 1, 2, 3, 4, 9}))
-    for name in ("lock", "provenance.json"):
+    for name in (".lock", "provenance.json"):
         for path in (folder / "cache").rglob(name):
             path.unlink()
 
@@ -295,8 +298,9 @@ def test_a_damaged_piece_is_computed_again(tmp_path: Path, caplog: pytest.LogCap
     assert "computed again" in caplog.text
     assert not piece.exists()
     assert kept.block_input_windows("a" * 64, "fp16", wanted=frozenset({1})) == (1,)
-    kept.put("a" * 64, video())
+    kept.put("a" * 64, video(), END)
     assert same(kept.load("a" * 64).vectors["mean"], VECTORS["mean"])
+    assert kept.video_end("a" * 64) == END
 
 
 def test_a_piece_of_an_older_format_is_absent(tmp_path: Path) -> None:

@@ -23,7 +23,9 @@ from heads.action_model import Tail, load_action_model
 from heads.linear import LinearHead, load_linear_head
 from heads.weights import WeightsMismatch
 from pipeline.model_folder import ModelFolderError, load_recogniser, write_model_folder
+from pipeline.recognition import WindowModel
 from reports.events import EventRule
+from tests.model_folders import write_decoding
 from tests.test_damaged_files import OWN_PACKAGES, mutations
 
 SIDE, NUM_FRAMES, HIDDEN = 32, 4, 24
@@ -63,17 +65,18 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         folder / "diary",
         model=folder / "model",
         backbone=folder / "backbone",
+        decoding=write_decoding(
+            folder / "decoding.json", [label["id"] for label in LABELS], EventRule(0.5, 0.35, 1.0, 1.0)
+        ),
         diary_model={
             "profile": "demo",
             "label_set": "diary",
             "model": "finetune",
-            "thresholds_sha256": "0" * 64,
-            "test_micro_f1": 0.5,
+            "test_precision": 0.5,
             "decoder": "pyav",
             "precision": "fp32",
             "min_quiet_s": 5.0,
         },
-        rules={label["id"]: EventRule(0.5, 0.35, 1.0, 1.0) for label in LABELS},
     )
     return folder
 
@@ -312,9 +315,10 @@ def test_load_into_still_lists_what_does_not_fit() -> None:
 
 def probabilities(folder: Path) -> tuple[Any, ...]:
     found = load_recogniser(folder)
+    assert isinstance(found.model, WindowModel)
     with torch.inference_mode():
-        logits = found.model(FRAMES)
-    return logits.tolist(), dict(found.names), found.diary_model, found.reader, found.min_quiet_s
+        logits = found.model.model(FRAMES)
+    return logits.tolist(), dict(found.names), found.diary_model, found.decoding, found.model.reader, found.min_quiet_s
 
 
 @pytest.mark.slow
@@ -324,7 +328,7 @@ def test_an_exported_folder_loads_as_it_was_or_is_refused(made: Path, folder: Pa
     rng = random.Random(4)
     diary = folder / "diary"
     files = sorted(path for path in diary.rglob("*") if path.is_file())
-    assert len(files) == 6
+    assert len(files) == 7
     faults = []
     for file in files:
         content = file.read_bytes()

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from features.video import Segment, WindowPlan
-from reports.events import Event, EventRule, EventsFound, LabelRule, event_rules, find_events, observed
-from reports.thresholds import CurvePoint, Sweep
+from reports.events import Event, EventRule, EventsFound, find_events, observed
 
 PLAIN = EventRule(onset=0.5, offset=0.5, min_duration_s=0.0, merge_gap_s=0.0)
 STRIDE_S = 2.0
@@ -148,16 +147,3 @@ def test_what_does_not_fit_raises_and_names_the_recording() -> None:
         find_events("kitchen", one * 2, np.zeros((2, 1)), ["c015"], {"c015": PLAIN}, stride_s=2.0)
     with pytest.raises(ValueError, match="do not fit"):
         Event("a-001", "c015", Segment(0, 1), peak_probability=0.4, mean_probability=0.5)
-
-
-def test_rules_come_from_a_sweep_and_labels_may_have_their_own_durations() -> None:
-    """Onsets are the global or the label's own threshold; a duration of 0 is the label's own and no missing one."""
-    curve = tuple(CurvePoint(threshold, 0.5, 0.5, 0.5, 0.5) for threshold in (0.2, 0.4, 0.5))
-    sweep = Sweep(("c015", "c059"), curve, 0.4, (0.5, 0.2), fallback_labels=(), min_positives=1)
-    own = {"c059": LabelRule(min_duration_s=0.0), "c154": LabelRule(merge_gap_s=9.0)}
-    assert event_rules(
-        sweep, thresholds="global", offset_ratio=0.5, min_duration_s=2.0, merge_gap_s=1.0, per_label=own
-    ) == {"c015": EventRule(0.4, 0.2, 2.0, 1.0), "c059": EventRule(0.4, 0.2, 0.0, 1.0)}
-    assert event_rules(
-        sweep, thresholds="per_label", offset_ratio=0.5, min_duration_s=2.0, merge_gap_s=1.0, per_label={}
-    ) == {"c015": EventRule(0.5, 0.25, 2.0, 1.0), "c059": EventRule(0.2, 0.1, 2.0, 1.0)}

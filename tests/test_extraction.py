@@ -497,7 +497,7 @@ def test_the_second_of_two_runs_waits(
 ) -> None:
     """It logs which process it waits for; after that, everything is in the cache."""
     first = kennel.start(slow, world, tmp_path)
-    while not (tmp_path / "cache" / "holder").exists():
+    while not (tmp_path / "cache" / ".holder").exists():
         time.sleep(0.01)
     threading.Timer(0.5, (tmp_path / "entered").unlink).start()
     with caplog.at_level(logging.WARNING):

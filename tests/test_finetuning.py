@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,9 @@ from heads.action_model import ActionModel, Tail, load_action_model, predict_blo
 from heads.linear import LinearHead
 from heads.losses import bce
 from heads.predictions import Predictions
+from heads.shape import TemporalShape
 from heads.targets import window_targets
+from heads.temporal import TemporalHead
 from heads.training.batches import Plan, block_input_batches, frame_batches, plan_batches
 from heads.training.candidates import Candidate, History, ParameterGroup
 from heads.training.loop import TrainBatches, fit
@@ -194,7 +196,7 @@ class World:
 
 
 def dying(batches: TrainBatches, die_at: int) -> TrainBatches:
-    def from_batch(first: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def from_batch(first: int) -> Iterator[tuple[Tensor, ...]]:
         for number, batch in enumerate(batches(first), start=first):
             if number == die_at:
                 os.kill(os.getpid(), signal.SIGKILL)
@@ -228,7 +230,7 @@ def from_video(world: World) -> tuple[dict[str, Tensor], History]:
     return world.train(None)
 
 
-def read(plan: Plan, world: World, first: int = 0) -> list[tuple[Tensor, Tensor]]:
+def read(plan: Plan, world: World, first: int = 0) -> list[tuple[Tensor, ...]]:
     return list(frame_batches(plan, READER, world.target_of, num_workers=0)(first))
 
 
@@ -563,7 +565,15 @@ class Stages:
         paths.dataset.symlink_to(world.folder)
         labels = [{"id": label, "name": label} for label in LABELS]
         config = {"provenance": made_by, "features": ["mean", "max"], "labels": labels}
-        weights.save(paths.model("head"), world.model().tail.head.state_dict(), config)
+        weights.save(paths.model("linear"), world.model().tail.head.state_dict(), config)
+        shape = TemporalShape(width=4, blocks=1, dropout=0.0)
+        temporal = TemporalHead(world.model().tail.head.linear.in_features, len(LABELS), shape)
+        weights.save(paths.model("temporal"), temporal.state_dict(), config | {"temporal": asdict(shape)})
+        paths.recordings.mkdir()
+        sizes = videos["v0"].embeddings.sizes
+        write_embeddings(
+            paths.recording_embeddings, {}, lambda _: videos["v0"].embeddings, provenance=made_by, sizes=sizes
+        )
         values = YAML(typ="safe").load(Path(__file__).parents[1] / "params" / "demo.yaml")
         values["windows"] = {"num_frames": 4, "sample_fps": 4, "stride_s": 0.75, "max_still_s": 1.0}
         values["extract"] |= {"batch_size": 4, "num_workers": 0, "precision": "fp32"}
@@ -625,8 +635,8 @@ def test_the_stage_needs_no_video_where_block_inputs_are_stored(world: World, tm
     output = stages.run(predict.main)
     num_val, num_test = len(world.windows["v4"]), len(world.windows["v5"])
     stored = "from stored block inputs (torch.float32)"
-    assert f"val: {num_val} windows of 1 videos, {num_val} {stored}, 0 from video" in output
-    assert f"test: {num_test} windows of 1 videos, 0 {stored}, {num_test} from video" in output
+    assert f"val: {num_val} windows of 1 videos; finetune: {num_val} {stored}, 0 from video" in output
+    assert f"test: {num_test} windows of 1 videos; finetune: 0 {stored}, {num_test} from video" in output
     from_block_inputs = stages.predictions()
     stages.store({})
     (stages.paths.dataset / "v4.mp4").symlink_to(world.sources["v4"].path)

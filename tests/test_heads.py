@@ -290,6 +290,15 @@ def run_stage(folder: Path, *, seed_of_test: int) -> dict[str, bytes]:
         "steps": 40,
         "evaluate_every_steps": 10,
     }
+    values["temporal"] |= {
+        "features": ["mean"],
+        "width": 4,
+        "blocks": 1,
+        "sequence_windows": 8,
+        "batch_size": 2,
+        "steps": 20,
+        "evaluate_every_steps": 10,
+    }
     (folder / "params").mkdir()
     YAML(typ="safe").dump(values, folder / "params" / "demo.yaml")
     with contextlib.chdir(folder):
@@ -297,7 +306,7 @@ def run_stage(folder: Path, *, seed_of_test: int) -> dict[str, bytes]:
     assert result.exit_code == 0, result.output
     return {
         f"{part.name}/{path.name}": path.read_bytes()
-        for part in (paths.model("head"), paths.grid.parent)
+        for part in (paths.model("linear"), paths.model("temporal"), paths.grid("linear").parent)
         for path in part.iterdir()
     }
 
@@ -306,18 +315,21 @@ def test_the_stage_keeps_the_best_and_never_sees_test(tmp_path: Path) -> None:
     """Another test split changes no byte; the head's config names its setting, and the table agrees."""
     files = run_stage(tmp_path / "one", seed_of_test=1)
     assert files == run_stage(tmp_path / "other", seed_of_test=2)
-    assert set(files) == {"head/config.json", "head/model.safetensors", "history/head.csv", "history/grid.csv"}
-    rows = list(csv.DictReader(files["history/grid.csv"].decode().splitlines()))
+    assert set(files) == {
+        f"{folder}/{name}" for folder in ("linear", "temporal") for name in ("config.json", "model.safetensors")
+    } | {f"history/{model}{kind}.csv" for model in ("linear", "temporal") for kind in ("", "_grid")}
+    assert json.loads(files["temporal/config.json"])["temporal"] == {"width": 4, "blocks": 1, "dropout": 0.5}
+    rows = list(csv.DictReader(files["history/linear_grid.csv"].decode().splitlines()))
     (chosen_row,) = [row for row in rows if row["chosen"] == "1"]
     assert len(rows) == 4
-    described = json.loads(files["head/config.json"])["train"]
+    described = json.loads(files["linear/config.json"])["train"]
     assert described["num_videos"] == 7
     assert described["loss"] == chosen_row["loss"]
     assert (described["learning_rate"], described["weight_decay"]) == (
         float(chosen_row["learning_rate"]),
         float(chosen_row["weight_decay"]),
     )
-    history = list(csv.DictReader(files["history/head.csv"].decode().splitlines()))
+    history = list(csv.DictReader(files["history/linear.csv"].decode().splitlines()))
     assert max(float(row["val_map"]) for row in history) == float(chosen_row["val_map"])
 
 
@@ -326,6 +338,9 @@ def test_heads_are_measured() -> None:
     row = bench.heads.measure_grid(TRAIN, VAL, steps=4, rounds=1)
     assert row.measured is not None
     assert row.measured > 0
+    small = bench.heads.measure_temporal(num_videos=20, windows_per_video=5, num_features=8, num_labels=3, steps=10)
+    assert small.measured is not None
+    assert small.measured > 0
     made_up = bench.heads.made_up_rows(600, num_features=32, num_labels=4)
     ours, theirs = bench.heads.measure_large(*made_up, num_val=200, steps=50, sklearn_labels=2)
     assert ours.details["map"] > 0.5

@@ -163,6 +163,10 @@ def paths_used(stage_name: str, root: Path) -> set[str]:
     return used
 
 
+def is_inside(path: str, folders: set[str]) -> bool:
+    return any(path == folder or path.startswith(f"{folder}/") for folder in folders)
+
+
 def paths_declared(stage: dict[str, Any]) -> set[str]:
     """A stage's deps and outs of any kind, except code."""
     entries = [entry for kind in ("deps", "outs", "metrics", "plots") for entry in stage.get(kind, [])]
@@ -213,7 +217,9 @@ def test_stages_and_modules_bear_the_same_names() -> None:
 def test_a_stage_uses_exactly_the_paths_that_it_declares() -> None:
     """layout.py and dvc.yaml name the same files: what a stage opens is a dep, what it writes an out."""
     for name, stage in stages(REPOSITORY).items():
-        assert paths_used(name, REPOSITORY) == paths_declared(stage), name
+        used, declared = paths_used(name, REPOSITORY), paths_declared(stage)
+        assert all(is_inside(path, declared) for path in used), (name, used - declared)
+        assert all(any(is_inside(path, {name_}) for path in used) for name_ in declared), (name, declared - used)
 
 
 @needs_dvc_yaml
@@ -256,7 +262,7 @@ def test_only_files_py_writes_in_place() -> None:
         if not path.relative_to(REPOSITORY).as_posix().startswith(owners)
         for call in writing_calls(path)
     }
-    assert calls == {("features/cache.py", "holder.write_text(f'process {os.getpid()}', encoding='utf-8')")}
+    assert calls == set()
 
 
 def test_an_output_that_is_linked_into_a_cache_keeps_its_bytes_there(tmp_path: Path) -> None:

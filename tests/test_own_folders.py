@@ -189,17 +189,18 @@ def test_the_cache_lies_outside_the_project(project: Layout, monkeypatch: pytest
 
 
 def test_a_persons_diaries_never_land_in_git(tmp_path: Path) -> None:
-    """Git ignores every profile's diaries but the demo's, so that an experiment cannot commit them."""
+    """Git ignores all diaries but one of the demo's, so that an experiment cannot commit them."""
     subprocess.run(["git", "init", "--quiet"], cwd=tmp_path, check=True)
     shutil.copy(REPOSITORY / ".gitignore", tmp_path)
 
-    def is_ignored(profile: str) -> bool:
-        page = Layout(profile, "diary").diaries / "monday" / "diary.html"
+    def is_ignored(profile: str, recording: str = "monday") -> bool:
+        page = Layout(profile, "diary").diaries / recording / "diary.html"
         return subprocess.run(["git", "check-ignore", "--quiet", page], cwd=tmp_path, check=False).returncode == 0
 
     assert is_ignored("charades")
     assert is_ignored("home")
-    assert not is_ignored("demo")
+    assert is_ignored("demo")
+    assert not is_ignored("demo", "morning")
 
 
 def test_annotations_are_not_pushed() -> None:
@@ -212,4 +213,4 @@ def test_annotations_are_not_pushed() -> None:
         for name, options in out.items()
         if options.get("cache", True) and options.get("push", True)
     }
-    assert pushed == {"embeddings.zarr", "block_inputs.zarr", "failed.csv", "head", "finetune", "diary"}
+    assert pushed == {"embeddings.zarr", "block_inputs.zarr", "failed.csv", "linear", "temporal", "finetune", "diary"}

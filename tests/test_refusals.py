@@ -29,8 +29,9 @@ from pipeline.dataset.labels import read_label_set, warn_of_unseen
 from pipeline.dataset.manifest import Interval, Manifest, VideoEntry
 from pipeline.dataset.truth import split_truth
 from pipeline.dataset.windows import block_input_windows
-from pipeline.layout import Layout
+from pipeline.layout import MODELS, Layout
 from pipeline.stages import export, extract, report, sweep, train
+from reports.decoding import Decoding
 from reports.thresholds import Sweep
 
 REPOSITORY = Path(__file__).parents[1]
@@ -62,7 +63,7 @@ def project(folder: Path, shown: Mapping[str, tuple[str, ...]], **values: Any) -
     manifest.write(paths.manifest, videos)
     provenance = {
         "backbone": {"id": "tiny", "sha256": "0" * 64},
-        "windows": {"num_frames": 4, "sample_fps": 2.0, "stride_s": 2.0},
+        "windows": {"num_frames": 4, "sample_fps": 2.0, "stride_s": 2.0, "max_still_s": 1.0},
         "precision": "fp32",
     }
     write_embeddings(paths.embeddings, dict.fromkeys(embedded, 8), embedded.__getitem__, provenance=provenance)
@@ -73,6 +74,7 @@ def project(folder: Path, shown: Mapping[str, tuple[str, ...]], **values: Any) -
     params = YAML(typ="safe").load(REPOSITORY / "params" / "demo.yaml")
     small = {"features": ["mean"], "loss": ["bce", "asymmetric", "class_balanced"], "batch_size": 16, "steps": 20}
     params["train"] |= small | {"evaluate_every_steps": 10} | values
+    params["temporal"] |= {"features": ["mean"], "width": 4, "blocks": 1, "steps": 20, "evaluate_every_steps": 10}
     (folder / "params").mkdir()
     YAML(typ="safe").dump(params, folder / "params" / "demo.yaml")
     return paths
@@ -97,18 +99,18 @@ def refusal(stage: click.Command, paths: Layout) -> str:
 
 
 def predict(paths: Layout) -> None:
-    """Both models' predictions, of the head on the embeddings: what `predict` writes without a backbone."""
-    shutil.copytree(paths.model("head"), paths.model("finetune"))
-    shutil.copyfile(paths.history("head"), paths.history("finetune"))
+    """All models' predictions, of the linear head: what `predict` writes without a backbone or recordings."""
+    shutil.copytree(paths.model("linear"), paths.model("finetune"))
+    shutil.copyfile(paths.history("linear"), paths.history("finetune"))
     embeddings, _ = read_embeddings(paths.embeddings)
-    head, _ = load_linear_head(paths.model("head"), expected={})
+    head, _ = load_linear_head(paths.model("linear"), expected={})
     videos = manifest.read(paths.manifest)
     for split, path_of in (("val", paths.val_predictions), ("test", paths.test_predictions)):
         truth = split_truth(embeddings, videos, split, tuple(LABELS), min_overlap_s=0.5)
         with torch.inference_mode():
             probabilities = head(torch.from_numpy(truth.embeddings.features(["mean"]))).sigmoid().numpy()
-        for model in ("head", "finetune"):
-            Predictions(
+        for model in MODELS:
+            all_videos = Predictions(
                 labels=truth.labels,
                 video_ids=truth.embeddings.video_ids,
                 window=truth.embeddings.window,
@@ -119,10 +121,14 @@ def predict(paths: Layout) -> None:
                 videos=np.array(truth.video_ids),
                 video_targets=truth.videos,
                 model_sha256=weights.sha256(paths.model(model)),
-            ).save(path_of(model))
+            )
+            all_videos.save(path_of(model, "videos"))
+            none = {name: getattr(all_videos, name)[:0] for name in ROWS}
+            dataclasses.replace(all_videos, **none).save(path_of(model, "recordings"))
 
 
 ALL = tuple(LABELS)
+ROWS = ("video_ids", "window", "start_s", "end_s", "probabilities", "targets", "videos", "video_targets")
 
 
 @pytest.fixture
@@ -140,12 +146,12 @@ def finished(tmp_path: Path) -> Layout:
 
 def test_a_label_that_a_split_never_shows_is_carried_to_the_end(finished: Layout) -> None:
     """Trained, swept, reported and exported: it has the threshold of all labels, and no score where none can be."""
-    swept = Sweep.load(finished.sweep("head"))
+    swept = Sweep.load(finished.sweep("linear"))
     assert "c059" in swept.fallback_labels
     assert swept.label_thresholds[1] == swept.threshold
-    assert json.loads(finished.metrics("head").read_text())["n_labels_without_positives"] == 1
+    assert json.loads(finished.metrics("linear").read_text())["n_labels_without_positives"] == 1
     run(export.main, finished)
-    assert sorted(json.loads((finished.diary_model / "diary.json").read_text())["rules"]) == sorted(LABELS)
+    assert sorted(Decoding.load(finished.diary_model / "decoding.json").rules) == sorted(LABELS)
 
 
 def test_prepare_names_labels_that_a_split_never_shows(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -208,17 +214,20 @@ def test_frames_that_the_backbone_does_not_take_are_refused(tmp_path: Path) -> N
 
 def test_thresholds_of_another_model_are_refused(finished: Layout) -> None:
     """A sweep that was made before the model was trained again serves neither the report nor the export."""
-    path = finished.sweep("head")
+    path, rules = finished.sweep("linear"), finished.decoding("linear")
     dataclasses.replace(Sweep.load(path), model_sha256="f" * 64).save(path)
+    assert f"{path.relative_to(finished.root)} has the thresholds of another model" in refusal(report.main, finished)
+    run(sweep.main, finished)
+    dataclasses.replace(Decoding.load(rules), model_sha256="f" * 64).save(rules)
     for stage in (report.main, export.main):
-        assert f"{path.relative_to(finished.root)} has the thresholds of another model" in refusal(stage, finished)
+        assert f"{rules.relative_to(finished.root)} has the rules of another model" in refusal(stage, finished)
     run(sweep.main, finished)
     run(export.main, finished)
 
 
 def test_a_killed_training_is_asked_for_in_a_line(finished: Layout) -> None:
     """Tensors without config.json, which is written last, are no model."""
-    config = finished.model("head") / "config.json"
+    config = finished.model("linear") / "config.json"
     config.unlink()
     for stage in (report.main, export.main):
         line = refusal(stage, finished)

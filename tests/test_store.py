@@ -249,3 +249,14 @@ def test_embeddings_refuse_rows_that_do_not_fit() -> None:
         made([1, 0], 2)
     with pytest.raises(ValueError, match=r"2 video ids do not fit \{'mean': 3\}"):
         made([0, 1], 3)
+
+
+def test_a_store_without_a_window_says_what_its_vectors_would_be(tmp_path: Path) -> None:
+    """A person may have no recordings: an empty store is read like any other, and selects nothing."""
+    path = tmp_path / "recordings.zarr"
+    store.write_embeddings(path, {}, world().__getitem__, provenance={}, sizes={"mean": 3})
+    embeddings, _ = read_embeddings(path)
+    assert len(embeddings) == 0
+    assert embeddings.select([]).features(["mean"]).shape == (0, 3)
+    with pytest.raises(StoreError, match="no window was embedded"):
+        store.write_embeddings(path, {}, world().__getitem__, provenance={})

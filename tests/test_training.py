@@ -75,7 +75,7 @@ def train_all(
     candidates: Sequence[Candidate],
     schedule: TrainingSchedule = SCHEDULE,
     evaluate: Evaluate = evaluate_on_val,
-    batches: Sequence[tuple[Tensor, Tensor]] | None = None,
+    batches: Sequence[tuple[Tensor, ...]] | None = None,
     checkpoint: Checkpoint | None = None,
 ) -> list[History]:
     generator = torch.Generator().manual_seed(11)
@@ -457,7 +457,7 @@ def train_two(checkpoint: Checkpoint | None, *, kill_at: tuple[str, int] | None 
     generator = torch.Generator().manual_seed(11)
     batches = shuffled_batches(*world(1), batch_size=16, generator=generator)
 
-    def counted_batches(first_batch: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def counted_batches(first_batch: int) -> Iterator[tuple[Tensor, ...]]:
         for batch in batches(first_batch):
             count("batch")
             yield batch

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
-from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from collections.abc import Generator, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Generic, TypeVar
 
 from features.video import Segment
 
@@ -32,6 +32,15 @@ class VideoEnd:
     pauses: tuple[Segment, ...] = ()
     faults: tuple[str, ...] = ()
     facts: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> VideoEnd:
+        """What `to_json` gave, also after a file."""
+        tuples = {name: tuple(content[name]) for name in ("faults", "facts")}
+        return cls(**{**content, **tuples, "pauses": tuple(Segment(**pause) for pause in content["pauses"])})
 
 
 @dataclass

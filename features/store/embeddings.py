@@ -142,17 +142,23 @@ class Embeddings:
 
 
 def write_embeddings(
-    path: Path, num_windows: Mapping[str, int], load: Callable[[str], VideoEmbeddings], *, provenance: Mapping[str, Any]
+    path: Path,
+    num_windows: Mapping[str, int],
+    load: Callable[[str], VideoEmbeddings],
+    *,
+    provenance: Mapping[str, Any],
+    sizes: Mapping[str, int] | None = None,
 ) -> None:
     """Write the store at `path`, in place of any that is there, with `num_windows` windows of each video.
 
     `load` gives one video's embeddings and is called once for each, in the order of ids; a chunk of rows and one video
-    are in memory at a time. Videos with unlike vectors, and no window at all, raise `StoreError`. Whatever raises, also
-    in `load`, leaves an earlier store as it was.
+    are in memory at a time. Videos with unlike vectors raise `StoreError`, and so does no window at all, unless `sizes`
+    says how long the vectors of each pooling would be. Whatever raises, also in `load`, leaves an earlier store as it
+    was.
     """
     video_ids = sorted(video_id for video_id, count in num_windows.items() if count)
     num_rows = sum(num_windows.values())
-    if not num_rows:
+    if not num_rows and sizes is None:
         raise StoreError("no window was embedded, so there is nothing to store")
     first: VideoEmbeddings | None = None
     with written_rows(
@@ -164,6 +170,8 @@ def write_embeddings(
         provenance=provenance,
         attributes={},
     ) as rows:
+        if not video_ids:
+            rows.append(_columns(0, _no_windows(sizes or {})))
         for number, video_id in enumerate(video_ids):
             video = load(video_id)
             first = first or video
@@ -175,16 +183,24 @@ def write_embeddings(
                 )
             if fault:
                 raise StoreError(f"video {video_id}: {fault}")
-            rows.append(
-                {
-                    "video": np.full(len(video), number, dtype=np.int32),
-                    "window": video.window,
-                    "start_s": video.start_s,
-                    "end_s": video.end_s,
-                    "num_padded": video.num_padded,
-                    **{f"vectors/{pooling}": vectors for pooling, vectors in sorted(video.vectors.items())},
-                }
-            )
+            rows.append(_columns(number, video))
+
+
+def _columns(number: int, video: VideoEmbeddings) -> dict[str, npt.NDArray[Any]]:
+    return {
+        "video": np.full(len(video), number, dtype=np.int32),
+        "window": video.window,
+        "start_s": video.start_s,
+        "end_s": video.end_s,
+        "num_padded": video.num_padded,
+        **{f"vectors/{pooling}": vectors for pooling, vectors in sorted(video.vectors.items())},
+    }
+
+
+def _no_windows(sizes: Mapping[str, int]) -> VideoEmbeddings:
+    numbers, times = np.empty(0, dtype=np.int32), np.empty(0)
+    vectors = {name: np.empty((0, size), dtype=np.float16) for name, size in sizes.items()}
+    return VideoEmbeddings(numbers, times, times, numbers, vectors)
 
 
 def read_embeddings(path: Path) -> tuple[Embeddings, dict[str, Any]]:

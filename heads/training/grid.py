@@ -1,12 +1,13 @@
-"""Stage 1: heads with several rates, decays and losses, trained at once; val chooses one.
+"""Stage 1: linear or temporal heads with several rates, decays and losses, trained at once; val chooses one.
 
 Knows embeddings in memory and targets, and no file but the table that it writes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from pathlib import Path
 
@@ -16,11 +17,15 @@ from torch import Tensor
 from features.files import write_csv
 from heads import losses
 from heads.linear import LinearHead, LinearHeadGrid
+from heads.losses import Loss
+from heads.shape import TemporalShape
+from heads.temporal import TemporalHead, TemporalHeadGrid
 from heads.training.batches import shuffled_batches
 from heads.training.candidates import Candidate, History
-from heads.training.loop import fit
+from heads.training.loop import TrainBatches, fit
 from heads.training.schedule import LossName, TrainingSchedule
-from heads.training.validation import on_features
+from heads.training.sequences import Sequences, on_sequences, sequence_batches
+from heads.training.validation import Evaluate, on_features
 
 
 @dataclass(frozen=True)
@@ -37,7 +42,7 @@ class Trial:
     """A trained head and its history."""
 
     setting: Setting
-    head: LinearHead
+    head: LinearHead | TemporalHead
     history: History
 
 
@@ -58,7 +63,7 @@ def train_heads(
     generator: torch.Generator,
     cpu: bool,
 ) -> list[Trial]:
-    """Train a head for each of `settings` on `train`, all on the same batches, and stop each by `val`.
+    """Train a linear head for each of `settings` on `train`, all on the same batches, and stop each by `val`.
 
     `train` and `val` are features (n, D) and targets (n, L). Each head comes out as if trained alone, except for
     rounding. `val_loss` in a history is the head's own loss on val.
@@ -66,7 +71,66 @@ def train_heads(
     features, targets = train
     start = LinearHead(features.shape[1], targets.shape[1])
     start.start_from(features, targets)
-    grid = LinearHeadGrid(start, len(settings))
+    return _fit_grid(
+        LinearHeadGrid(start, len(settings)),
+        settings,
+        targets,
+        train_batches=shuffled_batches(features, targets, batch_size=batch_size, generator=generator),
+        evaluate_with=partial(on_features, *val),
+        schedule=schedule,
+        generator=generator,
+        cpu=cpu,
+    )
+
+
+def train_temporal_heads(
+    train: Sequences,
+    val: Sequences,
+    *,
+    shape: TemporalShape,
+    settings: Sequence[Setting],
+    schedule: TrainingSchedule,
+    batch_size: int,
+    sequence_windows: int,
+    generator: torch.Generator,
+    cpu: bool,
+) -> list[Trial]:
+    """Train a temporal head of `shape` for each of `settings` on `train`, and stop each by its mAP on val's videos.
+
+    All see the same batches of `batch_size` sequences, start from the same weights, which `generator` determines, and
+    draw the same dropout: each head comes out as if it were trained alone.
+    """
+    with torch.random.fork_rng([]):
+        torch.manual_seed(int(torch.randint(2**31, (1,), generator=generator)))
+        start = TemporalHead(train.features.shape[1], train.targets.shape[1], shape)
+    start.start_from(train.features, train.targets)
+    return _fit_grid(
+        TemporalHeadGrid(start, len(settings)),
+        settings,
+        train.targets,
+        train_batches=sequence_batches(
+            train, batch_size=batch_size, sequence_windows=sequence_windows, generator=generator
+        ),
+        evaluate_with=partial(on_sequences, val),
+        schedule=schedule,
+        generator=generator,
+        cpu=cpu,
+    )
+
+
+def _fit_grid(
+    grid: LinearHeadGrid | TemporalHeadGrid,
+    settings: Sequence[Setting],
+    targets: Tensor,
+    *,
+    train_batches: TrainBatches,
+    evaluate_with: Callable[[Sequence[Loss]], Evaluate],
+    schedule: TrainingSchedule,
+    generator: torch.Generator,
+    cpu: bool,
+) -> list[Trial]:
+    """Fit one head of the grid for each setting; `targets` (n, L) are train's, `evaluate_with` takes their losses."""
+    heads: Sequence[LinearHead | TemporalHead] = grid.heads
     by_name = {setting.loss: losses.named(setting.loss, targets) for setting in settings}
     candidates = [
         Candidate(
@@ -81,19 +145,19 @@ def train_heads(
             ],
             loss=by_name[setting.loss],
         )
-        for setting, head in zip(settings, grid.heads, strict=True)
+        for setting, head in zip(settings, heads, strict=True)
     ]
     histories = fit(
         grid,
-        train_batches=shuffled_batches(features, targets, batch_size=batch_size, generator=generator),
-        evaluate=on_features(*val, [candidate.loss for candidate in candidates]),
+        train_batches=train_batches,
+        evaluate=evaluate_with([candidate.loss for candidate in candidates]),
         candidates=candidates,
         schedule=schedule,
         generator=generator,
         checkpoint=None,
         cpu=cpu,
     )
-    return [Trial(*parts) for parts in zip(settings, grid.heads, histories, strict=True)]
+    return [Trial(*parts) for parts in zip(settings, heads, histories, strict=True)]
 
 
 def best_of(trials: Sequence[Trial]) -> Trial:

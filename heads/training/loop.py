@@ -22,8 +22,8 @@ from heads.training.state import Checkpoint
 
 log = logging.getLogger(__name__)
 
-TrainBatches = Callable[[int], Iterator[tuple[Tensor, Tensor]]]
-"""A function from a batch number to the batches from that number on: inputs, and targets (B, L)."""
+TrainBatches = Callable[[int], Iterator[tuple[Tensor, ...]]]
+"""From the number of a batch to the batches from there on: the model's inputs, and targets (B, L)."""
 
 
 class NonFiniteLoss(RuntimeError):
@@ -54,7 +54,7 @@ def fit(
 ) -> list[History]:
     """Train C candidates with AdamW, leave each one's best parameters in `model`, and return a history for each.
 
-    `model(inputs)` gives logits (C, B, L), or (B, L) for one candidate. `train_batches(k)` gives (inputs, targets
+    `model(*inputs)` gives logits (C, B, L), or (B, L) for one candidate. `train_batches(k)` gives (*inputs, targets
     (B, L)) from batch k (from 0) to the last step's; of several processes each takes every n-th batch, so all must get
     the same. `evaluate` gets the model on its device, in eval mode, without gradients and in the schedule's precision,
     and gives val's "map" and "loss": (C,), or numbers for one candidate. Candidates hold exactly the parameters that
@@ -157,12 +157,12 @@ class _Training:
             "processes": self.processes.count,
         }
 
-    def micro_step(self, batch: tuple[Tensor, Tensor], step: int) -> None:
-        inputs, targets = (tensor.to(self.processes.device, non_blocking=True) for tensor in batch)
+    def micro_step(self, batch: tuple[Tensor, ...], step: int) -> None:
+        *inputs, targets = (tensor.to(self.processes.device, non_blocking=True) for tensor in batch)
         ends_update = step % self.schedule.accumulation == 0
         with nullcontext() if ends_update else self.processes.without_sync(self.wrapped):
             with self.processes.autocast():
-                logits = self.wrapped(inputs)
+                logits = self.wrapped(*inputs)
             losses = _losses(logits.float(), targets.float(), self.states)
             values, running = losses.tolist(), self.running
             for k in running:

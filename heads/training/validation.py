@@ -108,9 +108,9 @@ def average_precisions(
     count, num_rows, num_labels = probabilities.shape
     precisions = np.full((count, num_labels), np.nan)
     for label in np.flatnonzero(targets.any(axis=0)):
-        ascending = np.ascontiguousarray(probabilities[:, :, label])
+        ascending = np.array(probabilities[:, :, label], order="C")  # a copy: of one label, the slice is the array
         ascending.sort()
-        positives = np.ascontiguousarray(probabilities[:, targets[:, label], label])
+        positives = np.array(probabilities[:, targets[:, label], label], order="C")
         positives.sort()
         at_least = num_rows - _num_below(ascending, positives)
         positives_at_least = positives.shape[1] - _num_below(positives, positives)

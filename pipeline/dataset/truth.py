@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from features.store.embeddings import Embeddings
 from features.video import Segment
-from heads.targets import video_targets, window_targets
+from heads.targets import cell_targets, video_targets, window_targets
 from pipeline.dataset.manifest import Action, Manifest
 from pipeline.dataset.windows import spread_windows
 
@@ -49,6 +49,15 @@ class SplitTruth:
     def _row_of(self) -> dict[tuple[str, int], int]:
         return {key: row for row, key in enumerate(self.embeddings.keys)}
 
+    def cells(self, *, stride_s: float) -> npt.NDArray[np.bool_]:
+        """Which labels are on in each embedded window's cell, (n, L), in the order of `embeddings`."""
+        cells = np.zeros_like(self.windows)
+        for video_id in self.video_ids:
+            own = np.flatnonzero(self.embeddings.video_ids == video_id)
+            segments = [Segment(self.embeddings.start_s[row], self.embeddings.end_s[row]) for row in own]
+            cells[own] = cell_targets(segments, self.actions[video_id], self.labels, stride_s=stride_s)
+        return cells
+
     def target_at(self, video_id: str, window: int) -> npt.NDArray[np.bool_]:
         """The targets (L,) of an embedded window; `KeyError` for any other."""
         return self.windows[self._row_of[video_id, window]]
@@ -79,22 +88,50 @@ def split_truth(
     Raises `NothingToLearn`, since without windows or without positives neither a model nor a threshold can be chosen.
     """
     stored = set(embeddings.video_ids.tolist())
-    video_ids = tuple(video.video_id for video in manifest.split(split) if video.video_id in stored)
+    video_ids = [video.video_id for video in manifest.split(split) if video.video_id in stored]
     if not video_ids:
         raise NothingToLearn(f"no video of {split} has been embedded: failed.csv beside the embeddings says why")
-    rows = embeddings.select(video_ids)
     actions = {video_id: manifest.by_id[video_id].actions for video_id in video_ids}
+    classes = {video_id: manifest.by_id[video_id].classes for video_id in video_ids}
+    truth = _truth(split, embeddings, actions, classes, labels, min_overlap_s=min_overlap_s)
+    if split != "test" and not truth.windows.any():
+        raise NothingToLearn(
+            f"none of {len(truth.windows)} windows of {split} has one of the {len(labels)} labels of the label set: "
+            f"take labels that {split} shows, as facts.json counts them"
+        )
+    return truth
+
+
+def recording_truth(
+    embeddings: Embeddings,
+    actions: Mapping[str, Sequence[Action]],
+    split: str,
+    labels: Sequence[str],
+    *,
+    min_overlap_s: float,
+) -> SplitTruth:
+    """The targets of recordings with these actions, by id, sorted; there may be none."""
+    classes = {recording_id: {action.label for action in own} for recording_id, own in actions.items()}
+    return _truth(f"{split} recordings", embeddings, actions, classes, labels, min_overlap_s=min_overlap_s)
+
+
+def _truth(
+    name: str,
+    embeddings: Embeddings,
+    actions: Mapping[str, Sequence[Action]],
+    classes: Mapping[str, Collection[str]],
+    labels: Sequence[str],
+    *,
+    min_overlap_s: float,
+) -> SplitTruth:
+    video_ids = tuple(actions)
+    rows = embeddings.select(video_ids)
     windows = np.zeros((len(rows), len(labels)), dtype=np.bool_)
     for video_id in video_ids:
         own = np.flatnonzero(rows.video_ids == video_id)
         segments = [Segment(rows.start_s[row], rows.end_s[row]) for row in own]
         windows[own] = window_targets(segments, actions[video_id], labels, min_overlap_s=min_overlap_s)
-    if split != "test" and not windows.any():
-        raise NothingToLearn(
-            f"none of the {len(rows)} windows of {split} has one of the {len(labels)} labels of the label set: take "
-            f"labels that {split} shows, as facts.json counts them"
-        )
-    videos = np.array(
-        [video_targets(manifest.by_id[video_id].classes, labels) for video_id in video_ids], dtype=np.bool_
-    ).reshape(-1, len(labels))
-    return SplitTruth(split, rows, windows, video_ids, videos, actions, tuple(labels), min_overlap_s)
+    videos = np.array([video_targets(classes[video_id], labels) for video_id in video_ids], dtype=np.bool_).reshape(
+        -1, len(labels)
+    )
+    return SplitTruth(name, rows, windows, video_ids, videos, actions, tuple(labels), min_overlap_s)

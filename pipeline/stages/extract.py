@@ -8,17 +8,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 
-from features.backbone import DTYPES, Backbone, best_device, choose_precision, load_backbone
-from features.cache import EmbeddingCache
-from features.clips import ClipReader, Source
-from features.extraction import BlockInputSelection, extract, provenance
+from features.backbone import DTYPES, Backbone
+from features.clips import Source
+from features.extraction import BlockInputSelection, extract
 from features.files import write_csv
-from features.preprocess import Preprocessing
 from features.store.block_inputs import write_block_inputs
 from features.store.embeddings import write_embeddings
 from pipeline.dataset import manifest
 from pipeline.dataset.manifest import Manifest
 from pipeline.dataset.windows import block_input_windows
+from pipeline.frozen import load_frozen_encoder
 from pipeline.layout import Layout
 from pipeline.params import Params
 from pipeline.stage import stage
@@ -34,25 +33,26 @@ class TooManyFailed(Exception):
 def main(params: Params, paths: Layout) -> None:
     """Embed all videos with the frozen backbone."""
     videos = manifest.read(paths.manifest)
-    device = best_device()
-    dtype = DTYPES[choose_precision(params.extract.precision, device)]
-    backbone = load_backbone(paths.backbone, dtype=dtype, attention=params.extract.attention)
-    preprocessing = Preprocessing.from_checkpoint(paths.backbone)
-    backbone.require_fit(num_frames=params.windows.num_frames, crop_size=preprocessing.crop_size)
-    backbone.to(device)
-    reader = ClipReader(params.windows, preprocessing, params.extract.decoder)
-    selection = _selection(params, videos, backbone)
-    cache = EmbeddingCache(paths.cache, provenance(backbone, reader))
+    encoder = load_frozen_encoder(
+        paths.backbone,
+        paths.cache,
+        params.windows,
+        decoder=params.extract.decoder,
+        precision=params.extract.precision,
+        attention=params.extract.attention,
+    )
+    selection = _selection(params, videos, encoder.backbone)
+    cache = encoder.cache
     with cache.locked():
         extraction = extract(
-            backbone,
+            encoder.backbone,
             [Source(video_id, paths.dataset / video.path) for video_id, video in sorted(videos.by_id.items())],
-            reader,
+            encoder.reader,
             cache=cache,
             selection=selection,
             batch_size=params.extract.batch_size,
             num_workers=params.extract.num_workers,
-            device=device,
+            device=encoder.device,
         )
         failures = sorted(extraction.failures.items())
         rows = [(video_id, failure.reason, failure.found) for video_id, failure in failures]
@@ -67,20 +67,19 @@ def main(params: Params, paths: Layout) -> None:
                 f"{len(failures)} of {len(videos.videos)} videos failed, more than max_failed_share = "
                 f"{params.extract.max_failed_share:g} allows: {listed}; all are in {paths.failed}"
             )
-        store_provenance = dict(cache.provenance) | {"backbone": {"id": backbone.id, "sha256": backbone.weights_sha256}}
         sha256s, stored_windows = extraction.sha256s, extraction.block_input_windows
         write_embeddings(
             paths.embeddings,
             extraction.num_windows,
             lambda video_id: cache.load(sha256s[video_id]),
-            provenance=store_provenance,
+            provenance=encoder.store_provenance,
         )
         write_block_inputs(
             paths.block_inputs,
             stored_windows,
             lambda video_id: cache.load_block_inputs(sha256s[video_id], selection.precision, stored_windows[video_id]),
             precision=selection.precision,
-            provenance=store_provenance,
+            provenance=encoder.store_provenance,
         )
         num_evicted = cache.shrink(params.extract.max_cache_gb * 1e9)
     log.info("%d windows; %d files evicted from the cache", sum(extraction.num_windows.values()), num_evicted)

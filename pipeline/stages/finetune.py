@@ -53,7 +53,7 @@ def _finetune(params: Params, paths: Layout) -> None:
     batch_size, num_workers = params.extract.batch_size, params.extract.num_workers
     videos = manifest.read(paths.manifest)
     embeddings, provenance = read_embeddings(paths.embeddings)
-    head, config = load_linear_head(paths.model("head"), expected=provenance)
+    head, config = load_linear_head(paths.model("linear"), expected=provenance)
     label_ids = [label["id"] for label in config["labels"]]
     train, val = (
         split_truth(embeddings, videos, split, label_ids, min_overlap_s=params.targets.min_overlap_s)
@@ -115,7 +115,7 @@ def _finetune(params: Params, paths: Layout) -> None:
                 "finetune": asdict(replace(finetune, checkpoint_every_steps=1)),  # how often does not matter
                 "decoder": params.extract.decoder,
                 "batch_size": batch_size,
-                "head": weights.sha256(paths.model("head")),
+                "head": weights.sha256(paths.model("linear")),
                 "embeddings": provenance,
             },
             finetune.checkpoint_every_steps,

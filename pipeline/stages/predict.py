@@ -1,10 +1,10 @@
-"""Stage `predict`: both models' probabilities for every window of val and test, one file for each model and split."""
+"""Stage `predict`: all models' probabilities for every window of val and test, a file for each model and split."""
 
 from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -19,10 +19,13 @@ from features.store.embeddings import read_embeddings
 from features.video import Clip
 from heads import weights
 from heads.action_model import Tail, load_action_model, predict_block_inputs, predict_clips
-from heads.linear import load_linear_head
+from heads.linear import LinearHead, load_linear_head
 from heads.predictions import Predictions
+from heads.temporal import TemporalHead, load_temporal_head, predict_sequence
+from heads.training.sequences import sequences_of
 from pipeline.dataset import manifest
-from pipeline.dataset.truth import SplitTruth, split_truth
+from pipeline.dataset.recordings import recording_paths, true_actions
+from pipeline.dataset.truth import SplitTruth, recording_truth, split_truth
 from pipeline.layout import Layout
 from pipeline.params import Params
 from pipeline.stage import stage
@@ -32,47 +35,80 @@ log = logging.getLogger(__name__)
 
 @stage
 def main(params: Params, paths: Layout) -> None:
-    """Predict val and test: the head from embeddings, stage 2 from block inputs where stored, else from video."""
+    """Predict val and test, videos and annotated recordings.
+
+    The heads predict from embeddings; stage 2 from block inputs where they are stored, else from video.
+    """
     videos = manifest.read(paths.manifest)
     embeddings, provenance = read_embeddings(paths.embeddings)
-    head, config = load_linear_head(paths.model("head"), expected=provenance)
-    label_ids = [label["id"] for label in config["labels"]]
+    recordings, recordings_provenance = read_embeddings(paths.recording_embeddings)
+    require_provenance(recordings_provenance, expected=provenance, path=paths.recording_embeddings)
+    linear, config = load_linear_head(paths.model("linear"), expected=provenance)
+    temporal, temporal_config = load_temporal_head(paths.model("temporal"), expected=provenance)
     preprocessing = Preprocessing.from_checkpoint(paths.backbone)
     # In the precision of the embeddings, which the head that stage 2 began from has seen.
     dtype = DTYPES[provenance["precision"]]
     backbone = load_backbone(paths.backbone, dtype=dtype, attention=provenance["attention"])
-    model, finetune_config = load_action_model(paths.model("finetune"), backbone, preprocessing, expected=provenance)
-    require_provenance(finetune_config, expected={"labels": config["labels"]}, path=paths.model("finetune"))
+    finetuned, finetune_config = load_action_model(
+        paths.model("finetune"), backbone, preprocessing, expected=provenance
+    )
+    for model, other in (("temporal", temporal_config), ("finetune", finetune_config)):
+        require_provenance(other, expected={"labels": config["labels"]}, path=paths.model(model))
     block_inputs, block_provenance = open_block_inputs(paths.block_inputs)
     if block_inputs.windows:
         require_provenance(block_provenance, expected=provenance, path=paths.block_inputs)
     reader = ClipReader(params.windows, preprocessing, params.extract.decoder)
     device, batch_size = best_device(), params.extract.batch_size
 
-    for split, path_of in (("val", paths.val_predictions), ("test", paths.test_predictions)):
-        truth = split_truth(embeddings, videos, split, label_ids, min_overlap_s=params.targets.min_overlap_s)
-        features = torch.from_numpy(truth.embeddings.features(config["features"]))
-        with torch.inference_mode():
-            from_embeddings = head(features).sigmoid().numpy()
-        _predictions(truth, from_embeddings, weights.sha256(paths.model("head"))).save(path_of("head"))
+    label_ids, min_overlap_s = [label["id"] for label in config["labels"]], params.targets.min_overlap_s
+    files = {video.video_id: paths.dataset / video.path for video in videos.videos} | recording_paths(paths.recordings)
 
-        rows = _from_block_inputs(model.tail, block_inputs, truth, batch_size=batch_size, device=device)
+    def truth_of_videos(split: str) -> SplitTruth:
+        return split_truth(embeddings, videos, split, label_ids, min_overlap_s=min_overlap_s)
+
+    def truth_of_recordings(split: str) -> SplitTruth:
+        actions = true_actions(paths.recordings, split, set(recordings.video_ids.tolist()))
+        return recording_truth(recordings, actions, split, label_ids, min_overlap_s=min_overlap_s)
+
+    for truth, path_of, of in (
+        (truth_of_videos("val"), paths.val_predictions, "videos"),
+        (truth_of_videos("test"), paths.test_predictions, "videos"),
+        (truth_of_recordings("val"), paths.val_predictions, "recordings"),
+        (truth_of_recordings("test"), paths.test_predictions, "recordings"),
+    ):
+        by_model = {
+            "linear": _linear(linear, truth, config["features"]),
+            "temporal": _temporal(temporal, truth, temporal_config["features"], params.windows.stride_s),
+        }
+        rows = _from_block_inputs(finetuned.tail, block_inputs, truth, batch_size=batch_size, device=device)
         num_stored, done = len(rows), {video_id for video_id, _ in rows}
-        sources = [
-            Source(video_id, paths.dataset / videos.by_id[video_id].path)
-            for video_id in truth.video_ids
-            if video_id not in done
-        ]
-        clips = _clips(sources, reader, num_workers=params.extract.num_workers, description=split)
-        for video_id, clip, row in predict_clips(model, clips, batch_size=batch_size, device=device):
+        sources = [Source(video_id, files[video_id]) for video_id in truth.video_ids if video_id not in done]
+        clips = _clips(sources, reader, num_workers=params.extract.num_workers, description=truth.name)
+        for video_id, clip, row in predict_clips(finetuned, clips, batch_size=batch_size, device=device):
             rows[video_id, clip.window] = row
-        finetuned = np.stack([rows[key] for key in truth.embeddings.keys])
-        _predictions(truth, finetuned, weights.sha256(paths.model("finetune"))).save(path_of("finetune"))
+        ordered = [rows[key] for key in truth.embeddings.keys]
+        by_model["finetune"] = np.array(ordered, dtype=np.float32).reshape(-1, len(label_ids))
+        for model, probabilities in by_model.items():
+            _predictions(truth, probabilities, weights.sha256(paths.model(model))).save(path_of(model, of))
         log.info(
-            "%s: %d windows of %d videos, %d from stored block inputs (%s), %d from video",
-            *(split, len(finetuned), len(truth.video_ids)),
-            *(num_stored, block_inputs.dtype, len(finetuned) - num_stored),
+            "%s: %d windows of %d videos; finetune: %d from stored block inputs (%s), %d from video",
+            *(truth.name, len(ordered), len(truth.video_ids)),
+            *(num_stored, block_inputs.dtype, len(ordered) - num_stored),
         )
+
+
+def _linear(head: LinearHead, truth: SplitTruth, features: Sequence[str]) -> np.ndarray:
+    with torch.inference_mode():
+        return head(torch.from_numpy(truth.embeddings.features(features))).sigmoid().numpy()
+
+
+def _temporal(head: TemporalHead, truth: SplitTruth, features: Sequence[str], stride_s: float) -> np.ndarray:
+    """Each video by itself: they lie further apart than the head reaches."""
+    if not truth.video_ids:
+        return np.empty((0, len(truth.labels)), dtype=np.float32)
+    sequences = sequences_of(truth.embeddings, truth.windows, features=features, stride_s=stride_s)
+    steps = sequences.steps_apart(head.shape.reach)
+    return predict_sequence(head, sequences.features, steps).sigmoid().numpy()
 
 
 def _from_block_inputs(
@@ -111,7 +147,7 @@ def _predictions(truth: SplitTruth, probabilities: np.ndarray, model_sha256: str
         end_s=rows.end_s,
         probabilities=probabilities,
         targets=truth.windows,
-        videos=np.array(truth.video_ids),
+        videos=np.array(truth.video_ids, dtype=np.str_),
         # Reversed intervals have no time, so a video may carry a label that none of its windows does.
         video_targets=truth.videos,
         model_sha256=model_sha256,

@@ -12,27 +12,40 @@ import numpy as np
 from features.files import write_json
 from heads import weights
 from heads.predictions import Predictions
+from heads.shape import TemporalShape
+from pipeline.dataset import manifest
+from pipeline.dataset.annotated import annotated, video_actions
+from pipeline.dataset.recordings import true_actions
 from pipeline.layout import MODELS, Layout
 from pipeline.params import Params
 from pipeline.stage import stage
+from reports.decoding import Decoding
 from reports.evaluation.page import FailedVideo, ModelResult, SplitFacts, write_page
+from reports.event_evaluation import evaluate_calibration, evaluate_events
+from reports.exclusions import Exclusion
 from reports.metrics.summary import LabelScore, label_scores, summary
 from reports.thresholds import Sweep
 
 
 @stage
 def main(params: Params, paths: Layout) -> None:
-    """Measure both models on test."""
-    config = weights.read_config(paths.model("head"))
+    """Measure all models on test."""
+    config = weights.read_config(paths.model("linear"))
     names = {label["id"]: label["name"] for label in config["labels"]}
     num_windows = {"train": config["train"]["num_windows"]}
-    results = {}
+    videos, stride_s = manifest.read(paths.manifest), params.windows.stride_s
+    results: dict[str, ModelResult] = {}
+    exclusions: tuple[Exclusion, ...] = ()
     for model in MODELS:
-        val, test = Predictions.load(paths.val_predictions(model)), Predictions.load(paths.test_predictions(model))
+        val, test = (
+            Predictions.load(path) for path in (paths.val_predictions(model), paths.test_predictions(model, "videos"))
+        )
+        recordings = Predictions.load(paths.test_predictions(model, "recordings"))
         num_windows |= {"val": len(val.video_ids), "test": len(test.video_ids)}
-        sweep = Sweep.load(paths.sweep(model))
-        for predictions in (val, test):
+        sweep, decoding = Sweep.load(paths.sweep(model)), Decoding.load(paths.decoding(model))
+        for predictions in (val, test, recordings):
             sweep.require_model(predictions.model_sha256, paths.sweep(model))
+            decoding.require_model(predictions.model_sha256, paths.decoding(model))
         metrics = summary(
             val,
             test,
@@ -40,6 +53,16 @@ def main(params: Params, paths: Layout) -> None:
             train_frequencies=np.array(config["train"]["window_frequencies"]),
             train_video_frequencies=np.array(config["train"]["video_frequencies"]),
         )
+        of_recordings = true_actions(paths.recordings, "test", set(recordings.videos.tolist()))
+        test_videos = list(annotated("video", test, video_actions(videos, "test")))
+        test_recordings = list(annotated("recording", recordings, of_recordings))
+        events = {
+            name: evaluate_events(decoding, own, stride_s=stride_s)
+            for name, own in (("recordings", test_recordings), ("videos", test_videos))
+            if own
+        }
+        exclusions = decoding.exclusions
+        metrics = metrics | {"events": {name: own.headline() for name, own in events.items()}}
         write_json(paths.metrics(model), metrics)
         scores = label_scores(test.probabilities, test.targets, labels=test.labels, thresholds=sweep.label_thresholds)
         results[model] = ModelResult(
@@ -47,9 +70,13 @@ def main(params: Params, paths: Layout) -> None:
             labels=[_row(score, names[score.label]) for score in scores],
             sweep=[vars(point) for point in sweep.curve],
             history=_numbers(paths.history(model)),
+            events={name: own.best.to_json() for name, own in events.items()},
+            events_careful={name: own.careful.to_json() for name, own in events.items()},
+            reliability=evaluate_calibration(decoding, test_videos + test_recordings, stride_s=stride_s),
         )
     splits = json.loads(paths.facts.read_text(encoding="utf-8"))["splits"]
     provenance = config["provenance"]
+    reach = TemporalShape(**weights.read_config(paths.model("temporal"))["temporal"]).reach
     write_page(
         paths.report,
         profile=paths.profile,
@@ -64,9 +91,13 @@ def main(params: Params, paths: Layout) -> None:
             "backbone": f"{provenance['backbone']['id']} (sha256 {provenance['backbone']['sha256'][:16]}…)",
             "windows": ", ".join(f"{key} {value:g}" for key, value in provenance["windows"].items()),
             "features of the head": ", ".join(config["features"]),
+            "temporal head": f"sees {reach} windows, {reach * stride_s:g} s, on either side of each",
             "precision": provenance["precision"],
             "seed": str(params.seed),
         },
+        exclusions=[
+            (names[pair.first], names[pair.second], pair.num_videos, pair.expected_videos) for pair in exclusions
+        ],
     )
 
 

@@ -1,4 +1,4 @@
-"""Stage `sweep`: thresholds, from val's probabilities alone."""
+"""Stage `sweep`: thresholds, calibration and event rules, from val's probabilities alone."""
 
 from __future__ import annotations
 
@@ -6,19 +6,27 @@ import dataclasses
 import logging
 
 from heads.predictions import Predictions
+from pipeline.dataset import manifest
+from pipeline.dataset.annotated import annotated, video_actions
+from pipeline.dataset.recordings import true_actions
 from pipeline.layout import MODELS, Layout
 from pipeline.params import Params
 from pipeline.stage import stage
 from reports import thresholds
+from reports.exclusions import find_exclusions
+from reports.tuning import tune
 
 log = logging.getLogger(__name__)
 
 
 @stage
 def main(params: Params, paths: Layout) -> None:
-    """Try every threshold on val, for each model."""
+    """For each model, try every threshold on val's windows, and every event rule on val's videos and recordings."""
+    videos = manifest.read(paths.manifest)
+    of_videos = video_actions(videos, "val")
+    exclusions = None
     for model in MODELS:
-        val = Predictions.load(paths.val_predictions(model))
+        val = Predictions.load(paths.val_predictions(model, "videos"))
         sweep = thresholds.sweep(
             val.probabilities,
             val.targets,
@@ -29,7 +37,25 @@ def main(params: Params, paths: Layout) -> None:
         sweep = dataclasses.replace(sweep, model_sha256=val.model_sha256)
         sweep.save(paths.sweep(model))
         sweep.save_curve(paths.sweep_curve(model))
-        log.info("%s: threshold %.2f, micro-F1 on val %.3f", model, sweep.threshold, sweep.best.micro_f1)
+
+        recordings = Predictions.load(paths.val_predictions(model, "recordings"))
+        of_recordings = true_actions(paths.recordings, "val", set(recordings.videos.tolist()))
+        if exclusions is None:
+            train = [(video.length_s, video.actions) for video in videos.split("train")]
+            exclusions = find_exclusions(train, val.labels)
+        decoding = tune(
+            [*annotated("video", val, of_videos), *annotated("recording", recordings, of_recordings)],
+            val.labels,
+            stride_s=params.windows.stride_s,
+            exclusions=exclusions,
+            min_precision=params.diary.min_precision,
+            model_sha256=val.model_sha256,
+        )
+        decoding.save(paths.decoding(model))
+        log.info(
+            "%s: threshold %.2f, micro-F1 on val %.3f; event F1 on val %.3f",
+            *(model, sweep.threshold, sweep.best.micro_f1, decoding.event_f1),
+        )
 
 
 if __name__ == "__main__":

@@ -12,7 +12,8 @@ from reports.events import EventRule
 class DiaryModel:
     """What made the events: enough to make them again.
 
-    `rules` has a rule for each label. `test_micro_f1` is the model's score on test windows, where known.
+    `rules` has a rule for each label. `test_precision` is the share of such events that
+    were right on recordings or videos that the model had never seen, where known.
     """
 
     profile: str
@@ -21,7 +22,7 @@ class DiaryModel:
     model_sha256: str
     thresholds_sha256: str
     rules: Mapping[str, EventRule]
-    test_micro_f1: float | None = None
+    test_precision: float | None = None
 
     @property
     def num_labels(self) -> int:

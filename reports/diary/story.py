@@ -127,7 +127,7 @@ def phrase(name: str) -> str:
 
 
 def suppressed_counts(results: Sequence[EventsFound], names: Mapping[str, str]) -> list[tuple[str, int]]:
-    """(name, count) of detections that were dropped as too short, most frequent first; zeros are left out."""
+    """(name, count) of detections that were dropped, most frequent first; zeros are left out."""
     counts: dict[str, int] = {}
     for found in results:
         for label, count in found.suppressed.items():

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
 
 from features.files import write_text
-from reports.evaluation.colours import INK, LINE, MODEL_COLOURS, MUTED
+from reports.evaluation.colours import INK, LINE, MODEL_COLOURS, MODEL_COLOURS_ON_DARK, MUTED
+from reports.evaluation.event_tables import (
+    BEST_F1,
+    CAREFUL,
+    Reliability,
+    event_table,
+    label_tables,
+    reliability_rows,
+    score,
+)
 from reports.templating import load_template
 
 _MEANINGS = {
@@ -47,12 +56,18 @@ class ModelResult:
     n_positives, ap, f1, precision, recall, threshold (test windows); `sweep` rows of threshold, micro_f1, macro_f1,
     precision, recall (validation windows); `history` rows of step, train_loss, val_loss, val_map. None or nan is an
     unknown value.
+
+    `events` has under "recordings" and "videos", or one of them, what `EventScores.to_json` gives for test at the point
+    of the best F1; `events_careful` the same at the diary's point.
     """
 
     metrics: Mapping[str, Any]
     labels: Sequence[Mapping[str, Any]]
     sweep: Sequence[Mapping[str, float | None]]
     history: Sequence[Mapping[str, float | None]]
+    events: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    events_careful: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    reliability: Reliability | None = None
 
 
 @dataclass(frozen=True)
@@ -82,11 +97,14 @@ def write_page(
     splits: Sequence[SplitFacts],
     failed: Sequence[FailedVideo],
     provenance: Mapping[str, str],
+    exclusions: Sequence[tuple[str, str, int, float]] = (),
 ) -> None:
     """Write one self-contained HTML page that compares `models`, in this order, on one label set.
 
     Labels are sorted by the last model's scores. `provenance` is shown unchanged, one line per pair. Labels without
-    positives are listed by name and have no score; models whose labels differ raise ValueError.
+    positives are listed by name and have no score; models whose labels differ raise ValueError. `exclusions` are pairs
+    of labels that exclude each other: both names, how many training videos have both, and in how many of them chance
+    would show them at once. Without event scores of any model the page has no section of events.
     """
     from reports.evaluation import plots
 
@@ -95,6 +113,9 @@ def write_page(
     rows = _label_rows(models)
     measured = [row for row in rows if row["n_positives"]]
     newest = list(models.values())[-1].metrics
+    events = {name: model.events for name, model in models.items()}
+    reliability = {name: model.reliability for name, model in models.items() if model.reliability is not None}
+    bin_names, bin_rows = reliability_rows(reliability)
     figures = {
         "thresholds": plots.threshold_curves(
             {name: model.sweep for name, model in models.items()},
@@ -107,27 +128,31 @@ def write_page(
             num_windows=newest["n_windows"],
         ),
         "training": plots.training_curves({name: model.history for name, model in models.items()}),
+        "reliability": plots.reliability_diagrams({name: model.reliability for name, model in models.items()}),
     }
-    text = load_template("reports.evaluation", "evaluation.html", {"score": _score}).render(
+    text = load_template("reports.evaluation", "evaluation.html", {"score": score}).render(
         profile=profile,
         label_set=label_set,
         models=models,
         colours=_colours(models),
+        palettes=(MODEL_COLOURS, MODEL_COLOURS_ON_DARK),
         newest=newest,
         headline=_headline(models),
         metric_rows=_metric_rows(models),
         labels=measured,
         unmeasured=[row for row in rows if not row["n_positives"]],
+        event_table=event_table(events, BEST_F1),
+        careful_table=event_table({name: model.events_careful for name, model in models.items()}, CAREFUL),
+        event_labels=label_tables(events, {row["label"]: row["name"] for row in rows}),
+        bin_names=bin_names,
+        bin_rows=bin_rows,
+        exclusions=exclusions,
         splits=splits,
         failed=failed,
         provenance=provenance,
         figures={name: _inline(plots.as_svg(figure)) for name, figure in figures.items()},
     )
     write_text(path, text)
-
-
-def _score(value: float | None, digits: int = 3) -> str:
-    return "–" if value is None or math.isnan(value) else f"{value:.{digits}f}"
 
 
 def _inline(svg: str) -> Markup:
@@ -169,7 +194,7 @@ def _metric_rows(models: Mapping[str, ModelResult]) -> list[dict[str, Any]]:
                 metrics = model.metrics if scope == "windows" else model.metrics.get("video", {})
                 values.append(metrics.get(key))
             known = [value for value in values if value is not None and not math.isnan(value)]
-            best = max(known) if len(known) > 1 and key not in ("threshold", "micro_f1_prior") else None
+            best = max(known) if len(set(known)) > 1 and key not in ("threshold", "micro_f1_prior") else None
             cells += [{"value": value, "is_best": best is not None and value == best} for value in values]
         rows.append({"name": name, "meaning": meaning, "cells": cells, "digits": 2 if key == "threshold" else 3})
     return rows

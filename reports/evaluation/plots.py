@@ -1,4 +1,4 @@
-"""Figures of the evaluation: threshold curves, AP bars, training curves. Knows rows of numbers, and no model.
+"""Figures of the evaluation: threshold and training curves, AP bars, reliability. Knows numbers, and no model.
 
 Every figure is built without pyplot and written without dates, so that the same numbers give the same bytes.
 """
@@ -9,15 +9,18 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 from itertools import cycle
-from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from reports.evaluation.colours import INK, LINE, MODEL_COLOURS, MUTED
+from reports.evaluation.event_tables import Reliability
 
 Row = Mapping[str, float | None]
+
+_MARKERS = "osD^"
+"""Of the models, in their order."""
 
 
 def threshold_curves(sweeps: Mapping[str, Sequence[Row]], chosen_thresholds: Mapping[str, float | None]) -> Figure:
@@ -26,20 +29,22 @@ def threshold_curves(sweeps: Mapping[str, Sequence[Row]], chosen_thresholds: Map
     Rows of a sweep have `threshold`, `micro_f1` and `macro_f1`. A model without rows is left out, a threshold that is
     None is not marked.
     """
-    figure, (axes,) = _figure(columns=1, height_in=3.7)
+    figure, (axes,) = _figure(columns=1, height_in=4.0)
     for (model, rows), colour in zip(sweeps.items(), cycle(MODEL_COLOURS), strict=False):
         if not rows:
             continue
         thresholds, micro = _columns(rows, "threshold", "micro_f1")
-        axes.plot(thresholds, micro, color=colour, linewidth=2.2, label=f"{model}, micro-F1")
+        threshold = chosen_thresholds[model]
+        label = model if threshold is None else f"{model}, chosen: {threshold:.2f}"
+        axes.plot(thresholds, micro, color=colour, linewidth=2.2, label=label)
         axes.plot(*_columns(rows, "threshold", "macro_f1"), color=colour, linewidth=1.4, linestyle=(0, (1, 1.6)))
-        if (threshold := chosen_thresholds[model]) is not None:
+        if threshold is not None:
             _, x, y = min((abs(x - threshold), x, y) for x, y in zip(thresholds, micro, strict=True))
-            _mark(axes, x, y, colour, label=f"chosen: {threshold:.2f}")
-    axes.plot([], [], color=MUTED, linewidth=1.4, linestyle=(0, (1, 1.6)), label="macro-F1")
+            _mark(axes, x, y, colour)
+    axes.plot([], [], color=MUTED, linewidth=1.4, linestyle=(0, (1, 1.6)), label="dotted: macro-F1")
     axes.set(xlim=(0, 1), xlabel="threshold", ylabel="F1 on validation windows")
     axes.set_ylim(bottom=0)
-    _legend(axes, columns=1)
+    _legend_above(figure, columns=3)
     return figure
 
 
@@ -55,23 +60,22 @@ def average_precision_bars(
     `average_precision` has for each model one value per label; None and nan leave the bar out. Ranking the windows at
     random gives an average precision of positives / `num_windows`.
     """
-    figure, (axes,) = _figure(columns=1, height_in=1.0 + 0.34 * max(1, len(names)))
+    row_in = max(0.34, 0.12 + 0.11 * len(average_precision))
+    figure, (axes,) = _figure(columns=1, height_in=1.0 + row_in * max(1, len(names)))
     height = 0.72 / max(1, len(average_precision))
-    handles: list[Any] = []
     for k, ((model, values), colour) in enumerate(zip(average_precision.items(), cycle(MODEL_COLOURS), strict=False)):
         middles = [i - 0.36 + height * (k + 0.5) for i in range(len(names))]
         widths = [_or_nan(value) for value in values]
-        handles.append(axes.barh(middles, widths, height=height * 0.94, color=colour, label=model))
+        axes.barh(middles, widths, height=height * 0.94, color=colour, label=model)
     chance = [count / num_windows if num_windows else math.nan for count in num_positives]
     bottoms, tops = [i - 0.4 for i in range(len(names))], [i + 0.4 for i in range(len(names))]
-    handles.append(axes.vlines(chance, bottoms, tops, color=INK, linewidth=1.4, label="by chance"))
+    axes.vlines(chance, bottoms, tops, color=INK, linewidth=1.4, label="by chance")
     ticks = [f"{name}  ({count})" for name, count in zip(names, num_positives, strict=True)]
     axes.set_yticks(range(len(names)), ticks, parse_math=False)
     axes.set(xlim=(0, 1), ylim=(max(1, len(names)) - 0.4, -0.6), xlabel="average precision on test windows")
     axes.grid(visible=False, axis="y")
     axes.tick_params(axis="y", labelcolor=INK)
-    style = {"frameon": False, "labelcolor": INK, "fontsize": 10}
-    figure.legend(handles=handles, loc="outside upper right", ncols=len(handles), **style)
+    _legend_above(figure, columns=5)
     return figure
 
 
@@ -93,11 +97,41 @@ def training_curves(histories: Mapping[str, Sequence[Row]]) -> Figure:
         scores.plot(steps, maps, color=colour, linewidth=2.0)
         if maps:
             best = max(range(len(maps)), key=maps.__getitem__)
-            _mark(scores, steps[best], maps[best], colour, label=f"best: {maps[best]:.3f} at step {steps[best]:g}")
+            _mark(scores, steps[best], maps[best], colour, f"best: {maps[best]:.3f} at step {steps[best]:g}")
             _legend(scores, columns=1, where="lower right")
         scores.set(ylabel="validation mAP", xlabel="step")
         for axes in (losses, scores):
             axes.set_ylim(bottom=0)
+    return figure
+
+
+def reliability_diagrams(reliability: Mapping[str, Reliability | None]) -> Figure:
+    """Share that is true over the mean probability of each bin, before (left) and after calibration (right).
+
+    A model without reliability is left out and keeps its colour. On the diagonal, probabilities hold what they say.
+    """
+    figure, panels = _figure(columns=2, height_in=4.6)
+    for axes, title in zip(panels, ("before calibration", "after calibration"), strict=True):
+        axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1.2, linestyle=(0, (4, 3)))
+        for k, (model, result) in enumerate(reliability.items()):
+            if result is None:
+                continue
+            is_before = axes is panels[0]
+            bins, ece = (result.before, result.ece_before) if is_before else (result.after, result.ece_after)
+            axes.plot(
+                [each.mean_probability for each in bins],
+                [each.share_true for each in bins],
+                color=MODEL_COLOURS[k % len(MODEL_COLOURS)],
+                linewidth=2.0,
+                marker=_MARKERS[k % len(_MARKERS)],
+                markersize=6,
+                label=f"{model}, ECE {ece:.3f}",
+            )
+        axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
+        axes.set(xlabel="mean probability", ylabel="share that is true")
+        axes.set_title(title, loc="left", color=INK, fontsize=11, fontweight="bold")
+        if any(reliability.values()):
+            _legend(axes, columns=1, where="best")
     return figure
 
 
@@ -124,8 +158,13 @@ def _figure(*, columns: int, height_in: float, rows: int = 1) -> tuple[Figure, l
     return figure, panels
 
 
-def _mark(axes: Axes, x: float, y: float, colour: str, *, label: str) -> None:
+def _mark(axes: Axes, x: float, y: float, colour: str, label: str | None = None) -> None:
     axes.plot([x], [y], linestyle="none", marker="o", markersize=8, color=colour, markeredgecolor=INK, label=label)
+
+
+def _legend_above(figure: Figure, *, columns: int) -> None:
+    """All labels of the figure above its panels, where they cover nothing."""
+    figure.legend(loc="outside upper right", ncols=columns, frameon=False, labelcolor=INK, fontsize=10)
 
 
 def _legend(axes: Axes, *, columns: int, where: str = "upper right") -> None:

@@ -9,6 +9,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
 
 from features.video import Segment
 from reports.diary.spans import Span, segment_span, total, union, without
@@ -16,6 +20,9 @@ from reports.events import observed as stretches
 
 Key = tuple[str, str]
 """Recording id, label."""
+
+Kind = Literal["video", "recording"]
+"""A short video of the data set, or a long recording."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +32,17 @@ class TrueEvent:
     recording_id: str
     label: str
     segment: Segment
+
+
+@dataclass(frozen=True, eq=False)
+class AnnotatedRecording:
+    """What a model says of a recording and what happened: `windows` (n,), raw `probabilities` (n, L), true events."""
+
+    id: str
+    kind: Kind
+    windows: Sequence[Segment]
+    probabilities: npt.NDArray[np.floating]
+    truth: Sequence[TrueEvent]
 
 
 @dataclass(frozen=True)

@@ -85,7 +85,7 @@ def _recording_item(recording: Recording, found: EventsFound) -> str:
 def _footer(parts: Sequence[tuple[Recording, EventsFound]], names: Mapping[str, str], model: DiaryModel) -> list[str]:
     suppressed = suppressed_counts([found for _, found in parts], names)
     num_dropped = sum(count for _, count in suppressed)
-    dropped = f"{num_dropped} {'detection' if num_dropped == 1 else 'detections'} dropped as too short"
+    dropped = f"{num_dropped} {'detection' if num_dropped == 1 else 'detections'} dropped as too short or contradicted"
     if suppressed:
         dropped += ": " + ", ".join(f"{phrase(name)} ({count})" for name, count in suppressed)
     return [

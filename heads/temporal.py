@@ -1,0 +1,148 @@
+"""The temporal head: a dilated convolution over the windows of a whole video, in place of each window alone."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from heads import weights
+from heads.shape import MAX_BLOCKS, TemporalShape
+
+_CHUNK_WINDOWS = 2048  # computed at once: 8 MB for each 1,024 features
+_MAX_PAUSE = 2**MAX_BLOCKS  # steps; no head reaches further
+
+
+class TemporalHead(nn.Module):
+    """Residual blocks of dilated convolutions over standardised features: (B, T, D) -> logits (B, T, L).
+
+    Step t is a window's place in time, one stride after step t - 1; `mask` (B, T) is true where there is a window.
+    Other steps count as zeros, as does what lies before the first step and after the last: their features are not
+    read and their logits mean nothing. Block k has dilation 2^k, so a window's logits depend on the windows up to
+    `shape.reach` steps away, and on nothing else: not on the length of the sequence, nor on their place in it.
+
+    Mean and standard deviation of the training features are part of the head: it takes embeddings as stored.
+    """
+
+    mean: Tensor
+    inverse_std: Tensor
+
+    def __init__(self, num_features: int, num_labels: int, shape: TemporalShape) -> None:
+        super().__init__()
+        self.shape = shape
+        self.register_buffer("mean", torch.zeros(num_features))
+        self.register_buffer("inverse_std", torch.ones(num_features))
+        self.dropout = nn.Dropout(shape.dropout)
+        self.project = nn.Linear(num_features, shape.width)
+        self.blocks = nn.ModuleList([_Block(shape.width, dilation=2**k) for k in range(shape.blocks)])
+        self.norm = nn.LayerNorm(shape.width)
+        self.linear = nn.Linear(shape.width, num_labels)
+
+    @torch.no_grad()
+    def start_from(self, features: Tensor, targets: Tensor) -> None:
+        """Standardise by features (n, D), and start where every answer is the labels' share of targets (n, L)."""
+        mean, std = _mean_and_std(features)
+        self.mean.copy_(mean)
+        self.inverse_std.copy_(1 / std.clamp_min(1e-4))
+        self.linear.weight.zero_()
+        # A label that train never shows would start at minus infinity.
+        self.linear.bias.copy_(torch.logit(targets.float().mean(0).clamp(1e-4, 1 - 1e-4)))
+
+    def forward(self, features: Tensor, mask: Tensor) -> Tensor:
+        present = mask[..., None]
+        x = self.project(self.dropout((features.float() - self.mean) * self.inverse_std))
+        x = x.masked_fill(~present, 0.0)  # and not a product, which nan would survive
+        for block in self.blocks:
+            x = block(x, present)
+        return self.linear(self.norm(x))
+
+
+class _Block(nn.Module):
+    """x + GELU(convolution(norm(x))), zeros where no window is; the norm is over the channels of one step."""
+
+    def __init__(self, width: int, *, dilation: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.convolution = nn.Conv1d(width, width, kernel_size=3, padding=dilation, dilation=dilation)
+
+    def forward(self, x: Tensor, present: Tensor) -> Tensor:
+        inputs = self.norm(x).masked_fill(~present, 0.0)
+        change = nn.functional.gelu(self.convolution(inputs.mT)).mT
+        return (x + change).masked_fill(~present, 0.0)
+
+
+class TemporalHeadGrid(nn.Module):
+    """C copies of a head, to be trained at once: (B, T, D) and mask (B, T) -> logits (C, n, L) of the n windows in it.
+
+    Each of `heads` is a whole head with parameters of its own. All draw the same dropout, so each is as if alone.
+    """
+
+    def __init__(self, head: TemporalHead, count: int) -> None:
+        super().__init__()
+        self.heads = [copy.deepcopy(head) for _ in range(count)]
+        self.registered = nn.ModuleList(self.heads)
+
+    def forward(self, features: Tensor, mask: Tensor) -> Tensor:
+        logits = []
+        for head in self.heads[:-1]:
+            with torch.random.fork_rng([features.device] if features.is_cuda else []):
+                logits.append(head(features, mask)[mask])
+        return torch.stack([*logits, self.heads[-1](features, mask)[mask]])
+
+
+def window_steps(start_s: npt.NDArray[np.floating], *, stride_s: float) -> npt.NDArray[np.int64]:
+    """Each window's step, (n,), from the ascending starts (n,) of one video's windows: a pause leaves steps out.
+
+    Two windows never share a step, however unevenly they start. A pause longer than any head reaches is shortened.
+    """
+    strides = np.round(np.diff(start_s) / stride_s).clip(1, _MAX_PAUSE).astype(np.int64)
+    return np.concatenate([np.zeros(min(1, len(start_s)), dtype=np.int64), np.cumsum(strides)])
+
+
+@torch.no_grad()
+def predict_sequence(
+    head: TemporalHead, features: Tensor, steps: Tensor, *, chunk_windows: int = _CHUNK_WINDOWS
+) -> Tensor:
+    """Logits (n, L) of windows with features (n, D) at ascending `steps` (n,), on the head's device.
+
+    The sequence may be of any length: `chunk_windows` steps are computed at once, with those in reach on either side,
+    and each window's logits are those of the whole sequence, but for rounding. A head in training mode raises
+    `ValueError`.
+    """
+    if head.training:
+        raise ValueError("dropout is on: a head predicts in eval mode")
+    device = head.linear.weight.device
+    num_steps = int(steps[-1]) + 1 if len(steps) else 0
+    row = torch.full((num_steps,), -1)
+    row[steps] = torch.arange(len(steps))
+    logits = [torch.zeros(0, head.linear.out_features)]
+    for first in range(0, num_steps, chunk_windows):
+        begin, end = max(0, first - head.shape.reach), first + chunk_windows + head.shape.reach
+        rows = row[begin:end]
+        mask = rows >= 0
+        own = head(features[rows.clamp_min(0)][None].to(device), mask[None].to(device))[0].float().cpu()
+        wanted = slice(first - begin, first - begin + chunk_windows)
+        logits.append(own[wanted][mask[wanted]])
+    return torch.cat(logits)
+
+
+def load_temporal_head(folder: Path, *, expected: Mapping[str, Any]) -> tuple[TemporalHead, dict[str, Any]]:
+    """A temporal head in eval mode and its config, where "temporal" has its shape; raises as `weights.load` does."""
+    tensors, config = weights.load(folder, expected=expected)
+    num_labels, _ = tensors["linear.weight"].shape
+    head = TemporalHead(len(tensors["mean"]), num_labels, TemporalShape(**config["temporal"]))
+    weights.load_into(head, tensors)
+    return head.eval(), config
+
+
+def _mean_and_std(features: Tensor) -> tuple[Tensor, Tensor]:
+    """Of each column, in double precision and a part of the rows at a time: features may be float16, and many."""
+    mean = torch.stack([part.double().sum(0) for part in features.split(_CHUNK_WINDOWS)]).sum(0) / len(features)
+    squares = torch.stack([(part.double() - mean).square().sum(0) for part in features.split(_CHUNK_WINDOWS)]).sum(0)
+    return mean, (squares / max(1, len(features) - 1)).sqrt()

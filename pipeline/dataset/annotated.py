@@ -1,0 +1,28 @@
+"""Predictions beside what truly happens, by video."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from features.video import Segment
+from heads.predictions import Predictions
+from pipeline.dataset.manifest import Action, Manifest
+from reports.metrics.matching import AnnotatedRecording, Kind, TrueEvent
+
+
+def annotated(
+    kind: Kind, predictions: Predictions, actions: Mapping[str, Sequence[Action]]
+) -> Iterator[AnnotatedRecording]:
+    """Each video of the predictions with its `actions`, by id; one without an entry raises `KeyError`."""
+    for video_id in predictions.videos.tolist():
+        rows = np.flatnonzero(predictions.video_ids == video_id)
+        windows = [Segment(predictions.start_s[row], predictions.end_s[row]) for row in rows]
+        truth = [TrueEvent(video_id, action.label, action.segment) for action in actions[video_id]]
+        yield AnnotatedRecording(video_id, kind, windows, predictions.probabilities[rows], truth)
+
+
+def video_actions(videos: Manifest, split: str) -> dict[str, Sequence[Action]]:
+    """What happens in each video of a split, by id."""
+    return {video.video_id: video.actions for video in videos.split(split)}

@@ -1,0 +1,64 @@
+"""Stage `extract_recordings`: frozen embeddings of every window of every recording, a row for each failure."""
+
+from __future__ import annotations
+
+import logging
+
+from features.clips import Source
+from features.extraction import BlockInputSelection, extract
+from features.files import write_csv
+from features.store.embeddings import write_embeddings
+from pipeline.dataset.recordings import recording_paths
+from pipeline.frozen import load_frozen_encoder
+from pipeline.layout import Layout
+from pipeline.params import Params
+from pipeline.stage import stage
+
+log = logging.getLogger(__name__)
+
+
+@stage
+def main(params: Params, paths: Layout) -> None:
+    """Embed the recordings; none give an empty store."""
+    encoder = load_frozen_encoder(
+        paths.backbone,
+        paths.cache,
+        params.windows,
+        decoder=params.extract.decoder,
+        precision=params.extract.precision,
+        attention=params.extract.attention,
+    )
+    with encoder.cache.locked():
+        extraction = extract(
+            encoder.backbone,
+            [Source(recording_id, path) for recording_id, path in recording_paths(paths.recordings).items()],
+            encoder.reader,
+            cache=encoder.cache,
+            selection=BlockInputSelection({}, params.extract.precision),
+            batch_size=params.extract.batch_size,
+            num_workers=params.extract.num_workers,
+            device=encoder.device,
+        )
+        write_embeddings(
+            paths.recording_embeddings,
+            extraction.num_windows,
+            lambda recording_id: encoder.cache.load(extraction.sha256s[recording_id]),
+            provenance=encoder.store_provenance,
+            sizes=dict.fromkeys(encoder.backbone.poolings, encoder.backbone.hidden_size),
+        )
+    failures = sorted(extraction.failures.items())
+    write_csv(
+        paths.failed_recordings,
+        ["recording", "reason", "found"],
+        [(recording_id, failure.reason, failure.found) for recording_id, failure in failures],
+    )
+    for _, failure in failures:
+        log.warning("%s", failure)
+    log.info(
+        "embedded %d recordings, %d were in the cache; failed %d, see %s",
+        *(extraction.num_embedded, extraction.num_reused, len(failures), paths.failed_recordings),
+    )
+
+
+if __name__ == "__main__":
+    main()
