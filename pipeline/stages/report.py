@@ -21,7 +21,7 @@ from pipeline.params import Params
 from pipeline.stage import stage
 from reports.decoding import Decoding
 from reports.evaluation.page import FailedVideo, ModelResult, SplitFacts, write_page
-from reports.event_evaluation import evaluate_calibration, evaluate_events
+from reports.event_evaluation import evaluate_calibration, evaluate_events, official_maps
 from reports.exclusions import Exclusion
 from reports.metrics.summary import LabelScore, label_scores, summary
 from reports.thresholds import Sweep
@@ -62,7 +62,10 @@ def main(params: Params, paths: Layout) -> None:
             if own
         }
         exclusions = decoding.exclusions
-        metrics = metrics | {"events": {name: own.headline() for name, own in events.items()}}
+        metrics = metrics | {
+            "events": {name: own.headline() for name, own in events.items()},
+            "charades": official_maps(videos.split("test"), test_videos, test.labels, stride_s=stride_s),
+        }
         write_json(paths.metrics(model), metrics)
         scores = label_scores(test.probabilities, test.targets, labels=test.labels, thresholds=sweep.label_thresholds)
         results[model] = ModelResult(
