@@ -33,6 +33,7 @@ def measure(*, root: Path = ROOT, rounds: int = 5) -> list[Row]:
             repro.over(status),
             goal=1.3,
             better="lower",
+            note="the stage `sources` runs every time, to see what changed in the user's folders",
             details={"rounds": rounds, **repro.details("repro"), **status.details("status")},
         )
     ]
@@ -57,7 +58,9 @@ def copy_checkout(root: Path, copy: Path) -> None:
     if not (root / "data").is_dir():
         raise NothingToMeasure("there is no data/: run `make repro` first")
     unneeded = shutil.ignore_patterns("checkpoints")  # not outputs of a stage
-    shutil.copytree(root / "data", copy / "data", ignore=unneeded, dirs_exist_ok=True)
+    for outputs in ("data", "results"):
+        if (root / outputs).is_dir():
+            shutil.copytree(root / outputs, copy / outputs, ignore=unneeded, dirs_exist_ok=True)
     subprocess.run(["git", "init", "--quiet"], cwd=copy, check=True)
 
 
