@@ -65,6 +65,13 @@ def _make(film: Film) -> Story:
 
 
 def render_films(films: Sequence[Film], description: str, num_workers: int) -> list[Story]:
-    """Make each film's file, in worker processes; returns their stories in order."""
-    with ProcessPoolExecutor(num_workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return list(tqdm(pool.map(_make, films, chunksize=1), total=len(films), desc=description, unit="video"))
+    """Make each film's file; returns their stories in order.
+
+    Each in a process of its own: what libx264 writes depends, by a grey level now and then, on what its process did
+    before, so films that shared one would differ with the number and speed of workers.
+    """
+    method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+    context = multiprocessing.get_context(method)
+    context.set_forkserver_preload([__name__])
+    with ProcessPoolExecutor(num_workers, mp_context=context, max_tasks_per_child=1) as pool:
+        return list(tqdm(pool.map(_make, films), total=len(films), desc=description, unit="video"))
