@@ -6,7 +6,7 @@ import logging
 
 from features.clips import Source
 from features.extraction import BlockInputSelection, extract
-from features.files import write_csv
+from features.files import private_files, write_csv
 from features.store.embeddings import write_embeddings
 from pipeline.dataset.recordings import recording_paths
 from pipeline.frozen import load_frozen_encoder
@@ -28,7 +28,7 @@ def main(params: Params, paths: Layout) -> None:
         precision=params.extract.precision,
         attention=params.extract.attention,
     )
-    with encoder.cache.locked():
+    with private_files(), encoder.cache.locked():  # what is kept of a person's day is theirs alone
         extraction = extract(
             encoder.backbone,
             [Source(recording_id, path) for recording_id, path in recording_paths(paths.recordings).items()],
