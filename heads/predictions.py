@@ -14,6 +14,15 @@ from features.files import atomic_file
 from features.sealed import damage_told
 
 
+def rows_by_video(video_ids: npt.NDArray[np.str_]) -> dict[str, slice]:
+    """The rows of each video, of the sorted `video_ids` (n,) of all rows."""
+    names, firsts, counts = np.unique(video_ids, return_index=True, return_counts=True)
+    return {
+        name: slice(first, first + count)
+        for name, first, count in zip(names.tolist(), firsts.tolist(), counts.tolist(), strict=True)
+    }
+
+
 @dataclass(frozen=True, eq=False)
 class Predictions:
     """Probabilities and targets of n windows of n_videos videos, for L labels.

@@ -11,9 +11,6 @@ from platformdirs import user_cache_path
 MODELS = ("linear", "temporal", "finetune")
 """A head on each window, a head on whole videos, and the last encoder block: in the order of every table."""
 
-STAGE_1 = ("linear", "temporal")
-"""Models that train on stored embeddings."""
-
 
 @dataclass(frozen=True)
 class Layout:

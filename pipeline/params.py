@@ -63,6 +63,10 @@ class FolderFetch:
     recordings_dir: FolderName | None
 
 
+FOLDER_KEYS = ("dataset_dir", "backbone_dir", "recordings_dir")
+"""The params that name a folder of the user's each, in the order of `fetch`'s outs."""
+
+
 @dataclass(frozen=True)
 class PrepareParams:
     val_share: Annotated[float, Gt(0), Le(0.5)]
@@ -219,7 +223,7 @@ def _refuse_output_folders(root: Path, profile: str, fetch: FolderFetch) -> None
     """No folder of the user's is, contains or lies inside one that stages write to: DVC deletes outputs."""
     written = [folder.resolve() for name in _profiles(root) for folder in Layout(name, root=root).output_roots]
     written.append(Layout(profile, root=root).cache.resolve())
-    for key in ("dataset_dir", "backbone_dir", "recordings_dir"):
+    for key in FOLDER_KEYS:
         if getattr(fetch, key) is None:
             continue
         folder = Path(getattr(fetch, key)).expanduser().resolve()

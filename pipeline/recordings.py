@@ -71,9 +71,8 @@ def write_diaries(
             seen = recogniser.model.recognise(path, batch_size=batch_size, num_workers=num_workers)
             end = seen.end
             file = files[number]
-            files[number] = replace(
-                file, duration_s=max(end.end_s, file.duration_s or 0)
-            )  # a cut file lasted as it states
+            # A file that was cut off lasted as long as it states.
+            files[number] = replace(file, duration_s=max(end.end_s, file.duration_s or 0))
             start = recording_starts(files, given=recorded_at, zone=zone, now=now)[number]
             recording = Recording(
                 id=recording_id,

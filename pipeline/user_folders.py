@@ -6,10 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from pipeline.params import FolderFetch, Params, RenderedFetch, profile_file
-
-KEYS = ("dataset_dir", "backbone_dir", "recordings_dir")
-"""The params that name a folder each, in the order of `fetch`'s outs."""
+from pipeline.params import FOLDER_KEYS, FolderFetch, Params, RenderedFetch, profile_file
 
 
 class UnusableFolder(Exception):
@@ -21,7 +18,7 @@ def user_folders(params: Params, profile: str) -> dict[str, Path]:
     fetch = params.fetch
     if isinstance(fetch, RenderedFetch):
         return {}
-    return {key: _existing(fetch, key, profile) for key in KEYS if getattr(fetch, key) is not None}
+    return {key: _existing(fetch, key, profile) for key in FOLDER_KEYS if getattr(fetch, key) is not None}
 
 
 def _existing(fetch: FolderFetch, key: str, profile: str) -> Path:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-import numpy as np
-
 from features.video import Segment
-from heads.predictions import Predictions
+from heads.predictions import Predictions, rows_by_video
 from pipeline.dataset.manifest import Action, Manifest
 from reports.metrics.matching import AnnotatedRecording, Kind, TrueEvent
 
@@ -16,9 +14,9 @@ def annotated(
     kind: Kind, predictions: Predictions, actions: Mapping[str, Sequence[Action]]
 ) -> Iterator[AnnotatedRecording]:
     """Each video of the predictions with its `actions`, by id; one without an entry raises `KeyError`."""
-    for video_id in predictions.videos.tolist():
-        rows = np.flatnonzero(predictions.video_ids == video_id)
-        windows = [Segment(predictions.start_s[row], predictions.end_s[row]) for row in rows]
+    for video_id, rows in rows_by_video(predictions.video_ids).items():
+        times = zip(predictions.start_s[rows], predictions.end_s[rows], strict=True)
+        windows = [Segment(start_s, end_s) for start_s, end_s in times]
         truth = [TrueEvent(video_id, action.label, action.segment) for action in actions[video_id]]
         yield AnnotatedRecording(video_id, kind, windows, predictions.probabilities[rows], truth)
 

@@ -15,7 +15,6 @@ from features.video import Segment
 from pipeline.dataset.manifest import Action
 from pipeline.diaries.selection import NothingSelected, select_videos
 
-SPLITS = ("val", "test")
 _TRUTH = ".truth.csv"
 
 
@@ -34,13 +33,11 @@ def recording_paths(folder: Path) -> dict[str, Path]:
 
 def true_actions(folder: Path, split: str, among: Collection[str]) -> dict[str, tuple[Action, ...]]:
     """What happens in the annotated recordings of a split, by id, of those `among`; sorted. Raises `TruthError`."""
-    paths = recording_paths(folder)
+    paths = {recording_id: folder / recording_id for recording_id in sorted(among)}
     return {
         recording_id: read_truth(truth)
-        for recording_id, path in sorted(paths.items())
-        if recording_id in among
-        and recording_id.startswith(f"{split}/")
-        and (truth := path.with_name(path.stem + _TRUTH)).is_file()
+        for recording_id, path in paths.items()
+        if recording_id.startswith(f"{split}/") and (truth := path.with_name(path.stem + _TRUTH)).is_file()
     }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from features.store.embeddings import Embeddings
 from features.video import Segment
+from heads.predictions import rows_by_video
 from heads.targets import cell_targets, video_targets, window_targets
 from pipeline.dataset.manifest import Action, Manifest
 from pipeline.dataset.windows import spread_windows
@@ -52,9 +53,7 @@ class SplitTruth:
     def cells(self, *, stride_s: float) -> npt.NDArray[np.bool_]:
         """Which labels are on in each embedded window's cell, (n, L), in the order of `embeddings`."""
         cells = np.zeros_like(self.windows)
-        for video_id in self.video_ids:
-            own = np.flatnonzero(self.embeddings.video_ids == video_id)
-            segments = [Segment(self.embeddings.start_s[row], self.embeddings.end_s[row]) for row in own]
+        for video_id, own, segments in _segments_by_video(self.embeddings):
             cells[own] = cell_targets(segments, self.actions[video_id], self.labels, stride_s=stride_s)
         return cells
 
@@ -127,11 +126,16 @@ def _truth(
     video_ids = tuple(actions)
     rows = embeddings.select(video_ids)
     windows = np.zeros((len(rows), len(labels)), dtype=np.bool_)
-    for video_id in video_ids:
-        own = np.flatnonzero(rows.video_ids == video_id)
-        segments = [Segment(rows.start_s[row], rows.end_s[row]) for row in own]
+    for video_id, own, segments in _segments_by_video(rows):
         windows[own] = window_targets(segments, actions[video_id], labels, min_overlap_s=min_overlap_s)
     videos = np.array([video_targets(classes[video_id], labels) for video_id in video_ids], dtype=np.bool_).reshape(
         -1, len(labels)
     )
     return SplitTruth(name, rows, windows, video_ids, videos, actions, tuple(labels), min_overlap_s)
+
+
+def _segments_by_video(embeddings: Embeddings) -> Iterator[tuple[str, slice, list[Segment]]]:
+    """Each video's id, its rows and their times."""
+    for video_id, own in rows_by_video(embeddings.video_ids).items():
+        times = zip(embeddings.start_s[own], embeddings.end_s[own], strict=True)
+        yield video_id, own, [Segment(start_s, end_s) for start_s, end_s in times]

@@ -68,7 +68,7 @@ def render_films(films: Sequence[Film], description: str, num_workers: int) -> l
     """Make each film's file; returns their stories in order.
 
     Each in a process of its own: what libx264 writes depends, by a grey level now and then, on what its process did
-    before, so films that shared one would differ with the number and speed of workers.
+    before. Renderings differ less often so, but not never.
     """
     method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
     context = multiprocessing.get_context(method)

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from features.files import atomic_folder, write_json
 from pipeline.layout import Layout
-from pipeline.params import Params, RenderedFetch
+from pipeline.params import FOLDER_KEYS, Params, RenderedFetch
 from pipeline.stage import stage
-from pipeline.user_folders import KEYS, user_folders
+from pipeline.user_folders import user_folders
 
 _LISTING = ".fetched"
 """In each out: the files that `fetch` put there, with the size of each that is no link."""
@@ -35,7 +35,7 @@ def main(params: Params, paths: Layout) -> None:
         return
     with paths.sources.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    for key, out in zip(KEYS, outs, strict=True):
+    for key, out in zip(FOLDER_KEYS, outs, strict=True):
         link_files(folders.get(key, Path()), [Path(row["file"]) for row in rows if row["folder"] == key], out)
 
 

@@ -24,9 +24,10 @@ def main(params: Params, paths: Layout) -> None:
     """For each model, try every threshold on val's windows, and every event rule on val's videos and recordings."""
     videos = manifest.read(paths.manifest)
     of_videos = video_actions(videos, "val")
-    exclusions = None
-    for model in MODELS:
-        val = Predictions.load(paths.val_predictions(model, "videos"))
+    predictions = {model: Predictions.load(paths.val_predictions(model, "videos")) for model in MODELS}
+    train = [(video.length_s, video.actions) for video in videos.split("train")]
+    exclusions = find_exclusions(train, predictions[MODELS[0]].labels)
+    for model, val in predictions.items():
         sweep = thresholds.sweep(
             val.probabilities,
             val.targets,
@@ -40,9 +41,6 @@ def main(params: Params, paths: Layout) -> None:
 
         recordings = Predictions.load(paths.val_predictions(model, "recordings"))
         of_recordings = true_actions(paths.recordings, "val", set(recordings.videos.tolist()))
-        if exclusions is None:
-            train = [(video.length_s, video.actions) for video in videos.split("train")]
-            exclusions = find_exclusions(train, val.labels)
         decoding = tune(
             [*annotated("video", val, of_videos), *annotated("recording", recordings, of_recordings)],
             val.labels,
