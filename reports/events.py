@@ -64,11 +64,13 @@ class Event:
 class EventsFound:
     """The events of one recording, ordered by (start, label), and what was left out.
 
-    `suppressed` has a count for each label: detections dropped as shorter than its `min_duration_s`.
+    `suppressed` has a count for each label: detections dropped as shorter than its `min_duration_s`. `less_certain` are
+    events, ordered likewise, that only less careful rules find: a diary counts them and does not tell them.
     """
 
     events: tuple[Event, ...]
     suppressed: Mapping[str, int]
+    less_certain: tuple[Event, ...] = ()
 
     @property
     def num_suppressed(self) -> int:

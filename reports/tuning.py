@@ -12,11 +12,11 @@ import numpy as np
 from heads.targets import cell_targets
 from reports.calibration import Calibration, fit_calibration
 from reports.decoding import Decoding, PointScores
-from reports.diary.spans import Span, segment_span, total
 from reports.events import EventRule
 from reports.exclusions import Exclusion
 from reports.metrics.events import Agreement
 from reports.metrics.matching import AnnotatedRecording, EventTruth, Key, Kind, event_truth, match
+from reports.spans import Span, segment_span, total
 from reports.thresholds import NoThresholds
 
 _IOU = 0.3

@@ -11,10 +11,10 @@ from reports.diary.clock import clock_time, day_name, format_duration, format_ti
 from reports.diary.escaping import visible
 from reports.diary.model import DiaryModel
 from reports.diary.recording import Recording
-from reports.diary.spans import segment_span, total, union
 from reports.diary.story import format_percent, format_probability, story_rows, suppressed_counts
 from reports.diary.timeline import timeline_bars, timeline_lanes, timeline_ticks
 from reports.events import EventsFound
+from reports.spans import segment_span, total, union
 from reports.templating import load_template
 
 

@@ -9,7 +9,7 @@ from itertools import pairwise
 from features.video import Segment
 from reports.diary import readings
 from reports.diary.clock import format_offset, moment
-from reports.diary.spans import Span, segment_span, to_ms
+from reports.spans import Span, segment_span, to_ms
 
 _SOURCE_PHRASES = {
     readings.GIVEN: "the user",
@@ -23,12 +23,21 @@ _SOURCE_PHRASES = {
 
 
 @dataclass(frozen=True)
+class Unrecognisable:
+    """A stretch that was observed and of which the model can say nothing, with the reason, such as "too dark"."""
+
+    segment: Segment
+    reason: str
+
+
+@dataclass(frozen=True)
 class Recording:
     """One video file and what of it was seen.
 
     `recorded_at` is when its first frame was taken, with an offset from UTC, or None; `is_guess`, `clock_note` and
     `clock_readings` are those of `starts.RecordingStart`. `observed` are the stretches that the model saw, in order and
-    apart. `stated_s` is how long the file says that it is, and `faults` are sentences on what decoding found wrong.
+    apart; the `unrecognisable` ones, in order and apart, lie within them and hold no event. `stated_s` is how long the
+    file says that it is, and `faults` are sentences on what decoding found wrong.
     """
 
     id: str
@@ -42,6 +51,7 @@ class Recording:
     clock_readings: tuple[readings.ClockReading, ...] = ()
     stated_s: float | None = None
     faults: tuple[str, ...] = ()
+    unrecognisable: tuple[Unrecognisable, ...] = ()
 
     def __post_init__(self) -> None:
         if self.recorded_at is not None and self.recorded_at.utcoffset() is None:
@@ -52,6 +62,8 @@ class Recording:
             raise ValueError(f"{self.id}: start {self.recorded_at} does not fit source {self.recorded_at_source!r}")
         if not self.duration_s >= 0 or any(a.end_s > b.start_s for a, b in pairwise(self.observed)):
             raise ValueError(f"{self.id}: a duration of {self.duration_s} s and {self.observed} do not fit")
+        if any(a.segment.end_s > b.segment.start_s for a, b in pairwise(self.unrecognisable)):
+            raise ValueError(f"{self.id}: {self.unrecognisable} overlap or are out of order")
 
     @property
     def span_ms(self) -> Span:

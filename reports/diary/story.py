@@ -9,8 +9,8 @@ from datetime import date
 from reports.diary.clock import clock_time, format_duration, format_time
 from reports.diary.escaping import in_markdown
 from reports.diary.recording import Recording
-from reports.diary.spans import Span, segment_span, shifted, to_ms, without
 from reports.events import Event, EventsFound
+from reports.spans import Span, segment_span, shifted, to_ms, without
 
 _UNSEEN_MS = 1000  # shorter stretches without video are rounding at a file's end: times are written to the second
 
@@ -53,7 +53,7 @@ class Row:
 
 
 def story_rows(parts: Sequence[tuple[Recording, EventsFound]], min_quiet_s: float) -> list[Row]:
-    """All events, quiet and unseen stretches of recordings that share one clock, in order.
+    """All events, quiet, unrecognisable and unseen stretches of recordings that share one clock, in order.
 
     They share one if all their starts are known; a recording whose start is not known comes alone. Between the first
     and the last recording of a day, what no recording saw is unseen; between two days nothing is said.
@@ -68,8 +68,15 @@ def story_rows(parts: Sequence[tuple[Recording, EventsFound]], min_quiet_s: floa
         days.setdefault(day, []).append(shifted(recording.span_ms, recording.origin_ms))
     whole = [(min(start for start, _ in spans), max(end for _, end in spans)) for spans in days.values()]
     unseen = [span for span in without(whole, seen) if span[1] - span[0] >= _UNSEEN_MS]
-    quiet = [span for span in without(seen, [row.span for row in rows]) if span[1] - span[0] >= to_ms(min_quiet_s)]
-    for span, what in [(span, "not observed") for span in unseen] + [(span, "nothing recognised") for span in quiet]:
+    unknown = [
+        (shifted(segment_span(stretch.segment), recording.origin_ms), stretch.reason)
+        for recording, _ in parts
+        for stretch in recording.unrecognisable
+    ]
+    told = [row.span for row in rows] + [span for span, _ in unknown]
+    quiet = [span for span in without(seen, told) if span[1] - span[0] >= to_ms(min_quiet_s)]
+    stretches = [(span, "not observed") for span in unseen] + [(span, "nothing recognised") for span in quiet]
+    for span, what in stretches + [(span, f"not recognisable: {reason}") for span, reason in unknown]:
         before = [recording for recording, _ in parts if recording.origin_ms <= span[0]]
         recording = max(before, key=lambda recording: recording.origin_ms)
         rows.append(Row(recording, *shifted(span, -recording.origin_ms), what))

@@ -7,8 +7,8 @@ from typing import Any
 
 from reports.diary.clock import format_time
 from reports.diary.recording import Recording
-from reports.diary.spans import Span, segment_span, to_ms, total
 from reports.events import Event, EventsFound
+from reports.spans import Span, segment_span, to_ms, total
 
 _TICK_STEPS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200)
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from reports.diary.spans import segment_span, total
 from reports.metrics.matching import EventTruth, StatedEvent, intersection, match
+from reports.spans import segment_span, total
 
 IOUS = (0.1, 0.3, 0.5)
 ONSET_IOU = 0.3

@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from features.video import Segment
-from reports.diary.spans import Span, segment_span, total, union, without
 from reports.events import observed as stretches
+from reports.spans import Span, segment_span, total, union, without
 
 Key = tuple[str, str]
 """Recording id, label."""

@@ -12,8 +12,8 @@ from reports.diary.clock import moment
 from reports.diary.escaping import without_surrogates
 from reports.diary.model import DiaryModel
 from reports.diary.recording import Recording
-from reports.diary.spans import to_ms
 from reports.events import EventsFound
+from reports.spans import to_ms
 
 
 def write_jsonl(

@@ -11,9 +11,9 @@ from reports.diary.clock import clock_time, day_name, format_duration, format_ti
 from reports.diary.escaping import in_code_span, in_markdown
 from reports.diary.model import DiaryModel
 from reports.diary.recording import Recording
-from reports.diary.spans import total
 from reports.diary.story import Row, format_probability, phrase, scenes, sentence, story_rows, suppressed_counts
 from reports.events import EventsFound
+from reports.spans import total
 
 
 def write_markdown(
