@@ -13,7 +13,8 @@ class DiaryModel:
     """What made the events: enough to make them again.
 
     `rules` has a rule for each label. `test_precision` is the share of such events that
-    were right on recordings or videos that the model had never seen, where known.
+    were right on recordings or videos that the model had never seen, where known. `trained_on` is a sentence that says
+    what the model knows.
     """
 
     profile: str
@@ -23,6 +24,7 @@ class DiaryModel:
     thresholds_sha256: str
     rules: Mapping[str, EventRule]
     test_precision: float | None = None
+    trained_on: str = ""
 
     @property
     def num_labels(self) -> int:

@@ -1,0 +1,34 @@
+"""What the pixels of windows show before any model looks: `WindowPictures`. Knows numbers and no file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+_LUMA = np.array([0.2126, 0.7152, 0.0722], dtype=np.float32)  # of red, green, blue: BT.709
+
+
+@dataclass(frozen=True, eq=False)
+class WindowPictures:
+    """Three numbers (n,) float32 of each window's frames, by luma from 0 to 1.
+
+    `brightness` is the mean; `contrast` the standard deviation within a frame, mean of the frames; `motion` the mean
+    absolute difference between a frame and the next, 0 where there is one frame.
+    """
+
+    brightness: npt.NDArray[np.float32]
+    contrast: npt.NDArray[np.float32]
+    motion: npt.NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        if not self.brightness.shape == self.contrast.shape == self.motion.shape == (len(self.brightness),):
+            raise ValueError("pictures need one brightness, contrast and motion for each window")
+
+
+def picture_numbers(frames: npt.NDArray[np.uint8]) -> tuple[float, float, float]:
+    """(brightness, contrast, motion) of one window's `frames` (T, H, W, 3)."""
+    luma = frames @ (_LUMA / 255)
+    motion = float(np.abs(np.diff(luma, axis=0)).mean()) if len(luma) > 1 else 0.0
+    return float(luma.mean()), float(luma.std(axis=(1, 2)).mean()), motion
