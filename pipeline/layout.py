@@ -123,6 +123,11 @@ class Layout:
         return self._results / f"{model}.json"
 
     @property
+    def intervals(self) -> Path:
+        """How sure the models' scores are."""
+        return self._results / "intervals.json"
+
+    @property
     def report(self) -> Path:
         return self._results / "report.html"
 
