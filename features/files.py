@@ -69,6 +69,14 @@ def atomic_file(path: Path, mode: Literal["w", "wb"] = "w") -> Iterator[IO[Any]]
         partial.unlink(missing_ok=True)  # on a full disk it takes room that others need
 
 
+def put_in_place(partial: Path, path: Path) -> None:
+    """Move a complete file that another library wrote to `path`; once this returns, it outlasts a power cut."""
+    with partial.open("rb+") as file:  # Windows syncs what may be written only
+        os.fsync(file.fileno())
+    partial.replace(path)
+    _sync_folder(path.parent)
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Write `content` as it is."""
     with atomic_file(path, "wb") as file:
