@@ -190,9 +190,11 @@ def predict_sequence(
 def load_temporal_head(folder: Path, *, expected: Mapping[str, Any]) -> tuple[TemporalEnsemble, dict[str, Any]]:
     """An ensemble in eval mode and its config, where "temporal" has its shape; raises as `weights.load` does.
 
-    The tensors of a single head, under their own names, are an ensemble of one.
+    The tensors of a single head, under their own names, are an ensemble of one. A last block in the folder is passed
+    over: it is the backbone's.
     """
     tensors, config = weights.load(folder, expected=expected)
+    tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith(weights.LAST_BLOCK)}
     if "linear.weight" in tensors:
         tensors = {f"members.0.{name}": tensor for name, tensor in tensors.items()}
     with damage_told(folder, remedy=weights.REMEDY):
