@@ -91,7 +91,7 @@ def write_diaries(
                 recording_id, seen.windows, seen.probabilities, stride_s=recogniser.stride_s, careful=True
             )
             with output.writing(row, is_damaged=bool(end.faults)) as folder:
-                _write_diary(path, folder, recording, events, recogniser)
+                _write_diary(path, folder, output.path / row.id, recording, events, recogniser)
         except Exception as error:
             if is_no_room(error):
                 raise
@@ -108,7 +108,14 @@ def write_diaries(
         page = output.path / DIARY
         output.set_in_diary_md(recording.id for recording, _ in parts)
         try:
-            write_markdown(page, parts, recogniser.names, recogniser.diary_model, min_quiet_s=recogniser.min_quiet_s)
+            write_markdown(
+                page,
+                parts,
+                recogniser.names,
+                recogniser.diary_model,
+                roles=recogniser.roles,
+                min_quiet_s=recogniser.min_quiet_s,
+            )
         except Exception as error:
             if is_no_room(error):
                 raise
@@ -125,14 +132,24 @@ def _video_file(path: Path) -> VideoFile:
     return VideoFile(path.name, modified_s, tags, tags.duration_s)
 
 
-def _write_diary(path: Path, out: Path, recording: Recording, events: EventsFound, recogniser: Recogniser) -> None:
+def _write_diary(
+    path: Path, out: Path, earlier: Path, recording: Recording, events: EventsFound, recogniser: Recogniser
+) -> None:
     names, model = recogniser.names, recogniser.diary_model
     middles = {event.id: (event.segment.start_s + event.segment.end_s) / 2 for event in events.events}
     times_s = sorted(middles.values())
     pictures = dict(zip(times_s, frames_shown_at(path, times_s, max_side=THUMBNAIL_SIDE), strict=True))
     thumbnails = {event_id: _jpeg(pictures[time_s]) for event_id, time_s in middles.items()}
     write_jsonl(out / "events.jsonl", recording, events, names, model)
-    write_markdown(out / "diary.md", [(recording, events)], names, model, min_quiet_s=recogniser.min_quiet_s)
+    write_markdown(
+        out / DIARY,
+        [(recording, events)],
+        names,
+        model,
+        roles=recogniser.roles,
+        min_quiet_s=recogniser.min_quiet_s,
+        earlier=earlier / DIARY,
+    )
     write_page(
         out / "diary.html",
         recording,
