@@ -88,7 +88,7 @@ def write_diaries(
                 recording_id, seen.windows, seen.probabilities, stride_s=recogniser.stride_s, careful=True
             )
             with output.writing(row, is_damaged=bool(end.faults)) as folder:
-                _write_diary(folder, recording, events, recogniser, seen.thumbnails)
+                _write_diary(folder, output.path / row.id, recording, events, recogniser, seen.thumbnails)
                 refusals = write_formats(
                     folder, ("jsonl", *formats), recording, events, recogniser.names, recogniser.diary_model
                 )
@@ -112,7 +112,14 @@ def write_diaries(
         page = output.path / DIARY
         output.set_in_diary_md(recording.id for recording, _ in parts)
         try:
-            write_markdown(page, parts, recogniser.names, recogniser.diary_model, min_quiet_s=recogniser.min_quiet_s)
+            write_markdown(
+                page,
+                parts,
+                recogniser.names,
+                recogniser.diary_model,
+                roles=recogniser.roles,
+                min_quiet_s=recogniser.min_quiet_s,
+            )
         except Exception as error:
             if is_no_room(error):
                 raise
@@ -130,13 +137,26 @@ def _video_file(path: Path) -> VideoFile:
 
 
 def _write_diary(
-    out: Path, recording: Recording, events: EventsFound, recogniser: Recogniser, pictures: Thumbnails
+    out: Path,
+    earlier: Path,
+    recording: Recording,
+    events: EventsFound,
+    recogniser: Recogniser,
+    pictures: Thumbnails,
 ) -> None:
     names, model = recogniser.names, recogniser.diary_model
     middles = {event.id: (event.segment.start_s + event.segment.end_s) / 2 for event in events.events}
     nearest = {event_id: pictures.nearest(time_s) for event_id, time_s in middles.items()}
     thumbnails = {event_id: jpeg for event_id, jpeg in nearest.items() if jpeg is not None}
-    write_markdown(out / "diary.md", [(recording, events)], names, model, min_quiet_s=recogniser.min_quiet_s)
+    write_markdown(
+        out / DIARY,
+        [(recording, events)],
+        names,
+        model,
+        roles=recogniser.roles,
+        min_quiet_s=recogniser.min_quiet_s,
+        earlier=earlier / DIARY,
+    )
     write_page(
         out / "diary.html",
         recording,
