@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from pipeline.cli.overlay import overlay
 from pipeline.cli.record import record
 from pipeline.cli.write import write
 
@@ -16,6 +17,7 @@ def main() -> None:
 
 main.add_command(record)
 main.add_command(write)
+main.add_command(overlay)
 
 if __name__ == "__main__":
     main()
