@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from pipeline.cli.purge import purge
 from pipeline.cli.record import record
 from pipeline.cli.write import write
 
@@ -14,6 +15,7 @@ def main() -> None:
     """Turn recordings into a diary that you can read and trust, on this machine alone."""
 
 
+main.add_command(purge)
 main.add_command(record)
 main.add_command(write)
 

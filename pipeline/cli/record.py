@@ -68,8 +68,8 @@ def record(
     """Record a camera into OUT, in video files of a few minutes, each named by when it begins.
 
     Space pauses, which releases the camera, and resumes; q, Ctrl-C or SIGTERM stop. Each file is complete; a kill costs
-    seconds of the last one, which the next recording into OUT puts in place. There is no sound. The pictures of a camera
-    in the network are kept as it sends them. All files are readable for you alone.
+    seconds of the last one, which the next recording into OUT puts in place. There is no sound. Pictures of a camera in
+    the network are kept as it sends them. All files are readable for you alone.
 
     A lost camera is tried again. With --live, diaries are written meanwhile, and a failing one does not end the
     recording; at the end the last ones are waited for, until Ctrl-C.

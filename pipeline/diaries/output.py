@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
 DIARY = "diary.md"
+EVENTS = "events.jsonl"
 _VERSION = 1
 
 
@@ -74,6 +75,38 @@ class OutputFolder:
         self._failed: list[dict[str, str]] = []
         if not self._in_diary_md and (path / DIARY).exists():
             raise NotOurs(f"{path / DIARY} was not written here by this program: move it, or name another folder")
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """The recordings of all runs."""
+        return tuple(self._rows.values())
+
+    def files_of(self, row: Row) -> list[Path]:
+        """The files of a recording's diary that are there, the one that says when it begins last."""
+        if not _is_plain_folder(self.path / row.id):
+            return []
+        names = [name for name in row.files if Path(name).parts[0] == row.id and ".." not in Path(name).parts]
+        files = [self.path / name for name in sorted(names, key=lambda name: name.endswith(EVENTS))]
+        return [file for file in files if file.is_file() or file.is_symlink()]
+
+    def remove(self, row: Row) -> list[Path]:
+        """Remove a recording's diary, and diary.md where that has it; returns what no run wrote, which stays.
+
+        The row goes last: whatever interrupts this, the manifest lists what is there.
+        """
+        self._set(replace(row, status="unfinished"), row.id)
+        shutil.rmtree(self.path / f"{row.id}{PARTIAL}", ignore_errors=True)
+        if row.id in self._in_diary_md:
+            (self.path / DIARY).unlink(missing_ok=True)
+            self.set_in_diary_md([])
+        for file in self.files_of(row):
+            file.unlink()
+        folder = self.path / row.id
+        others = sorted(path for path in folder.rglob("*") if not _is_plain_folder(path))
+        if not others and _is_plain_folder(folder):
+            shutil.rmtree(folder)
+        self._set(None, row.id)
+        return others
 
     def plan(self, selection: Selection) -> list[Planned]:
         """Decide where each video's diary goes, in their order, and tell what cannot be read.
