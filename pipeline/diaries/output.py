@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -77,36 +78,9 @@ class OutputFolder:
             raise NotOurs(f"{path / DIARY} was not written here by this program: move it, or name another folder")
 
     @property
-    def rows(self) -> tuple[Row, ...]:
-        """The recordings of all runs."""
-        return tuple(self._rows.values())
-
-    def files_of(self, row: Row) -> list[Path]:
-        """The files of a recording's diary that are there, the one that says when it begins last."""
-        if not _is_plain_folder(self.path / row.id):
-            return []
-        names = [name for name in row.files if Path(name).parts[0] == row.id and ".." not in Path(name).parts]
-        files = [self.path / name for name in sorted(names, key=lambda name: name.endswith(EVENTS))]
-        return [file for file in files if file.is_file() or file.is_symlink()]
-
-    def remove(self, row: Row) -> list[Path]:
-        """Remove a recording's diary, and diary.md where that has it; returns what no run wrote, which stays.
-
-        The row goes last: whatever interrupts this, the manifest lists what is there.
-        """
-        self._set(replace(row, status="unfinished"), row.id)
-        shutil.rmtree(self.path / f"{row.id}{PARTIAL}", ignore_errors=True)
-        if row.id in self._in_diary_md:
-            (self.path / DIARY).unlink(missing_ok=True)
-            self.set_in_diary_md([])
-        for file in self.files_of(row):
-            file.unlink()
-        folder = self.path / row.id
-        others = sorted(path for path in folder.rglob("*") if not _is_plain_folder(path))
-        if not others and _is_plain_folder(folder):
-            shutil.rmtree(folder)
-        self._set(None, row.id)
-        return others
+    def rows(self) -> Mapping[str, Row]:
+        """The recordings by id."""
+        return self._rows
 
     def plan(self, selection: Selection) -> list[Planned]:
         """Decide where each video's diary goes, in their order, and tell what cannot be read.
@@ -169,6 +143,23 @@ class OutputFolder:
         """List whose diary.md is, before it is written."""
         self._in_diary_md = list(ids)
         self._save()
+
+    def remove(self, ids: Iterable[str]) -> None:
+        """Remove recordings, and of their folders what runs wrote; diary.md goes where it has one of them.
+
+        A row goes after its files, and of these the one that says when the recording begins goes last.
+        """
+        for name in ids:
+            self._set(replace(self._rows[name], status="unfinished"), name)
+            if name in self._in_diary_md:
+                (self.path / DIARY).unlink(missing_ok=True)
+                self.set_in_diary_md([])
+            for file in sorted(self._rows[name].files, key=lambda file: file.endswith(EVENTS)):
+                place = self.path / file
+                shutil.rmtree(place) if _is_plain_folder(place) else place.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # somebody's files are in it
+                (self.path / name).rmdir()
+            self._set(None, name)
 
     def _copy_others(self, name: str, partial: Path, files: Sequence[str]) -> None:
         folder = self.path / name

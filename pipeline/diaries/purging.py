@@ -67,7 +67,7 @@ def known_recordings(output: OutputFolder | None, folder: Path | None) -> list[K
     Reads all bytes of the videos. Links are left out: what they lead to is elsewhere.
     """
     rows: dict[str, list[Row]] = defaultdict(list)
-    for row in output.rows if output else ():
+    for row in output.rows.values() if output else ():
         rows[row.sha256].append(row)
     videos: dict[str, list[Path]] = defaultdict(list)
     own_starts: dict[str, Start] = {}
@@ -110,25 +110,38 @@ def remove(recordings: Sequence[KnownRecording], output: OutputFolder | None, ca
                     removed.videos = _sum(removed.videos, (1, size))
                 for row in recording.rows:
                     assert output is not None
-                    num_bytes = sum(file.lstat().st_size for file in output.files_of(row))
-                    removed.others += output.remove(row)
-                    removed.diaries = _sum(removed.diaries, (1, num_bytes))
+                    _remove_diary(output, row, removed)
             except OSError as error:
                 removed.faults.append(printable(f"{error.filename or recording.name}: {error.strerror}"))
+            except ValueError as error:
+                removed.faults.append(f"{recording.name}: its row in the manifest is damaged ({error}), so it stays")
     return removed
+
+
+def _remove_diary(output: OutputFolder, row: Row, removed: Removed) -> None:
+    folder = output.path / row.id
+    if folder.is_symlink():
+        removed.faults.append(f"{folder}: is a link now, and the diary that it leads to stays: remove it yourself")
+        return
+    places = [place for file in row.files for place in (output.path / file, *(output.path / file).rglob("*"))]
+    num_bytes = sum(place.lstat().st_size for place in places if place.is_file() or place.is_symlink())
+    output.remove([row.id])
+    removed.diaries = _sum(removed.diaries, (1, num_bytes))
+    removed.others += sorted(place for place in folder.rglob("*") if not place.is_dir())
 
 
 def _told_start(output: OutputFolder, row: Row) -> Start:
     """When a recording begins by the first line of its events.jsonl."""
-    for path in output.files_of(row):
-        if path.name == EVENTS:
-            try:
-                with path.open(encoding="utf-8") as lines:
-                    told = json.loads(lines.readline())
-                at = told["start_clock"] and datetime.fromisoformat(told["start_clock"])
-                return Start(at, bool(told["clock_is_guess"]))
-            except (ValueError, KeyError, TypeError) as error:
-                log.warning("%s: does not say when the recording begins (%s)", path, error)
+    path = output.path / row.id / EVENTS
+    try:
+        with path.open(encoding="utf-8") as lines:
+            told = json.loads(lines.readline())
+        at = told["start_clock"] and datetime.fromisoformat(told["start_clock"])
+        return Start(at, bool(told["clock_is_guess"]))
+    except FileNotFoundError:
+        pass
+    except (ValueError, KeyError, TypeError) as error:
+        log.warning("%s: does not say when the recording begins (%s)", path, error)
     return Start(None, is_guess=True)
 
 
