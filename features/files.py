@@ -102,6 +102,22 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) 
         writer.writerows(rows)
 
 
+def append_line(path: Path, line: str) -> None:
+    """Add `line` to the end of a file, made if it is not there; once this returns, it outlasts a power cut.
+
+    Processes that append at once wait for each other. A line that a kill left unfinished becomes a line of its own.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_name(f".{path.name}.lock")), path.open("ab+") as file:
+        if file.seek(0, os.SEEK_END):
+            file.seek(-1, os.SEEK_END)
+            line = line if file.read(1) == b"\n" else f"\n{line}"
+        file.write(f"{line}\n".encode())
+        file.flush()
+        os.fsync(file.fileno())
+    _sync_folder(path.parent)
+
+
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Make an empty folder beside `path` to write into, and put it in place of the whole of `path` on success.

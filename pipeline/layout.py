@@ -55,6 +55,11 @@ class Layout:
         return self.label_sets / f"{self.labels}.txt"
 
     @property
+    def roles(self) -> Path:
+        """How a diary's story tells each label, for all label sets of the profile."""
+        return self.label_sets / "roles.csv"
+
+    @property
     def manifest(self) -> Path:
         return self._data / "manifest"
 
@@ -121,6 +126,11 @@ class Layout:
 
     def metrics(self, model: str) -> Path:
         return self._results / f"{model}.json"
+
+    @property
+    def intervals(self) -> Path:
+        """How sure the models' scores are."""
+        return self._results / "intervals.json"
 
     @property
     def report(self) -> Path:

@@ -114,8 +114,9 @@ class TrainParams(_ScheduleKeys):
 
 @dataclass(frozen=True, kw_only=True)
 class TemporalParams(TrainParams, TemporalShape):
-    """As `train`, with batches of sequences, which are `sequence_windows` long."""
+    """As `train`, with batches of sequences, which are `sequence_windows` long, and `members` heads in an ensemble."""
 
+    members: Annotated[int, Ge(1), Le(32)]
     sequence_windows: AtLeastOne
 
     def __post_init__(self) -> None:

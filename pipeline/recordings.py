@@ -20,7 +20,7 @@ from pipeline.diaries.failure import decodable, failure_line, printable
 from pipeline.diaries.output import DIARY, OutputFolder, Planned
 from pipeline.model_folder import Recogniser
 from reports.diary.clock import local_zone
-from reports.diary.formats.jsonl import write_jsonl
+from reports.diary.formats.export import write_formats
 from reports.diary.formats.markdown import write_markdown
 from reports.diary.page import write_page
 from reports.diary.readings import VideoFile
@@ -51,8 +51,12 @@ def write_diaries(
     recorded_at: datetime | None,
     batch_size: int,
     num_workers: int,
+    formats: Sequence[str] = (),
 ) -> DiaryRun:
     """Write events.jsonl, diary.md and diary.html into `<output>/<recording>/` for each readable video.
+
+    So are the files of `formats`, keys of `reports.diary.formats.FORMATS`. One that a recording cannot have is a
+    failure; the rest of its diary is written.
 
     `<output>/diary.md` covers all that are written here, day by day. `recorded_at` is when the user says that the first
     of `videos` begins, readable or not. An error inside one recording, of any type, is that recording's failure; only a
@@ -92,6 +96,9 @@ def write_diaries(
             )
             with output.writing(row, is_damaged=bool(end.faults)) as folder:
                 _write_diary(path, folder, recording, events, recogniser)
+                refusals = write_formats(
+                    folder, ("jsonl", *formats), recording, events, recogniser.names, recogniser.diary_model
+                )
         except Exception as error:
             if is_no_room(error):
                 raise
@@ -100,6 +107,10 @@ def write_diaries(
             log.error("%s", failures[-1])
             output.add_failure(path, failures[-1])
             continue
+        for refusal in refusals:
+            failures.append(printable(refusal))
+            log.error("%s", failures[-1])
+            output.add_failure(path, failures[-1])
         parts.append((recording, events))
         damaged += [printable(f"{path}: is damaged: {fault}") for fault in end.faults]
         name = printable(path.name)
@@ -131,7 +142,6 @@ def _write_diary(path: Path, out: Path, recording: Recording, events: EventsFoun
     times_s = sorted(middles.values())
     pictures = dict(zip(times_s, frames_shown_at(path, times_s, max_side=THUMBNAIL_SIDE), strict=True))
     thumbnails = {event_id: _jpeg(pictures[time_s]) for event_id, time_s in middles.items()}
-    write_jsonl(out / "events.jsonl", recording, events, names, model)
     write_markdown(out / "diary.md", [(recording, events)], names, model, min_quiet_s=recogniser.min_quiet_s)
     write_page(
         out / "diary.html",

@@ -21,7 +21,7 @@ from heads import weights
 from heads.action_model import Tail, load_action_model, predict_block_inputs, predict_clips
 from heads.linear import LinearHead, load_linear_head
 from heads.predictions import Predictions
-from heads.temporal import TemporalHead, load_temporal_head, predict_sequence
+from heads.temporal import TemporalEnsemble, load_temporal_head, predict_sequence
 from heads.training.sequences import sequences_of
 from pipeline.dataset import manifest
 from pipeline.dataset.recordings import recording_paths, true_actions
@@ -102,7 +102,7 @@ def _linear(head: LinearHead, truth: SplitTruth, features: Sequence[str]) -> np.
         return head(torch.from_numpy(truth.embeddings.features(features))).sigmoid().numpy()
 
 
-def _temporal(head: TemporalHead, truth: SplitTruth, features: Sequence[str], stride_s: float) -> np.ndarray:
+def _temporal(head: TemporalEnsemble, truth: SplitTruth, features: Sequence[str], stride_s: float) -> np.ndarray:
     """Each video by itself: they lie further apart than the head reaches."""
     if not truth.video_ids:
         return np.empty((0, len(truth.labels)), dtype=np.float32)

@@ -19,6 +19,7 @@ from pipeline.dataset.recordings import true_actions
 from pipeline.layout import MODELS, Layout
 from pipeline.params import Params
 from pipeline.stage import stage
+from reports.certainty import Scored, certainty
 from reports.decoding import Decoding
 from reports.evaluation.page import FailedVideo, ModelResult, SplitFacts, write_page
 from reports.event_evaluation import evaluate_calibration, evaluate_events, official_maps
@@ -34,7 +35,9 @@ def main(params: Params, paths: Layout) -> None:
     names = {label["id"]: label["name"] for label in config["labels"]}
     num_windows = {"train": config["train"]["num_windows"]}
     videos, stride_s = manifest.read(paths.manifest), params.windows.stride_s
+    subject_of = {video.video_id: video.subject for video in videos.split("test")}
     results: dict[str, ModelResult] = {}
+    scored: dict[str, Scored] = {}
     exclusions: tuple[Exclusion, ...] = ()
     for model in MODELS:
         val, test = (
@@ -67,6 +70,14 @@ def main(params: Params, paths: Layout) -> None:
             "charades": official_maps(videos.split("test"), test_videos, test.labels, stride_s=stride_s),
         }
         write_json(paths.metrics(model), metrics)
+        scored[model] = Scored(
+            test.probabilities,
+            test.targets,
+            [subject_of[video_id] for video_id in test.video_ids.tolist()],
+            sweep.threshold,
+            subject_of,
+            {name: own.best for name, own in events.items()},
+        )
         scores = label_scores(test.probabilities, test.targets, labels=test.labels, thresholds=sweep.label_thresholds)
         results[model] = ModelResult(
             metrics=metrics,
@@ -77,6 +88,8 @@ def main(params: Params, paths: Layout) -> None:
             events_careful={name: own.careful.to_json() for name, own in events.items()},
             reliability=evaluate_calibration(decoding, test_videos + test_recordings, stride_s=stride_s),
         )
+    sure = certainty(scored, seed=params.seed)
+    write_json(paths.intervals, sure.to_json())
     splits = json.loads(paths.facts.read_text(encoding="utf-8"))["splits"]
     provenance = config["provenance"]
     reach = TemporalShape(**weights.read_config(paths.model("temporal"))["temporal"]).reach
@@ -98,6 +111,7 @@ def main(params: Params, paths: Layout) -> None:
             "precision": provenance["precision"],
             "seed": str(params.seed),
         },
+        certainty=sure,
         exclusions=[
             (names[pair.first], names[pair.second], pair.num_videos, pair.expected_videos) for pair in exclusions
         ],

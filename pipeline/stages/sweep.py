@@ -33,8 +33,10 @@ def main(params: Params, paths: Layout) -> None:
             val.targets,
             labels=val.labels,
             grid=params.sweep.values(),
-            min_positives=params.sweep.min_positives,
+            half_way_positives=params.sweep.half_way_positives,
         )
+        if not params.sweep.low <= sweep.threshold <= params.sweep.high:
+            log.warning("%s: the best threshold, %.3g, lies beyond the curve's", model, sweep.threshold)
         sweep = dataclasses.replace(sweep, model_sha256=val.model_sha256)
         sweep.save(paths.sweep(model))
         sweep.save_curve(paths.sweep_curve(model))

@@ -86,6 +86,7 @@ def _temporal(params: Params, train: SplitTruth, val: SplitTruth) -> list[Trial]
         sequences(train),
         sequences(val),
         shape=temporal.shape,
+        num_members=temporal.members,
         settings=settings_of(temporal.loss, temporal.learning_rate, temporal.weight_decay),
         schedule=temporal.schedule,
         batch_size=temporal.batch_size,
