@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import json
 import os
 import re
 import signal
@@ -28,6 +29,7 @@ from features.decode.recorded_at import read_clock_tags
 from pipeline.capture.cameras import NoCamera, find_camera, v4l2_cameras
 from pipeline.cli.__main__ import main
 from reports.diary.file_names import time_in_name
+from tests.model_folders import make_model_folder
 from tests.videos import CLOSED_GOP, evenly, number_of, uneven, write_video
 
 REALTIME = "lavfi:testsrc2=size=160x120:rate=20,realtime"
@@ -271,3 +273,22 @@ def test_space_pauses_and_q_stops(tmp_path: Path) -> None:
     first, second = files_in(out)
     end = started(first) + timedelta(seconds=frames_of(first)[-1][0])
     assert started(second) - end > timedelta(seconds=0.9)
+
+
+@pytest.mark.slow
+def test_live_diaries_are_written_while_it_records(tmp_path: Path) -> None:
+    """In processes of their own; a file that has no diary is told, and does not end the recording."""
+    model = make_model_folder(tmp_path)
+    out, diaries = tmp_path / "out", tmp_path / "diaries"
+    camera = "lavfi:testsrc2=size=64x48:rate=10:duration=1"
+    arguments = ["--camera", camera, "-o", out, "--retry-s", 0, "--live", "--diaries", diaries]
+    done = record(*arguments, "--model", model)
+    assert "no diary of" not in done.output
+    (path,) = files_in(out)
+    first_line = (diaries / path.stem / "events.jsonl").read_text().splitlines()[0]
+    assert datetime.fromisoformat(json.loads(first_line)["start_clock"]) == started(path)
+    failed = record(*arguments, "--minutes", 0.5 / 60, "--project", tmp_path / "nowhere")
+    assert failed.exit_code == 1
+    left = [str(path) for path in files_in(out)[1:]]
+    assert len(left) == 2
+    assert f"to write them: diary write -o {diaries} {' '.join(left)}" in failed.output

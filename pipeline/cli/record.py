@@ -15,7 +15,6 @@ import click
 from pipeline.stage import logging_to_stderr, one_line_errors
 
 if TYPE_CHECKING:
-    from pipeline.capture.live import LiveDiaries
     from pipeline.capture.recorder import Control
     from pipeline.capture.recording_file import RecordedFile, RecordingFile
 
@@ -111,15 +110,13 @@ def record(
         finally:
             status.clear()
             if live_diaries is not None:
-                _finish(live_diaries)
+                log.info("waiting for the last diaries; Ctrl-C leaves them")
+                live_diaries.finish()
+                if live_diaries.failed:
+                    names = " ".join(str(path) for path in live_diaries.failed)
+                    log.error("no diary of %s; to write them: diary write -o %s %s", names, diaries, names)
         if live_diaries is not None and live_diaries.failed:
-            names = " ".join(str(path) for path in live_diaries.failed)
-            raise click.ClickException(f"these have no diary: {names}; `diary write -o {diaries} …` writes them")
-
-
-def _finish(live_diaries: LiveDiaries) -> None:
-    log.info("waiting for the last diaries; Ctrl-C leaves them")
-    live_diaries.finish()
+            click.get_current_context().exit(1)
 
 
 @contextmanager
