@@ -27,7 +27,12 @@ SCRATCH = {"cache", "checkpoint"}  # of a run that goes on, no result
 NEUTRAL = {"extract.num_workers"}  # no result depends on it
 OWNERS = {
     "decord": ("features/decode/with_decord.py",),
-    "av": ("features/decode/", "features/encode.py", "pipeline/demo/", "pipeline/capture/"),  # reading, encoding, cameras
+    "av": (
+        "features/decode/",
+        "features/encode.py",
+        "pipeline/demo/",
+        "pipeline/capture/",
+    ),  # reading, encoding, cameras
     "transformers": ("features/backbone.py",),
     "zarr": ("features/store/",),
     "safetensors": ("features/sealed.py", "features/cache.py", "features/backbone.py", "heads/"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import queue
 import shutil
 import subprocess
@@ -23,7 +24,7 @@ class LiveDiaries:
     """
 
     def __init__(self, options: Sequence[str]) -> None:
-        self._command = [*_gently(), sys.executable, "-m", "pipeline.cli", "write", *options]
+        self._command = [*_gently(), sys.executable, "-P", "-m", "pipeline.cli", "write", *options]
         self._waiting: queue.Queue[Path | None] = queue.Queue()
         self._process: subprocess.Popen[bytes] | None = None
         self._is_cancelled = False
@@ -61,7 +62,9 @@ class LiveDiaries:
     def _write(self, paths: Sequence[Path]) -> bool:
         try:
             # A session of its own: Ctrl-C is for the recording, and diaries are written to the end.
-            self._process = subprocess.Popen([*self._command, "--", *map(str, paths)], start_new_session=True)
+            self._process = subprocess.Popen(
+                [*self._command, "--", *map(str, paths)], start_new_session=True, env=_environment()
+            )
             status = self._process.wait()
         except OSError as error:
             log.error("no diary of %s: %s", ", ".join(path.name for path in paths), error)
@@ -69,6 +72,12 @@ class LiveDiaries:
         if status not in (0, _DAMAGED):
             log.error("no diary of %s: `diary write` ended with status %d", ", ".join(p.name for p in paths), status)
         return status in (0, _DAMAGED)
+
+
+def _environment() -> dict[str, str]:
+    """In which `pipeline` is this one, whatever the folder is that the user is in."""
+    root, path = str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([root, path] if path else [root])}
 
 
 def _gently() -> list[str]:

@@ -88,8 +88,8 @@ def record(
 ) -> None:
     """Record until `control` says stop; every file is complete before `on_file` gets it.
 
-    A pause releases the camera. Raises `CameraGone`, `NoRoomLeft` and `InUse`, and `OSError` where the disk is full; what
-    was recorded until then is there.
+    A pause releases the camera. Raises `CameraGone`, `NoRoomLeft` and `InUse`, and `OSError` where the disk is full;
+    what was recorded until then is there.
     """
     with _held(plan.folder):
         for path in put_leftovers_in_place(plan.folder):
@@ -215,8 +215,8 @@ def _check_room(plan: RecordingPlan) -> None:
     free_gb = shutil.disk_usage(plan.folder).free / _GB
     if free_gb < plan.min_free_gb:
         raise NoRoomLeft(
-            f"{plan.folder}: {free_gb:.1f} GB are free and {plan.min_free_gb:g} GB are to stay free: the recording ends "
-            "here; make room, or lower --min-free-gb"
+            f"{plan.folder}: {free_gb:.1f} GB are free and {plan.min_free_gb:g} GB are to stay free: the recording "
+            "ends here; make room, or lower --min-free-gb"
         )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from fractions import Fraction
 from pathlib import Path
 
@@ -44,7 +44,7 @@ class RecordedFile:
 
 
 class RecordingFile:
-    """A file that begins at `start`, an aware time, with the picture stamped `first_s`, in seconds of the stream's clock.
+    """A file that begins at `start`, with an offset, with the picture stamped `first_s` on the stream's clock.
 
     Stamps are kept as the camera gave them, so the rate may vary.
     """
@@ -56,7 +56,7 @@ class RecordingFile:
         self._name = f"{start:%Y-%m-%dT%H-%M-%S%z}.mp4"
         self._partial = _free_place(hidden_folder(folder), self._name)
         self._container = av.open(str(self._partial), mode="w", format="mp4", options=_CONTAINER)
-        self._container.metadata["creation_time"] = start.isoformat()
+        self._container.metadata["creation_time"] = start.astimezone(UTC).isoformat()
         # The tag of Apple's cameras, which holds the offset of the place.
         self._container.metadata["com.apple.quicktime.creationdate"] = start.isoformat(timespec="milliseconds")
         self._stream = self._container.add_stream_from_template(video) if is_copied else self._encoder(video)

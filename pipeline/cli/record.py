@@ -15,7 +15,6 @@ import click
 from pipeline.stage import logging_to_stderr, one_line_errors
 
 if TYPE_CHECKING:
-    from pipeline.capture.live import LiveDiaries
     from pipeline.capture.recorder import Control
     from pipeline.capture.recording_file import RecordedFile, RecordingFile
 
@@ -68,8 +67,8 @@ def record(
     """Record a camera into OUT, in video files of a few minutes, each named by when it begins.
 
     Space pauses, which releases the camera, and resumes; q, Ctrl-C or SIGTERM stop. Each file is complete; a kill costs
-    seconds of the last one, which the next recording into OUT puts in place. There is no sound. The pictures of a camera
-    in the network are kept as it sends them. All files are readable for you alone.
+    seconds of the last one, which the next recording into OUT puts in place. There is no sound. Pictures of a camera in
+    the network are kept as it sends them. All files are readable for you alone.
 
     A lost camera is tried again. With --live, diaries are written meanwhile, and a failing one does not end the
     recording; at the end the last ones are waited for, until Ctrl-C.
@@ -111,15 +110,13 @@ def record(
         finally:
             status.clear()
             if live_diaries is not None:
-                _finish(live_diaries)
+                log.info("waiting for the last diaries; Ctrl-C leaves them")
+                live_diaries.finish()
+                if live_diaries.failed:
+                    names = " ".join(str(path) for path in live_diaries.failed)
+                    log.error("no diary of %s; to write them: diary write -o %s %s", names, diaries, names)
         if live_diaries is not None and live_diaries.failed:
-            names = " ".join(str(path) for path in live_diaries.failed)
-            raise click.ClickException(f"these have no diary: {names}; `diary write -o {diaries} …` writes them")
-
-
-def _finish(live_diaries: LiveDiaries) -> None:
-    log.info("waiting for the last diaries; Ctrl-C leaves them")
-    live_diaries.finish()
+            click.get_current_context().exit(1)
 
 
 @contextmanager

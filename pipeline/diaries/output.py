@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -20,6 +21,7 @@ log = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
 DIARY = "diary.md"
+EVENTS = "events.jsonl"
 _VERSION = 1
 
 
@@ -74,6 +76,11 @@ class OutputFolder:
         self._failed: list[dict[str, str]] = []
         if not self._in_diary_md and (path / DIARY).exists():
             raise NotOurs(f"{path / DIARY} was not written here by this program: move it, or name another folder")
+
+    @property
+    def rows(self) -> Mapping[str, Row]:
+        """The recordings by id."""
+        return self._rows
 
     def plan(self, selection: Selection) -> list[Planned]:
         """Decide where each video's diary goes, in their order, and tell what cannot be read.
@@ -136,6 +143,23 @@ class OutputFolder:
         """List whose diary.md is, before it is written."""
         self._in_diary_md = list(ids)
         self._save()
+
+    def remove(self, ids: Iterable[str]) -> None:
+        """Remove recordings, and of their folders what runs wrote; diary.md goes where it has one of them.
+
+        A row goes after its files, and of these the one that says when the recording begins goes last.
+        """
+        for name in ids:
+            self._set(replace(self._rows[name], status="unfinished"), name)
+            if name in self._in_diary_md:
+                (self.path / DIARY).unlink(missing_ok=True)
+                self.set_in_diary_md([])
+            for file in sorted(self._rows[name].files, key=lambda file: file.endswith(EVENTS)):
+                place = self.path / file
+                shutil.rmtree(place) if _is_plain_folder(place) else place.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # somebody's files are in it
+                (self.path / name).rmdir()
+            self._set(None, name)
 
     def _copy_others(self, name: str, partial: Path, files: Sequence[str]) -> None:
         folder = self.path / name
