@@ -55,6 +55,11 @@ class Layout:
         return self.label_sets / f"{self.labels}.txt"
 
     @property
+    def roles(self) -> Path:
+        """How a diary's story tells each label, for all label sets of the profile."""
+        return self.label_sets / "roles.csv"
+
+    @property
     def manifest(self) -> Path:
         return self._data / "manifest"
 

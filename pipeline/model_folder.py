@@ -2,16 +2,17 @@
 
 It holds model.safetensors and config.json (weights, labels and provenance, the window plan and the preprocessing among
 it), `backbone/` in the Hugging Face format, decoding.json (calibration, event rules, labels that exclude each other),
-and diary.json: where the model comes from, and the hashes of the other files. A folder that is not as it was written is
-refused.
+and diary.json: where the model comes from, the roles of its labels, and the hashes of the other files. A folder that is
+not as it was written is refused.
 """
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from features.files import atomic_folder, sha256_of
@@ -21,6 +22,7 @@ from heads import weights
 from pipeline.layout import Layout
 from reports.decoding import Decoding
 from reports.diary.model import DiaryModel
+from reports.diary.roles import Role
 
 if TYPE_CHECKING:
     from pipeline.recognition import VideoModel
@@ -41,7 +43,7 @@ class Recogniser:
     """A model that is ready to run, and what turns its probabilities into a diary.
 
     `names` has the labels' names by id, in the order of the model's outputs. Windows begin every `stride_s`. Quiet
-    stretches of at least `min_quiet_s` are told as "nothing recognised".
+    stretches of at least `min_quiet_s` are told as "nothing recognised". `roles` are how a story tells labels.
     """
 
     model: VideoModel
@@ -50,12 +52,23 @@ class Recogniser:
     diary_model: DiaryModel
     stride_s: float
     min_quiet_s: float
+    roles: Mapping[str, Role]
 
 
 def write_model_folder(
-    out: Path, *, model: Path, backbone: Path, decoding: Path, diary_model: Mapping[str, Any]
+    out: Path,
+    *,
+    model: Path,
+    backbone: Path,
+    decoding: Path,
+    diary_model: Mapping[str, Any],
+    roles: Mapping[str, Role] = MappingProxyType({}),
 ) -> None:
-    """Write the folder `out` from a trained model's folder, the backbone's, the decoding and what diary.json says."""
+    """Write the folder `out` from a trained model's folder, the backbone's, the decoding and what diary.json says.
+
+    Of `roles`, those of the model's labels are kept.
+    """
+    labels = weights.read_config(model)["labels"]
     with atomic_folder(out) as partial:
         for name in weights.FILES:
             shutil.copyfile(model / name, partial / name)
@@ -65,6 +78,7 @@ def write_model_folder(
             shutil.copyfile(file, partial / _BACKBONE / file.name)
         content = {
             **diary_model,
+            "roles": {label["id"]: asdict(roles[label["id"]]) for label in labels if label["id"] in roles},
             _FILES: {file.relative_to(partial).as_posix(): sha256_of(file) for file in _small_files(partial)},
         }
         write_sealed_json(partial / _DIARY, content)
@@ -90,6 +104,7 @@ def load_recogniser(folder: Path) -> Recogniser:
 
     diary = read_sealed_json(folder / _DIARY, remedy=_REMEDY)
     with damage_told(folder / _DIARY, remedy=_REMEDY):
+        roles = {label: Role(**role) for label, role in diary.get("roles", {}).items()}
         files, dtype = diary[_FILES], DTYPES[choose_precision(diary["precision"], best_device())]
     for name, digest in files.items():
         if not (folder / name).is_file():
@@ -133,4 +148,5 @@ def load_recogniser(folder: Path) -> Recogniser:
         ),
         stride_s=plan.stride_s,
         min_quiet_s=diary["min_quiet_s"],
+        roles=roles,
     )

@@ -7,6 +7,7 @@ import logging
 
 from features.sealed import damage_told
 from heads import weights
+from pipeline.dataset.roles import read_roles
 from pipeline.layout import MODELS, Layout
 from pipeline.model_folder import write_model_folder
 from pipeline.params import Params
@@ -33,6 +34,7 @@ def main(params: Params, paths: Layout) -> None:
         model=paths.model(best),
         backbone=paths.backbone,
         decoding=paths.decoding(best),
+        roles=read_roles(paths.roles),
         diary_model={
             "profile": paths.profile,
             "label_set": paths.labels,

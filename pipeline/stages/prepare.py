@@ -1,4 +1,4 @@
-"""Stage `prepare`: the manifest with its splits, and its counts; label sets are checked."""
+"""Stage `prepare`: the manifest with its splits, and its counts; label sets and roles are checked."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 from features.files import write_json
 from pipeline.dataset import charades, labels, manifest
+from pipeline.dataset.roles import check_roles, read_roles
 from pipeline.layout import Layout
 from pipeline.params import Params, load_project
 from pipeline.stage import stage
@@ -16,9 +17,10 @@ log = logging.getLogger(__name__)
 
 @stage
 def main(params: Params, paths: Layout) -> None:
-    """Check the label sets and split the videos into train, val and test."""
+    """Check the label sets and their roles, and split the videos into train, val and test."""
     label_sets = [labels.read_label_set(paths.label_sets / f"{name}.txt") for name in load_project(Path()).label_sets]
     videos, classes = charades.read(paths.dataset, val_share=params.prepare.val_share, seed=params.prepare.seed)
+    check_roles(paths.roles, read_roles(paths.roles), classes)
     for label_set in label_sets:
         labels.check(label_set, classes)
         labels.warn_of_unseen(label_set, videos)

@@ -1,29 +1,61 @@
-"""What a diary tells: rows (events and the stretches between them), scenes of rows, and sentences in Markdown."""
+"""The story of a day: what a diary tells of it, line by line, by rules alone. `tell`, `summary`, `headline`."""
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import date
+from dataclasses import dataclass, replace
+from datetime import date, datetime, time, timedelta
 
-from reports.diary.clock import clock_time, format_duration, format_time
-from reports.diary.escaping import in_markdown
+from reports.diary.clauses import Claim, lead_sentence, list_pieces
+from reports.diary.clock import clock_time, format_time
+from reports.diary.pieces import Piece, pieces, split_leads
 from reports.diary.recording import Recording
+from reports.diary.roles import LASTING, Role
+from reports.diary.rows import Row, format_percent, format_probability, phrase, story_rows, suppressed_counts
+from reports.diary.wording import capitalised, listed, said_duration, said_times
 from reports.events import Event, EventsFound
-from reports.spans import Span, segment_span, shifted, to_ms, without
+from reports.spans import Span, segment_span, shifted, to_ms, total
 
-_UNSEEN_MS = 1000  # shorter stretches without video are rounding at a file's end: times are written to the second
+__all__ = [
+    "StoryLine",
+    "format_percent",
+    "format_probability",
+    "headline",
+    "story_rows",
+    "summary",
+    "suppressed_counts",
+    "tell",
+]
+
+EVENTS = "events"
+NOT_OBSERVED = "not observed"
+NOTHING_RECOGNISED = "nothing recognised"
+NOT_RECOGNISABLE = "not recognisable"
+
+_LONG_MS = 30 * 60_000
+"""Of a recording this long, clock times are told to the minute."""
+
+_NUM_LEADS = 3
 
 
 @dataclass(frozen=True)
-class Row:
-    """One line of a diary: an event, or a stretch with what there is to say of it; times from its recording's start."""
+class StoryLine:
+    """One line of a story, times from its recording's start; `text` is plain, whole sentences.
+
+    `kind` is "events", "not observed", "nothing recognised" or "not recognisable". `certainty` is "plain" or
+    "probably", that of what leads the line; the text says it, too. `event_ids` are all events that the line stands for,
+    `claims` what exactly it says of them.
+    """
 
     recording: Recording
     start_ms: int
     end_ms: int
-    what: str
-    event: Event | None = None
+    text: str
+    event_ids: tuple[str, ...]
+    kind: str
+    certainty: str = "plain"
+    claims: tuple[Claim, ...] = ()
 
     @property
     def span(self) -> Span:
@@ -32,126 +64,192 @@ class Row:
 
     @property
     def day(self) -> date | None:
-        recorded_at = self.recording.recorded_at
-        return None if recorded_at is None else clock_time(recorded_at, self.start_ms).date()
+        return _day(self.recording, self.start_ms)
 
     @property
     def start(self) -> str:
-        return format_time(self.start_ms, self.recording.recorded_at)
+        return self._time(self.start_ms)
 
     @property
     def end(self) -> str:
-        return format_time(self.end_ms, self.recording.recorded_at)
+        return self._time(self.end_ms)
 
     @property
     def when(self) -> str:
-        return f"{self.start}–{self.end}"
+        return self.start if self.start == self.end else f"{self.start}–{self.end}"
 
-    @property
-    def duration(self) -> str:
-        return format_duration(self.end_ms - self.start_ms)
+    def _time(self, offset_ms: int) -> str:
+        text = format_time(offset_ms, self.recording.recorded_at)
+        is_long = self.recording.recorded_at is not None and self.recording.span_ms[1] >= _LONG_MS
+        return text[:5] if is_long else text
 
 
-def story_rows(parts: Sequence[tuple[Recording, EventsFound]], min_quiet_s: float) -> list[Row]:
-    """All events, quiet, unrecognisable and unseen stretches of recordings that share one clock, in order.
+def tell(
+    parts: Sequence[tuple[Recording, EventsFound]],
+    names: Mapping[str, str],
+    roles: Mapping[str, Role],
+    *,
+    min_quiet_s: float,
+) -> list[StoryLine]:
+    """The story of recordings that share one clock, in order: each event is in one line.
 
-    They share one if all their starts are known; a recording whose start is not known comes alone. Between the first
-    and the last recording of a day, what no recording saw is unseen; between two days nothing is said.
+    They share one if all their starts are known; a recording whose start is not known comes alone. Each recording tells
+    its own story, day by day; where two overlap, each line has its recording's name in front.
     """
-    rows: list[Row] = []
-    seen: list[Span] = []
-    days: dict[date | None, list[Span]] = {}
+    gaps = [row for row in story_rows(parts, min_quiet_s) if row.event is None]
+    lines = [_gap_line(row) for row in gaps]
     for recording, found in parts:
-        rows += [Row(recording, *segment_span(event.segment), "event", event) for event in found.events]
-        seen += [shifted(span, recording.origin_ms) for span in recording.observed_spans]
-        day = clock_time(recording.recorded_at, 0).date() if recording.recorded_at else None
-        days.setdefault(day, []).append(shifted(recording.span_ms, recording.origin_ms))
-    whole = [(min(start for start, _ in spans), max(end for _, end in spans)) for spans in days.values()]
-    unseen = [span for span in without(whole, seen) if span[1] - span[0] >= _UNSEEN_MS]
-    unknown = [
-        (shifted(segment_span(stretch.segment), recording.origin_ms), stretch.reason)
-        for recording, _ in parts
-        for stretch in recording.unrecognisable
-    ]
-    told = [row.span for row in rows] + [span for span, _ in unknown]
-    quiet = [span for span in without(seen, told) if span[1] - span[0] >= to_ms(min_quiet_s)]
-    stretches = [(span, "not observed") for span in unseen] + [(span, "nothing recognised") for span in quiet]
-    for span, what in stretches + [(span, f"not recognisable: {reason}") for span, reason in unknown]:
-        before = [recording for recording, _ in parts if recording.origin_ms <= span[0]]
-        recording = max(before, key=lambda recording: recording.origin_ms)
-        rows.append(Row(recording, *shifted(span, -recording.origin_ms), what))
-    return sorted(rows, key=lambda row: (row.span, row.event.id if row.event else ""))
+        cuts = [row.span[0] - recording.origin_ms for row in gaps]
+        days: dict[date | None, list[Event]] = {}
+        for event in found.events:
+            days.setdefault(_day(recording, segment_span(event.segment)[0]), []).append(event)
+        for events in days.values():
+            lines += _event_lines(recording, pieces(events, roles), names, cuts)
+    named = _overlapping([recording for recording, _ in parts])
+    lines = [_with_name(line) if line.recording.id in named else line for line in lines]
+    return sorted(lines, key=lambda line: (line.span, line.event_ids))
 
 
-def scenes(rows: Sequence[Row]) -> list[list[Row]]:
-    """Rows by what goes together: a longest event, then those that began during it and lie at least half inside it.
+def summary(lines: Sequence[StoryLine], names: Mapping[str, str], roles: Mapping[str, Role]) -> str:
+    """One sentence on a day's lines: what took most of the time, with totals, and how often somebody went out.
 
-    Each row is in one scene; a stretch without events is a scene of its own.
+    Empty where no line tells of events.
     """
-    grouped: list[list[Row]] = []
-    for row in sorted(rows, key=lambda row: row.start_ms - row.end_ms):
-        home = next((scene for scene in grouped if _is_during(row, scene[0])), None)
-        if home is None:
-            grouped.append([row])
+    sums: dict[tuple[str, bool], _Sum] = {}
+    for line in lines:
+        for claim in line.claims:
+            sums.setdefault((claim.label, claim.is_return), _Sum(claim.label)).add(claim)
+    held = {roles[own.label].thing for own in sums.values() if own.label in roles and roles[own.label].kind == "hold"}
+
+    def role(own: _Sum) -> Role | None:
+        return roles.get(own.label)
+
+    def is_use_of_held(own: _Sum) -> bool:
+        own_role = role(own)
+        return own_role is not None and own_role.kind == "use" and own_role.thing in held
+
+    lasting = [own for own in sums.values() if ((r := role(own)) is None or r.kind in LASTING)]
+    leads = sorted((own for own in lasting if not is_use_of_held(own)), key=lambda own: (-own.total_ms, own.label))
+    clauses = []
+    for own in leads[:_NUM_LEADS]:
+        own_role = role(own)
+        said = own_role.phrase if own_role else phrase(names[own.label])
+        uses = [use for use in lasting if is_use_of_held(use) and own_role and own_role.kind == "hold"]
+        uses = [use for use in uses if own_role and roles[use.label].thing == own_role.thing]
+        used = listed([_counted(roles[use.label].together or roles[use.label].phrase, use.times) for use in uses])
+        duration = said_duration(own.total_ms)
+        if own.times == 1:
+            clauses.append(f"{said} for {duration}" + (f" ({used})" if used else ""))
         else:
-            home.append(row)
-    return sorted(grouped, key=lambda scene: scene[0].span)
+            clauses.append(f"{said} {said_times(own.times)} ({duration} in all" + (f"; {used})" if used else ")"))
+    for (label, is_return), own in sums.items():
+        if is_return and label in roles:
+            clauses.append(_counted(roles[label].together or roles[label].phrase, own.times // 2))
+    return f"{capitalised(listed(clauses))}." if clauses else ""
 
 
-def _is_during(row: Row, lead: Row) -> bool:
-    if row.event is None or lead.event is None or row.span[0] < lead.span[0]:
-        return False
-    return 2 * (lead.span[1] - row.span[0]) >= row.end_ms - row.start_ms
+def headline(recordings: Sequence[Recording], day: date | None = None) -> str:
+    """How long, and how much of it is on video: "3 min, all on video", "5 min on video, of 3 h, in 2 recordings".
 
-
-def sentence(scene: Sequence[Row], names: Mapping[str, str]) -> str:
-    """A scene told in Markdown: its lead, then what happens meanwhile, each with the ids of its events."""
-    lead, *others = scene
-    text = f"From {lead.start} to {lead.end} ({lead.duration}): "
-    if lead.event is None:
-        return text + lead.what + "."
-    text += f"{phrase(names[lead.event.label])} [{in_markdown(lead.event.id)}]."
-    meanwhile: dict[str, list[Row]] = {}
-    for row in sorted(others, key=lambda row: row.span):
-        if row.event is not None:
-            meanwhile.setdefault(row.event.label, []).append(row)
-    clauses = [
-        f"{phrase(names[label])}, {', '.join(row.when for row in rows)} "
-        f"[{', '.join(in_markdown(row.event.id) for row in rows if row.event)}]"
-        for label, rows in meanwhile.items()
-    ]
-    return f"{text} Meanwhile: {'; '.join(clauses)}." if clauses else text
-
-
-def phrase(name: str) -> str:
-    """A label's name inside a sentence: "Someone is eating something" -> "eating something".
-
-    Names are of any grammar ("Wash a dish/dishes", "TV on"): that beginning goes, the first word loses its capitals
-    unless it is an acronym, and the rest stays as it is.
+    Recordings share a clock; with `day`, only what lies on that day counts.
     """
-    first, space, rest = name.removeprefix("Someone is ").partition(" ")
-    return in_markdown((first if first[1:2].isupper() else first.lower()) + space + rest)
+    spans = [_on_day(recording, recording.span_ms, day) for recording in recordings]
+    seen = [_on_day(recording, span, day) for recording in recordings for span in recording.observed_spans]
+    spans, seen = [span for span in spans if span[0] < span[1]], [span for span in seen if span[0] < span[1]]
+    if not spans:
+        return "nothing on video"
+    whole_ms, seen_ms = max(end for _, end in spans) - min(start for start, _ in spans), total(seen)
+    text = f"{said_duration(whole_ms)}, all on video"
+    if whole_ms - seen_ms >= 1000:
+        text = f"{said_duration(seen_ms)} of {said_duration(whole_ms)} on video" if seen_ms else "nothing on video"
+    return text + (f", {len(spans)} recordings" if len(spans) > 1 else "")
 
 
-def suppressed_counts(results: Sequence[EventsFound], names: Mapping[str, str]) -> list[tuple[str, int]]:
-    """(name, count) of detections that were dropped, most frequent first; zeros are left out."""
-    counts: dict[str, int] = {}
-    for found in results:
-        for label, count in found.suppressed.items():
-            counts[label] = counts.get(label, 0) + count
-    return sorted(((names[k], count) for k, count in counts.items() if count), key=lambda pair: (-pair[1], pair[0]))
+@dataclass
+class _Sum:
+    label: str
+    times: int = 0
+    total_ms: int = 0
+
+    def add(self, claim: Claim) -> None:
+        self.times += claim.times
+        self.total_ms += claim.total_ms
 
 
-def format_percent(share: float) -> str:
-    """Whole percent; 0% and 100% are none and all: what is nearly so is "under 1%" or "over 99%"."""
-    percent = round(100 * share)
-    if percent == 0 and share > 0:
-        return "under 1%"
-    if percent == 100 and share < 1:
-        return "over 99%"
-    return f"{percent}%"
+def _counted(said: str, count: int) -> str:
+    return f"{said} {said_times(count)}".rstrip()
 
 
-def format_probability(probability: float) -> str:
-    """A model's probability in whole percent: it is never certain, whatever its numbers were rounded to."""
-    return format_percent(min(max(probability, 1e-9), 1 - 1e-9))
+def _event_lines(
+    recording: Recording, found: Sequence[Piece], names: Mapping[str, str], gap_starts: Sequence[int]
+) -> list[StoryLine]:
+    leads, rest = split_leads(found)
+    lines = []
+    for lead, inside in leads:
+        text, claims = lead_sentence(lead, inside, names)
+        lines.append(_line(recording, lead.whole_span, text, [lead, *inside], claims, is_sure=lead.is_sure))
+    # Small change between leads and gaps shares a line.
+    cuts = sorted([*gap_starts, *(lead.whole_span[0] for lead, _ in leads)])
+    between: dict[int, list[Piece]] = {}
+    for piece in rest:
+        between.setdefault(bisect_right(cuts, piece.whole_span[0]), []).append(piece)
+    for own in between.values():
+        told, claims = list_pieces(own, names)
+        span = (own[0].whole_span[0], max(piece.whole_span[1] for piece in own))
+        is_sure = any(piece.is_sure for piece in own)
+        lines.append(_line(recording, span, f"{capitalised(told)}.", own, claims, is_sure=is_sure))
+    return lines
+
+
+def _line(
+    recording: Recording, span: Span, text: str, told: Sequence[Piece], claims: Sequence[Claim], *, is_sure: bool
+) -> StoryLine:
+    events = sorted((event for piece in told for event in piece.all_events), key=lambda e: (e.segment, e.id))
+    return StoryLine(
+        recording=recording,
+        start_ms=span[0],
+        end_ms=span[1],
+        text=text,
+        event_ids=tuple(event.id for event in events),
+        kind=EVENTS,
+        certainty="plain" if is_sure else "probably",
+        claims=tuple(claims),
+    )
+
+
+def _gap_line(row: Row) -> StoryLine:
+    kind, _, reason = row.what.partition(": ")
+    text = f"{capitalised(kind)} for {said_duration(row.end_ms - row.start_ms)}" + (f": {reason}." if reason else ".")
+    return StoryLine(row.recording, row.start_ms, row.end_ms, text, (), kind)
+
+
+def _with_name(line: StoryLine) -> StoryLine:
+    return replace(line, text=f"{line.recording.file_name}: {line.text}")
+
+
+def _overlapping(recordings: Sequence[Recording]) -> set[str]:
+    """Ids of the recordings that run at the same time as another one."""
+    ids: set[str] = set()
+    latest: tuple[int, str] | None = None  # the end that lies farthest ahead, and whose it is
+    spans = {recording.id: shifted(recording.span_ms, recording.origin_ms) for recording in recordings}
+    for own, (start, end) in sorted(spans.items(), key=lambda pair: pair[1]):
+        if latest is not None and latest[0] - start >= 1000:  # less is rounding where chapters follow each other
+            ids |= {own, latest[1]}
+        if latest is None or end > latest[0]:
+            latest = (end, own)
+    return ids
+
+
+def _day(recording: Recording, offset_ms: int) -> date | None:
+    return clock_time(recording.recorded_at, offset_ms).date() if recording.recorded_at else None
+
+
+def _on_day(recording: Recording, span: Span, day: date | None) -> Span:
+    """The part of a stretch of a recording that lies on `day`, on the shared clock; empty where none does."""
+    start, end = shifted(span, recording.origin_ms)
+    if day is not None and recording.recorded_at is not None:
+        midnight = datetime.combine(day, time(), recording.recorded_at.tzinfo)
+        next_midnight = datetime.combine(day + timedelta(days=1), time(), recording.recorded_at.tzinfo)
+        start = max(start, to_ms(midnight.timestamp()))
+        end = min(end, to_ms(next_midnight.timestamp()))
+    return (start, max(start, end))

@@ -11,7 +11,7 @@ from reports.diary.clock import clock_time, day_name, format_duration, format_ti
 from reports.diary.escaping import in_code_span, in_markdown
 from reports.diary.model import DiaryModel
 from reports.diary.recording import Recording
-from reports.diary.story import Row, format_probability, phrase, scenes, sentence, story_rows, suppressed_counts
+from reports.diary.rows import Row, format_probability, phrase, story_rows, suppressed_counts
 from reports.events import EventsFound
 from reports.spans import total
 
@@ -56,7 +56,7 @@ def _table_and_sentences(rows: Sequence[Row], names: Mapping[str, str]) -> list[
         else:
             name, peak = in_markdown(names[row.event.label]), format_probability(row.event.peak_probability)
             lines.append(f"| {row.when} | {row.duration} | {name} | {peak} | {in_markdown(row.event.id)} |")
-    return [*lines, "", *(f"- {sentence(scene, names)}" for scene in scenes(rows))]
+    return lines
 
 
 def _recording_item(recording: Recording, found: EventsFound) -> str:

@@ -1,0 +1,144 @@
+"""Clauses of a story: `Claim`, `list_pieces`, `lead_sentence`. Words for pieces, and what exactly the words claim."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from reports.diary.pieces import Piece, is_sure
+from reports.diary.rows import phrase
+from reports.diary.wording import capitalised, listed, said_duration, said_times, said_together
+from reports.events import Event
+from reports.spans import segment_span, total
+
+Names = Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What a line says of one label: `times` times from `start_ms` to `end_ms`, `total_ms` in all.
+
+    Times count from the recording's start. `is_return`: pairs of passes are told as ways out and back. `is_sure`: not
+    told as "probably".
+    """
+
+    label: str
+    times: int
+    start_ms: int
+    end_ms: int
+    total_ms: int
+    event_ids: tuple[str, ...]
+    is_sure: bool = True
+    is_return: bool = False
+
+
+@dataclass(frozen=True)
+class _Clause:
+    phrase: str
+    suffix: str  # how often, how long, what was done with it
+    thing: str
+    kind: str
+    is_sure: bool
+    claims: tuple[Claim, ...]
+
+
+def lead_sentence(lead: Piece, inside: Sequence[Piece], names: Names) -> tuple[str, list[Claim]]:
+    """The sentence of a lead and of what is told with it, and its claims."""
+    clause = _clause([lead], names, before="", with_uses=False)
+    text, claims = ("" if clause.is_sure else "probably ") + clause.phrase + clause.suffix, [*clause.claims]
+    if lead.kind == "state":
+        parts: list[tuple[str, Sequence[Piece], str]] = [(": ", [*lead.uses, *inside], "")]
+    else:
+        parts = [(": ", lead.uses, lead.thing), ("; meanwhile ", inside, "")]
+    for joint, own, thing in parts:
+        if own:
+            told, told_claims = list_pieces(own, names, before=thing)
+            text, claims = text + joint + told, claims + told_claims
+    return f"{capitalised(text)}.", claims
+
+
+def list_pieces(
+    own: Sequence[Piece], names: Names, *, before: str = "", is_brief: bool = False
+) -> tuple[str, list[Claim]]:
+    """Pieces as one list of clauses, grouped with counts: what is sure first, then what is probable; and the claims.
+
+    `before` is the thing of the words in front. `is_brief`: within parentheses.
+    """
+    clauses: dict[bool, list[_Clause]] = {True: [], False: []}
+    for group in _groups(own):
+        of_kind = clauses[is_sure([event for piece in group for event in piece.events])]
+        thing = of_kind[-1].thing if of_kind else before
+        clause = _clause(group, names, before=thing, is_brief=is_brief)
+        if of_kind and _are_opposite(of_kind[-1], clause):
+            other = of_kind.pop()
+            both = said_together(other.phrase, clause.phrase)
+            clause = _Clause(both, clause.suffix, clause.thing, "", clause.is_sure, other.claims + clause.claims)
+        of_kind.append(clause)
+    texts = [listed([clause.phrase + clause.suffix for clause in clauses[sure]]) for sure in (True, False)]
+    texts[1] = f"probably {texts[1]}" if texts[1] else ""
+    claims = [claim for sure in (True, False) for clause in clauses[sure] for claim in clause.claims]
+    return ", ".join(text for text in texts if text), claims
+
+
+def _groups(own: Iterable[Piece]) -> list[list[Piece]]:
+    """Pieces of one label together, labels of one thing beside each other, in the order in which they first occur."""
+    things: dict[str, dict[tuple[str, bool], list[Piece]]] = {}
+    for piece in sorted(own, key=lambda piece: piece.whole_span):
+        labels = things.setdefault(piece.thing or piece.label, {})
+        labels.setdefault((piece.label, piece.is_return), []).append(piece)
+    return [group for labels in things.values() for group in labels.values()]
+
+
+def _clause(
+    group: Sequence[Piece], names: Names, *, before: str, is_brief: bool = False, with_uses: bool = True
+) -> _Clause:
+    """Pieces of one label; `before` is the thing that was spoken of just before."""
+    first = group[0]
+    events = [event for piece in group for event in piece.events]
+    claims = [_claim(first.label, events, is_return=first.is_return)]
+    said = phrase(names[first.label]) if first.role is None else first.role.phrase
+    if first.role and first.role.together:
+        opening = first.opening if len(events) == 1 else None
+        if opening and is_sure([opening]):
+            claims.append(_claim(opening.label, [opening]))
+        if (opening and is_sure([opening])) or first.is_return or (first.kind == "use" and first.thing == before):
+            said = first.role.together
+    times = said_times(len(group) if first.is_return else len(events))
+    if not first.lasts:
+        return _Clause(said, f" {times}" if times else "", first.thing, first.kind, claims[0].is_sure, tuple(claims))
+    duration = said_duration(claims[0].total_ms)
+    used = ""
+    if with_uses and (uses := [use for piece in group for use in piece.uses]):
+        used, more = list_pieces(uses, names, before=first.thing, is_brief=True)
+        claims += more
+    if not times:
+        suffix = f" for {duration}" + (f" ({used})" if used else "")
+    elif is_brief:
+        suffix = f" {times}"
+    else:
+        suffix = f" {times} ({duration}" + (f"; {used})" if used else ")")
+    return _Clause(said, suffix, first.thing, first.kind, claims[0].is_sure, tuple(claims))
+
+
+def _are_opposite(before: _Clause, after: _Clause) -> bool:
+    """Whether two clauses are told as one: "opened and closed the door"."""
+    return (
+        before.kind == after.kind == "toggle"
+        and before.thing == after.thing
+        and before.suffix == after.suffix
+        and bool(set(before.phrase.split()) & set(after.phrase.split()))
+    )
+
+
+def _claim(label: str, events: Sequence[Event], *, is_return: bool = False) -> Claim:
+    spans = [segment_span(event.segment) for event in events]
+    return Claim(
+        label=label,
+        times=len(events),
+        start_ms=min(start for start, _ in spans),
+        end_ms=max(end for _, end in spans),
+        total_ms=total(spans),
+        event_ids=tuple(event.id for event in events),
+        is_sure=is_sure(events),
+        is_return=is_return,
+    )
