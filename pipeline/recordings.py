@@ -40,7 +40,7 @@ THUMBNAIL_SIDE = 320  # pixels, the longer side
 
 @dataclass(frozen=True)
 class DiaryRun:
-    """What came of the videos of a run: ids of the recordings, a line for each damaged and each failed one, and pages."""
+    """What came of a run: ids of the recordings, a line for each damaged and each failed one, and the pages written."""
 
     written: tuple[str, ...]
     damaged: tuple[str, ...]
@@ -58,7 +58,7 @@ def write_diaries(
     batch_size: int,
     num_workers: int,
 ) -> DiaryRun:
-    """Write events.jsonl and pictures into `<output>/<recording>/` for each readable video, then the pages of their days.
+    """Write `<output>/<recording>/` with events.jsonl and pictures for each readable video, then the pages of the days.
 
     A page tells of the recordings of all runs. `recorded_at` is when the user says that the first of `videos` begins,
     readable or not. An error inside one recording, of any type, is that recording's failure; only a full disk ends the
@@ -131,7 +131,13 @@ def _write_recording(
     """Write what there is of one recording into `folder`; `out` is where the pages will lie."""
     names, model = recogniser.names, recogniser.diary_model
     stored = StoredRecording(
-        recording, found, names, model, min_quiet_s=recogniser.min_quiet_s, video=video_address(path, out)
+        recording=recording,
+        found=found,
+        names=names,
+        roles=recogniser.roles,
+        model=model,
+        min_quiet_s=recogniser.min_quiet_s,
+        video=video_address(path, out),
     )
     pictures = _thumbnails(path, [at_ms / 1000 for at_ms in picture_times_ms(stored)])
     times_ms = [round(1000 * time_s) for time_s in pictures.times_s.tolist()]

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 from datetime import datetime, timedelta, timezone
-from html.parser import HTMLParser
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -13,9 +12,9 @@ from reports.diary.clock import format_duration, format_time
 from reports.diary.formats.jsonl import write_jsonl
 from reports.diary.formats.markdown import write_markdown
 from reports.diary.model import DiaryModel
-from reports.diary.page import write_page
 from reports.diary.recording import Recording
 from reports.events import Event, EventRule, EventsFound
+from tests.diaries import Page, day_html, stored
 
 NAMES = {
     "c015": "Holding a phone/camera",
@@ -60,46 +59,8 @@ def markdown(tmp_path: Path, *parts: tuple[Recording, EventsFound]) -> str:
     return (tmp_path / "diary.md").read_text(encoding="utf-8")
 
 
-def html(tmp_path: Path, recording: Recording, found: EventsFound, thumbnails: dict[str, bytes] | None = None) -> str:
-    path = tmp_path / "diary.html"
-    write_page(path, recording, found, NAMES, MODEL, thumbnails=thumbnails or {}, min_quiet_s=10.0)
-    return path.read_text(encoding="utf-8")
-
-
-class Page(HTMLParser):
-    """Collects what a browser would follow or fetch, ids, pictures and text; fails on tags that do not nest."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.links: list[str] = []
-        self.ids: list[str] = []
-        self.pictures: list[dict[str, str | None]] = []
-        self.tags: set[str] = set()
-        self.open: list[str] = []
-        self.text = ""
-        self.feed(text)
-        assert self.open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.add(tag)
-        if tag not in ("meta", "img"):
-            self.open.append(tag)
-        found = dict(attrs)
-        self.links += [value for key in ("href", "src", "xlink:href") if (value := found.get(key))]
-        self.ids += [value for value in [found.get("id")] if value]
-        if tag == "img":
-            self.pictures.append(found)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.handle_starttag(tag, attrs)
-        if tag not in ("meta", "img"):
-            self.open.pop()
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.text += data + " "
+def html(folder: Path, recording: Recording, found: EventsFound, thumbnails_ms: tuple[int, ...] = ()) -> str:
+    return day_html(folder, stored(recording, found, NAMES, MODEL, thumbnails_ms=thumbnails_ms))
 
 
 def test_a_line_of_jsonl_says_when_what_and_by_which_model(tmp_path: Path) -> None:

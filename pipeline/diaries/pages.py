@@ -12,7 +12,7 @@ from features.files import is_no_room
 from pipeline.diaries.failure import failure_line
 from pipeline.diaries.output import INDEX, STORED, NotOurs, OutputFolder, PageRow
 from reports.diary.day import Day, date_of, make_day, page_keys
-from reports.diary.formats.markdown import remove_markdown, write_markdown
+from reports.diary.formats.markdown import write_markdown
 from reports.diary.index import index_entry, write_index_page
 from reports.diary.page import Neighbours, write_day_page
 from reports.diary.stored import StoredRecording, read_stored
@@ -58,11 +58,13 @@ def write_pages(output: OutputFolder) -> PagesWritten:
         except Exception as error:
             if is_no_room(error):
                 raise
-            failures.append(str(error) if isinstance(error, NotOurs) else failure_line(output.path / f"{key}.html", error))
+            failures.append(
+                str(error) if isinstance(error, NotOurs) else failure_line(output.path / f"{key}.html", error)
+            )
             told -= {part.recording.id for part in day.parts}
     for key in before.keys() - kept.keys():
         (output.path / f"{key}.html").unlink(missing_ok=True)
-        remove_markdown(output.path / f"{key}.md")
+        (output.path / f"{key}.md").unlink(missing_ok=True)
     output.set_pages(kept | pages)
     write_index_page(output.path / INDEX, [row.entry for row in output.pages.values()])
     output.set_told(told)
@@ -85,7 +87,9 @@ def _write(output: OutputFolder, day: Day, neighbours: Neighbours, *, is_ours: b
     if path.exists() and not is_ours:
         raise NotOurs(f"{path} was not written here by this program: move it, and write the diary again")
     write_day_page(path, day, neighbours)
-    write_markdown(path.with_suffix(".md"), day)
+    parts = [(part.recording, part.stored.found) for part in day.parts]
+    first = day.parts[0].stored
+    write_markdown(path.with_suffix(".md"), parts, day.names, first.model, min_quiet_s=first.min_quiet_s)
     return path
 
 
@@ -130,5 +134,3 @@ class _Book:
                 self._stored[name] = None
                 self.failures.append(failure_line(path, error))
         return self._stored[name]
-
-

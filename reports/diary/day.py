@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from functools import cached_property
 
-from reports.diary.clock import clock_time, day_name
+from reports.diary.clock import clock_time, day_name, format_time
 from reports.diary.recording import Recording
+from reports.diary.roles import Role
 from reports.diary.stored import StoredRecording
-from reports.diary.telling import StoryLine, headline, summary, tell
+from reports.diary.story import StoryLine, headline, summary, tell
 from reports.events import Event
 from reports.spans import Span, clipped, segment_span, shifted, to_ms, total
 
@@ -79,10 +80,15 @@ class Part:
 
 @dataclass(frozen=True)
 class Day:
-    """A page's content: `parts` in the order of their starts, and the story of them."""
+    """A page's content: `parts` in the order of their starts, and the story of them.
+
+    `names` and `roles` are those of all recordings' labels.
+    """
 
     key: str
     parts: tuple[Part, ...]
+    names: Mapping[str, str]
+    roles: Mapping[str, Role]
     lines: tuple[StoryLine, ...]
     headline: str
     summary: str
@@ -131,10 +137,26 @@ def make_day(key: str, recordings: Sequence[StoredRecording]) -> Day:
     day = date_of(key)
     parts = tuple(_part(stored, day) for stored in ordered)
     names = {label: name for stored in ordered for label, name in stored.names.items()}
+    roles = {label: role for stored in ordered for label, role in stored.roles.items()}
     min_quiet_s = min(stored.min_quiet_s for stored in ordered)
-    told = tell([(stored.recording, stored.found) for stored in ordered], names, {}, min_quiet_s=min_quiet_s)
-    lines = tuple(line for line in told if _day_at(line.recording, line.start_ms) == day)
-    return Day(key, parts, lines, headline(lines), summary(lines))
+    told = tell([(stored.recording, stored.found) for stored in ordered], names, roles, min_quiet_s=min_quiet_s)
+    lines = tuple(line for line in told if line.day == day)
+    times = _times(parts)
+    said = headline([part.recording for part in parts], day)
+    return Day(key, parts, names, roles, lines, f"{times} · {said}" if times else said, summary(lines, names, roles))
+
+
+def _times(parts: Sequence[Part]) -> str:
+    """From when to when, as in "08:02–08:05"; empty where that is not known."""
+    moments = [(part.absolute(part.span), part.recording) for part in parts if part.recording.recorded_at is not None]
+    if not moments:
+        return ""
+    (start_ms, _), first = min(moments, key=lambda moment: moment[0])
+    (_, end_ms), last = max(moments, key=lambda moment: moment[0][1])
+    ends = [
+        format_time(at_ms - own.origin_ms, own.recorded_at)[:5] for at_ms, own in ((start_ms, first), (end_ms, last))
+    ]
+    return "–".join(dict.fromkeys(ends))
 
 
 def _part(stored: StoredRecording, day: date | None) -> Part:

@@ -63,7 +63,9 @@ def _weeks(dated: dict[date, IndexEntry]) -> list[dict[str, Any]]:
     for monday in mondays:
         cells = [_cell(monday + timedelta(days=number), dated) for number in range(7)]
         gap = 0 if above is None else (above - monday).days // 7 - 1
-        weeks.append({"name": f"{monday.isocalendar().year}, week {monday.isocalendar().week}", "cells": cells, "gap": gap})
+        weeks.append(
+            {"name": f"{monday.isocalendar().year}, week {monday.isocalendar().week}", "cells": cells, "gap": gap}
+        )
         above = monday
     return weeks
 
@@ -71,5 +73,7 @@ def _weeks(dated: dict[date, IndexEntry]) -> list[dict[str, Any]]:
 def _cell(day: date, dated: dict[date, IndexEntry]) -> dict[str, Any]:
     entry = dated.get(day)
     spans = entry.recorded if entry else ()
-    bars = [{"x": round(100 * start / _DAY_MS, 2), "width": round(100 * (end - start) / _DAY_MS, 2)} for start, end in spans]
+    bars = [
+        {"x": round(100 * start / _DAY_MS, 2), "width": round(100 * (end - start) / _DAY_MS, 2)} for start, end in spans
+    ]
     return {"day": day, "name": visible(day_name(day)), "entry": entry, "bars": bars}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,11 +20,11 @@ from reports.diary.clock import format_duration, format_time
 from reports.diary.day import Day, Part
 from reports.diary.escaping import visible
 from reports.diary.model import DiaryModel
-from reports.diary.story import format_percent, format_probability
-from reports.diary.telling import StoryLine, summary
+from reports.diary.rows import format_percent, format_probability
+from reports.diary.stored import StoredRecording
+from reports.diary.story import StoryLine, summary
 from reports.diary.timeline import bands, day_axis, hour_name, hours, label_hue, lanes, ticks, zone_of
 from reports.events import Event
-from reports.diary.stored import StoredRecording
 from reports.spans import segment_span, without
 from reports.templating import load_template
 
@@ -33,6 +34,7 @@ FILTERS: Mapping[str, Callable[..., str]] = {
     "probability": format_probability,
     "visible": visible,
 }
+_UNIT = re.compile(r"([\d½]) (s|min|h)\b")  # stay on one line
 _SHORT_STORY = 40  # lines; a longer one is folded by the hour
 
 
@@ -62,9 +64,9 @@ def write_day_page(path: Path, day: Day, neighbours: Neighbours) -> None:
     It reads without a script, and holds one that its content security policy names by hash; pictures and videos are
     files beside it, and nothing comes from elsewhere.
     """
-    names = {label: visible(name) for part in day.parts for label, name in part.stored.names.items()}
+    names = {label: visible(name) for label, name in day.names.items()}
     axis, zone = day_axis(day), zone_of(day)
-    things: dict[str, str] = {}
+    things = {label: visible(role.thing) for label, role in day.roles.items()}
     lines = [_line(number, line, day, names) for number, line in enumerate(day.lines, start=1)]
     is_long = len(lines) > _SHORT_STORY
     events = [_event(part, event, names) for part, event in day.events()]
@@ -76,7 +78,7 @@ def write_day_page(path: Path, day: Day, neighbours: Neighbours) -> None:
         models=_models(day.parts),
         guesses=[part for part in day.parts if part.recording.is_guess or part.recording.clock_note],
         faulty=[part for part in day.parts if part.recording.faults or part.recording.missing_ms],
-        story=_story_by_hour(lines) if is_long else [{"name": "", "rows": lines}],
+        story=_story_by_hour(lines, day) if is_long else [{"name": "", "rows": lines}],
         is_long=is_long,
         bands=bands(day, axis),
         breaks=[axis.place(span) | {"duration_ms": span[1] - span[0]} for span in axis.breaks],
@@ -104,13 +106,12 @@ def _line(number: int, line: StoryLine, day: Day, names: Mapping[str, str]) -> d
     events = [part.events_by_id[event_id] for event_id in line.event_ids if event_id in part.events_by_id]
     lead = max(events, key=lambda event: event.segment.duration_s, default=None)
     span = segment_span(lead.segment) if lead else (line.start_ms, line.end_ms)
-    at = line.recording.recorded_at
     return {
         "number": number,
         "line": line,
         "hour": _hour(part, line.start_ms),
-        "when": format_time(line.start_ms, at),
-        "until": format_time(line.end_ms, at),
+        "text": _UNIT.sub("\\1\N{NO-BREAK SPACE}\\2", visible(line.text)),
+        "when": line.start,
         "hue": label_hue(lead.label) if lead else None,
         "labels": sorted({names[event.label] for event in events}),
         "picture": None if line.kind == "not observed" else _picture(part, span),
@@ -170,8 +171,11 @@ def _by_hour(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     return groups
 
 
-def _story_by_hour(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [group | {"summary": summary([row["line"] for row in group["rows"]])} for group in _by_hour(rows)]
+def _story_by_hour(rows: Iterable[dict[str, Any]], day: Day) -> list[dict[str, Any]]:
+    return [
+        group | {"summary": summary([row["line"] for row in group["rows"]], day.names, day.roles)}
+        for group in _by_hour(rows)
+    ]
 
 
 def _models(parts: Sequence[Part]) -> list[DiaryModel]:

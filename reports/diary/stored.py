@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 from features.sealed import damage_told, read_sealed_json, write_sealed_json
 from reports.diary.model import DiaryModel
 from reports.diary.recording import Recording
+from reports.diary.roles import Role
 from reports.events import EventsFound
 
 _VERSION = 1
@@ -24,14 +25,15 @@ _REMEDY = "write the diary of its video again, or remove its folder"
 class StoredRecording:
     """A recording, its events, and what made them.
 
-    `names` has the labels' names by id; quiet stretches of at least `min_quiet_s` are told. `video` is the address of
-    the video file, relative to the folder of the pages, or empty where there is none. `thumbnails_ms` are the times of
-    the pictures that lie in `<recording>/thumbnails/`.
+    `names` has the labels' names by id, `roles` how a story tells some of them; quiet stretches of at least
+    `min_quiet_s` are told. `video` is the address of the video file, relative to the folder of the pages, or empty
+    where there is none. `thumbnails_ms` are the times of the pictures that lie in `<recording>/thumbnails/`.
     """
 
     recording: Recording
     found: EventsFound
     names: Mapping[str, str]
+    roles: Mapping[str, Role]
     model: DiaryModel
     min_quiet_s: float
     video: str = ""
