@@ -12,7 +12,7 @@ from features.files import is_no_room
 from pipeline.diaries.failure import failure_line
 from pipeline.diaries.output import INDEX, STORED, NotOurs, OutputFolder, PageRow
 from reports.diary.day import Day, date_of, make_day, page_keys
-from reports.diary.formats.markdown import write_markdown
+from reports.diary.formats.markdown import NotOurDiary, remove_markdown, write_markdown
 from reports.diary.index import index_entry, write_index_page
 from reports.diary.page import Neighbours, write_day_page
 from reports.diary.stored import StoredRecording, read_stored
@@ -59,16 +59,23 @@ def write_pages(output: OutputFolder) -> PagesWritten:
             if is_no_room(error):
                 raise
             failures.append(
-                str(error) if isinstance(error, NotOurs) else failure_line(output.path / f"{key}.html", error)
+                str(error)
+                if isinstance(error, NotOurs | NotOurDiary)
+                else failure_line(output.path / f"{key}.html", error)
             )
             told -= {part.recording.id for part in day.parts}
     for key in before.keys() - kept.keys():
         (output.path / f"{key}.html").unlink(missing_ok=True)
-        (output.path / f"{key}.md").unlink(missing_ok=True)
+        remove_markdown(output.path / f"{key}.md")
+    index = output.path / INDEX
+    if kept or pages:
+        write_index_page(index, [row.entry for row in (kept | pages).values()])
+        paths.append(index)
+    else:
+        index.unlink(missing_ok=True)
     output.set_pages(kept | pages)
-    write_index_page(output.path / INDEX, [row.entry for row in output.pages.values()])
     output.set_told(told)
-    return PagesWritten((*paths, output.path / INDEX), tuple(failures))
+    return PagesWritten(tuple(paths), tuple(failures))
 
 
 def _files(key: str) -> tuple[str, ...]:
@@ -89,7 +96,15 @@ def _write(output: OutputFolder, day: Day, neighbours: Neighbours, *, is_ours: b
     write_day_page(path, day, neighbours)
     parts = [(part.recording, part.stored.found) for part in day.parts]
     first = day.parts[0].stored
-    write_markdown(path.with_suffix(".md"), parts, day.names, first.model, min_quiet_s=first.min_quiet_s)
+    write_markdown(
+        path.with_suffix(".md"),
+        parts,
+        day.names,
+        first.model,
+        min_quiet_s=first.min_quiet_s,
+        roles=day.roles,
+        day=day.date,
+    )
     return path
 
 

@@ -74,10 +74,11 @@ def list_pieces(
             both = said_together(other.phrase, clause.phrase)
             clause = _Clause(both, clause.suffix, clause.thing, "", clause.is_sure, other.claims + clause.claims)
         of_kind.append(clause)
-    texts = [listed([clause.phrase + clause.suffix for clause in clauses[sure]]) for sure in (True, False)]
-    texts[1] = f"probably {texts[1]}" if texts[1] else ""
+    texts = [clause.phrase + clause.suffix for clause in clauses[True]]
+    if clauses[False]:
+        texts.append(f"probably {listed([clause.phrase + clause.suffix for clause in clauses[False]])}")
     claims = [claim for sure in (True, False) for clause in clauses[sure] for claim in clause.claims]
-    return ", ".join(text for text in texts if text), claims
+    return listed(texts), claims
 
 
 def _groups(own: Iterable[Piece]) -> list[list[Piece]]:

@@ -22,7 +22,8 @@ def page_keys(recording: Recording) -> tuple[str, ...]:
     """The pages that a recording is on: "2026-03-14" for each day that it touches, or "undated-<id>"."""
     if recording.recorded_at is None:
         return (f"{_UNDATED}{recording.id}",)
-    day, last = (clock_time(recording.recorded_at, at_ms).date() for at_ms in (0, max(0, recording.span_ms[1] - 1)))
+    # Half a second is rounding; what ends on the stroke of midnight is not on the next day.
+    day, last = (clock_time(recording.recorded_at, at_ms).date() for at_ms in (0, max(0, recording.span_ms[1] - 501)))
     days = []
     while day <= last:
         days.append(day.isoformat())
