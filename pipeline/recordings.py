@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import os
 from collections.abc import Sequence
@@ -11,31 +10,25 @@ from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote
 
-import numpy as np
-import numpy.typing as npt
-from PIL import Image
-
-from features.decode.grid import frames_shown_at
 from features.decode.recorded_at import read_clock_tags
 from features.files import is_no_room, private_files, write_bytes
 from features.thumbnails import Thumbnails
 from pipeline.diaries.failure import decodable, failure_line, printable
-from pipeline.diaries.output import STORED, OutputFolder, Planned
+from pipeline.diaries.output import STORED, THUMBNAILS, OutputFolder, Planned
 from pipeline.diaries.pages import write_pages
 from pipeline.model_folder import Recogniser
 from pipeline.recognition import Recognition
 from reports.diary.clock import local_zone
 from reports.diary.formats.jsonl import write_jsonl
-from reports.diary.page import picture_times_ms, thumbnail_name
+from reports.diary.page import nearest_ms, picture_times_ms, thumbnail_name
 from reports.diary.readings import VideoFile
 from reports.diary.recording import Recording
 from reports.diary.starts import RecordingStart, recording_starts
 from reports.diary.stored import StoredRecording, write_stored
 from reports.events import EventsFound, observed
+from reports.spans import to_ms
 
 log = logging.getLogger(__name__)
-
-THUMBNAIL_SIDE = 320  # pixels, the longer side
 
 
 @dataclass(frozen=True)
@@ -84,7 +77,14 @@ def write_diaries(
                 row.id, seen.windows, seen.probabilities, stride_s=recogniser.stride_s, careful=True
             )
             with output.writing(row, is_damaged=bool(seen.end.faults)) as folder:
-                _write_recording(path, output.path, folder, recording, found, recogniser)
+                _write_recording(
+                    folder,
+                    recording,
+                    found,
+                    recogniser,
+                    video=video_address(path, output.path),
+                    thumbnails=seen.thumbnails,
+                )
         except Exception as error:
             if is_no_room(error):
                 raise
@@ -126,9 +126,15 @@ def _recording(recording_id: str, path: Path, seen: Recognition, start: Recordin
 
 
 def _write_recording(
-    path: Path, out: Path, folder: Path, recording: Recording, found: EventsFound, recogniser: Recogniser
+    folder: Path,
+    recording: Recording,
+    found: EventsFound,
+    recogniser: Recogniser,
+    *,
+    video: str,
+    thumbnails: Thumbnails,
 ) -> None:
-    """Write what there is of one recording into `folder`; `out` is where the pages will lie."""
+    """Write what there is of one recording into `folder`; `video` is its address as the pages name it."""
     names, model = recogniser.names, recogniser.diary_model
     stored = StoredRecording(
         recording=recording,
@@ -137,25 +143,21 @@ def _write_recording(
         roles=recogniser.roles,
         model=model,
         min_quiet_s=recogniser.min_quiet_s,
-        video=video_address(path, out),
+        video=video,
     )
-    pictures = _thumbnails(path, [at_ms / 1000 for at_ms in picture_times_ms(stored)])
-    times_ms = [round(1000 * time_s) for time_s in pictures.times_s.tolist()]
-    for at_ms, jpeg in zip(times_ms, pictures.jpegs, strict=True):
+    pictures = _chosen(thumbnails, picture_times_ms(stored))
+    (folder / THUMBNAILS).mkdir()
+    for at_ms, jpeg in pictures.items():
         write_bytes(folder / thumbnail_name(at_ms), jpeg)
     write_jsonl(folder / "events.jsonl", recording, found, names, model)
-    write_stored(folder / STORED, replace(stored, thumbnails_ms=tuple(times_ms)))
+    write_stored(folder / STORED, replace(stored, thumbnails_ms=tuple(pictures)))
 
 
-def _thumbnails(path: Path, times_s: Sequence[float]) -> Thumbnails:
-    frames = frames_shown_at(path, times_s, max_side=THUMBNAIL_SIDE)
-    return Thumbnails(np.array(times_s), [_jpeg(frame) for frame in frames])
-
-
-def _jpeg(pixels: npt.NDArray[np.uint8]) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "JPEG", quality=80)
-    return file.getvalue()
+def _chosen(thumbnails: Thumbnails, times_ms: Sequence[int]) -> dict[int, bytes]:
+    """The pictures that are nearest to these times, each once and in order, by their own times in milliseconds."""
+    jpegs = dict(zip([to_ms(time_s) for time_s in thumbnails.times_s.tolist()], thumbnails.jpegs, strict=True))
+    own_ms = sorted(jpegs)
+    return {at_ms: jpegs[at_ms] for at_ms in sorted({nearest_ms(own_ms, at_ms) for at_ms in times_ms if own_ms})}
 
 
 def video_address(video: Path, out: Path) -> str:

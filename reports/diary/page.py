@@ -35,6 +35,7 @@ FILTERS: Mapping[str, Callable[..., str]] = {
     "visible": visible,
 }
 _UNIT = re.compile(r"([\d½]) (s|min|h)\b")  # stay on one line
+_PICTURE_MS = 60_000  # while nothing moves there may be no other one
 _SHORT_STORY = 40  # lines; a longer one is folded by the hour
 
 
@@ -56,6 +57,12 @@ def picture_times_ms(stored: StoredRecording) -> list[int]:
     spans = [segment_span(event.segment) for event in stored.found.events]
     quiet = [span for span in without(stored.recording.observed_spans, spans) if span[1] - span[0] >= 1000]
     return sorted({(start_ms + end_ms) // 2 for start_ms, end_ms in spans + quiet})
+
+
+def nearest_ms(times_ms: Sequence[int], at_ms: int) -> int:
+    """The one of ascending `times_ms`, of which there is at least one, that is nearest; the earlier of two."""
+    after = bisect_left(times_ms, at_ms)
+    return min(times_ms[max(0, after - 1) : after + 1], key=lambda own_ms: abs(own_ms - at_ms))
 
 
 def write_day_page(path: Path, day: Day, neighbours: Neighbours) -> None:
@@ -136,12 +143,12 @@ def _event(part: Part, event: Event, names: Mapping[str, str]) -> dict[str, Any]
 
 
 def _picture(part: Part, span: tuple[int, int]) -> str | None:
-    """The picture nearest to the middle, if one lies in the span."""
+    """The picture nearest to the middle; none from far outside the span."""
     middle_ms = (span[0] + span[1]) // 2
-    times_ms = part.stored.thumbnails_ms
-    at = bisect_left(times_ms, middle_ms)
-    nearest = min(times_ms[max(0, at - 1) : at + 1], key=lambda at_ms: abs(at_ms - middle_ms), default=None)
-    if nearest is None or not span[0] - 1000 <= nearest <= span[1] + 1000:
+    if not part.stored.thumbnails_ms:
+        return None
+    nearest = nearest_ms(part.stored.thumbnails_ms, middle_ms)
+    if not span[0] - _PICTURE_MS <= nearest <= span[1] + _PICTURE_MS:
         return None
     return quote(f"{part.recording.id}/{thumbnail_name(nearest)}")
 
