@@ -8,8 +8,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from pipeline.diaries.correcting import Corrections
+from pipeline.review.judgement import make_correction
 from pipeline.review.recordings import Reviewed
-from pipeline.review.session import Judgement, make_correction
 from reports.corrections import Correction
 from reports.diary.recording import Recording
 from reports.events import Event
@@ -46,19 +46,18 @@ def amended(folder: Path, recordings: Sequence[Reviewed], words: Sequence[str], 
             new = {"new_label": event.label} | _times(reviewed.stored.recording, start, end, "new_")
         case _:
             raise CannotAmend(f"{_USAGE}; got {' '.join(words)}")
-    judgement = Judgement(
-        recording=reviewed.id,
-        verdict="change" if verdict in ("relabel", "move") else verdict,
-        who=who,
-        label=event.label,
-        start_s=start_s,
-        end_s=end_s,
-        event_id=event_id,
-        probability=event.mean_probability,
-        sampling="amend",
-        **new,
-    )
-    return make_correction(reviewed, judgement)
+    said = {
+        "recording": reviewed.id,
+        "verdict": "change" if verdict in ("relabel", "move") else verdict,
+        "who": who,
+        "label": event.label,
+        "start_s": start_s,
+        "end_s": end_s,
+        "event_id": event_id,
+        "probability": event.mean_probability,
+        "sampling": "amend",
+    }
+    return make_correction(reviewed, said | new)
 
 
 def added(recordings: Sequence[Reviewed], label: str, words: Sequence[str], *, who: str) -> Correction:
@@ -72,10 +71,8 @@ def added(recordings: Sequence[Reviewed], label: str, words: Sequence[str], *, w
         raise CannotAmend(f"there is no recording {words[0]!r}; there are {', '.join(by_id)}")
     reviewed = by_id[words[0]]
     times = _times(reviewed.stored.recording, words[1], words[2])
-    judgement = Judgement(
-        recording=reviewed.id, verdict="add", who=who, label=_label(reviewed, label), sampling="amend", **times
-    )
-    return make_correction(reviewed, judgement)
+    said = {"recording": reviewed.id, "verdict": "add", "who": who, "label": _label(reviewed, label)}
+    return make_correction(reviewed, said | times | {"sampling": "amend"})
 
 
 def undone(folder: Path, recordings: Sequence[Reviewed], words: Sequence[str], *, who: str) -> Correction:
@@ -92,7 +89,7 @@ def undone(folder: Path, recordings: Sequence[Reviewed], words: Sequence[str], *
     if not own:
         raise CannotAmend(f"there is nothing to undo: {who} has said nothing of these recordings")
     _, last, reviewed = max(own, key=lambda each: datetime.fromisoformat(each[0]))
-    return make_correction(reviewed, Judgement(recording=reviewed.id, verdict="undo", who=who, undoes=last))
+    return make_correction(reviewed, {"recording": reviewed.id, "verdict": "undo", "who": who, "undoes": last})
 
 
 def _event(folder: Path, recordings: Sequence[Reviewed], event_id: str) -> tuple[Reviewed, Event]:

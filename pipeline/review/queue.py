@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from reports.corrections import Correction
 from reports.diary.stored import StoredRecording
@@ -56,7 +57,7 @@ def _pieces(span: Span) -> list[Span]:
         return []
     count = -(-(end - start) // QUIET_MS)
     edges = [start + (end - start) * number // count for number in range(count + 1)]
-    return list(zip(edges, edges[1:], strict=False))
+    return list(pairwise(edges))
 
 
 def queue(

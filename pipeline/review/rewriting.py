@@ -28,7 +28,7 @@ def rewrite(folder: Path) -> list[str]:
 
 
 class Rewriter:
-    """Rewrites a folder in a thread of its own, once nothing more has changed for a moment, and a last time at the end."""
+    """Rewrites a folder in a thread of its own, a moment after the last change, and at the end."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

@@ -11,7 +11,6 @@ from contextlib import asynccontextmanager
 from importlib import resources
 
 import uvicorn
-from pydantic import ValidationError
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -21,7 +20,8 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from pipeline.review.guard import Address, Guard
-from pipeline.review.session import BadJudgement, ReviewSession, VideoChanged
+from pipeline.review.judgement import BadJudgement
+from pipeline.review.session import ReviewSession, VideoChanged
 
 # What browsers play, under the names by which they know it.
 _VIDEO_TYPES = {".mov": "video/mp4", ".m4v": "video/mp4", ".mkv": "video/webm"}
@@ -41,10 +41,6 @@ def make_app(session: ReviewSession, address: Address) -> ASGIApp:
     async def judge(request: Request) -> Response:
         try:
             return JSONResponse(await run_in_threadpool(session.judge, json.loads(await request.body())))
-        except ValidationError as error:
-            raise HTTPException(
-                400, "; ".join(f"{fault['loc']}: {fault['msg']}" for fault in error.errors())
-            ) from error
         except (ValueError, BadJudgement) as error:
             raise HTTPException(400, str(error)) from error
 

@@ -4,85 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-import uuid
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
-
-from pydantic import ConfigDict, TypeAdapter
-from pydantic.dataclasses import dataclass
+from typing import Any
 
 from features.files import private_files, sha256_of
 from pipeline.diaries.correcting import Corrections
 from pipeline.diaries.output import CORRECTIONS
+from pipeline.review.judgement import BadJudgement, make_correction
 from pipeline.review.queue import Item, answer
 from pipeline.review.recordings import Reviewed
 from reports.corrections import Correction, append_correction
-from reports.diary.clock import format_time, local_zone
+from reports.diary.clock import format_time
 from reports.diary.escaping import visible
 from reports.diary.page import thumbnail_name
 
 _LAST_VERDICTS = 300
-_MAX_TEXT = 2_000
-
-
-class BadJudgement(Exception):
-    """What the page sent cannot be a correction of these recordings."""
 
 
 class VideoChanged(Exception):
     """The file at a video's place has other bytes than the video that the diary is of."""
-
-
-@dataclass(frozen=True, config=ConfigDict(extra="forbid", strict=True))
-class Judgement:
-    """What a person said of [start_s, end_s) of a recording, in the words of `Correction`."""
-
-    recording: str
-    verdict: Literal["right", "wrong", "change", "add", "complete", "skip", "note", "undo"]
-    who: str
-    label: str = ""
-    start_s: float = 0.0
-    end_s: float = 0.0
-    new_label: str = ""
-    new_start_s: float | None = None
-    new_end_s: float | None = None
-    undoes: str = ""
-    note: str = ""
-    event_id: str = ""
-    probability: float | None = None
-    sampling: str = ""
-
-
-_JUDGEMENT = TypeAdapter(Judgement)
-
-
-def make_correction(reviewed: Reviewed, judgement: Judgement) -> Correction:
-    """The line that a judgement becomes. Raises `BadJudgement` for what does not fit the recording."""
-    stored = reviewed.stored
-    _, end_ms = stored.recording.span_ms
-    for label in filter(None, (judgement.label, judgement.new_label)):
-        if label not in stored.names:
-            raise BadJudgement(f"{label!r} is none of the {len(stored.names)} labels of the model of {reviewed.id}")
-    for time_s in filter(None, (judgement.start_s, judgement.end_s, judgement.new_start_s, judgement.new_end_s)):
-        if not 0 <= time_s <= end_ms / 1000:
-            raise BadJudgement(f"{time_s} s is not in {reviewed.id}, which lasts {end_ms / 1000:g} s")
-    if max(len(judgement.note), len(judgement.who)) > _MAX_TEXT:
-        raise BadJudgement(f"wanted at most {_MAX_TEXT} characters")
-    if not judgement.who.strip():
-        raise BadJudgement("it is not said who judges")
-    fields = {name: value for name, value in dataclasses.asdict(judgement).items() if name != "recording"}
-    try:
-        return Correction(
-            **fields,
-            id=uuid.uuid4().hex,
-            video_sha256=reviewed.video_sha256,
-            when=datetime.now(local_zone()).isoformat(timespec="milliseconds"),
-            model_sha256=stored.model.model_sha256 if judgement.event_id else "",
-        )
-    except Exception as error:
-        raise BadJudgement(str(error)) from error
 
 
 class ReviewSession:
@@ -114,31 +55,28 @@ class ReviewSession:
     def judge(self, content: Any) -> dict[str, Any]:
         """Append what the page sent, and return its id with what then holds for whom it names.
 
-        Raises `BadJudgement` and pydantic's `ValidationError`.
+        Raises `BadJudgement`.
         """
-        judgement = _JUDGEMENT.validate_python(content)
-        reviewed = self._recordings.get(judgement.recording)
+        name = content.get("recording") if isinstance(content, dict) else None
+        reviewed = self._recordings.get(name) if isinstance(name, str) else None
         if reviewed is None:
-            raise BadJudgement(f"no recording {judgement.recording!r} is reviewed here")
-        if judgement.verdict == "undo" and judgement.undoes not in {
-            correction.id for correction in Corrections(self.out).of(reviewed.video_sha256)
-        }:
+            raise BadJudgement("no such recording is reviewed here")
+        correction = make_correction(reviewed, content)
+        corrections = Corrections(self.out).of(reviewed.video_sha256)
+        if correction.undoes and correction.undoes not in {each.id for each in corrections}:
             raise BadJudgement("what is to be undone is not there: perhaps it is undone already")
-        correction = make_correction(reviewed, judgement)
         with private_files():
             append_correction(self.out / CORRECTIONS, correction)
         self._on_change()
-        return {"id": correction.id, **self._now(judgement.who)}
+        return {"id": correction.id, **self._now(correction.who)}
 
     def whole(self, who: str) -> dict[str, Any]:
         """All that the page needs at its start."""
         names = {label: name for each in self._recordings.values() for label, name in each.stored.names.items()}
-        labels = [
-            {"id": label, "name": visible(name)} for label, name in sorted(names.items(), key=lambda pair: pair[1])
-        ]
+        by_name = sorted(names.items(), key=lambda pair: pair[1])
         return {
             "who": who,
-            "labels": labels,
+            "labels": [{"id": label, "name": visible(name)} for label, name in by_name],
             "recordings": {name: self._recording(each) for name, each in self._recordings.items()},
             "items": [self._item(item) for item in self.items],
             **self._now(who),
