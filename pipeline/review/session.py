@@ -18,6 +18,7 @@ from reports.corrections import Correction, append_correction
 from reports.diary.clock import format_time
 from reports.diary.escaping import visible
 from reports.diary.page import thumbnail_name
+from reports.diary.timeline import label_hue
 
 _LAST_VERDICTS = 300
 
@@ -76,7 +77,7 @@ class ReviewSession:
         by_name = sorted(names.items(), key=lambda pair: pair[1])
         return {
             "who": who,
-            "labels": [{"id": label, "name": visible(name)} for label, name in by_name],
+            "labels": [{"id": label, "name": visible(name), "hue": label_hue(label)} for label, name in by_name],
             "recordings": {name: self._recording(each) for name, each in self._recordings.items()},
             "items": [self._item(item) for item in self.items],
             **self._now(who),
