@@ -21,7 +21,7 @@ class BadJudgement(Exception):
     """What the page sent cannot be a correction of these recordings."""
 
 
-@dataclass(frozen=True, config=ConfigDict(extra="forbid", strict=True))
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Judgement:
     """What a person said of [start_s, end_s) of a recording, in the words of `Correction`."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import mimetypes
 import secrets
@@ -73,6 +74,7 @@ def make_app(session: ReviewSession, address: Address) -> ASGIApp:
         Route("/", _page("review.html", "text/html")),
         Route("/review.js", _page("review.js", "text/javascript")),
         Route("/review.css", _page("review.css", "text/css")),
+        Route("/review.svg", _page("review.svg", "image/svg+xml")),
         Route("/session", state),
         Route("/corrections", judge, methods=["POST"]),
         Route("/video/{recording}", video),
@@ -116,4 +118,5 @@ def serve(session: ReviewSession, *, host: str, port: int, on_start: Callable[[A
             timeout_graceful_shutdown=3,
         )
         on_start(address)
-        uvicorn.Server(config).run(sockets=[listener])
+        with contextlib.suppress(KeyboardInterrupt):  # it is how a review ends
+            uvicorn.Server(config).run(sockets=[listener])

@@ -134,7 +134,7 @@
   };
 
   // Going through the questions.
-  const isOpen = (each) => each.number !== undefined && !answerOf(each);
+  const isOpen = (each) => each.number !== undefined && session.answers[each.number] === null;
   const advance = () => {
     const order = [...items.keys()].slice(at + 1).concat([...items.keys()].slice(0, at + 1));
     const next = order.find((place) => isOpen(items[place]));
