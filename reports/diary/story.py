@@ -138,7 +138,7 @@ def summary(lines: Sequence[StoryLine], names: Mapping[str, str], roles: Mapping
     clauses = []
     for own in leads[:_NUM_LEADS]:
         own_role = role(own)
-        said = own_role.phrase if own_role else phrase(names[own.label])
+        said = own.doubt + (own_role.phrase if own_role else phrase(names[own.label]))
         uses = [use for use in lasting if is_use_of_held(use) and own_role and own_role.kind == "hold"]
         uses = [use for use in uses if own_role and roles[use.label].thing == own_role.thing]
         used = listed([_counted(roles[use.label].together or roles[use.label].phrase, use.times) for use in uses])
@@ -149,7 +149,8 @@ def summary(lines: Sequence[StoryLine], names: Mapping[str, str], roles: Mapping
             clauses.append(f"{said} {said_times(own.times)} ({duration} in all" + (f"; {used})" if used else ")"))
     for (label, is_return), own in sums.items():
         if is_return and label in roles:
-            clauses.append(_counted(roles[label].together or roles[label].phrase, own.times // 2))
+            clauses.append(own.doubt + _counted(roles[label].together or roles[label].phrase, own.times // 2))
+    clauses.sort(key=lambda clause: clause.startswith("probably "))
     return f"{capitalised(listed(clauses))}." if clauses else ""
 
 
@@ -175,9 +176,15 @@ class _Sum:
     label: str
     times: int = 0
     total_ms: int = 0
+    sure_ms: int = 0
+
+    @property
+    def doubt(self) -> str:
+        return "" if 2 * self.sure_ms >= self.total_ms else "probably "
 
     def add(self, claim: Claim) -> None:
         self.times += claim.times
+        self.sure_ms += claim.total_ms if claim.is_sure else 0
         self.total_ms += claim.total_ms
 
 
@@ -250,6 +257,9 @@ def _gap_line(row: Row) -> StoryLine:
 
 
 def _with_name(line: StoryLine) -> StoryLine:
+    """With its recording's name in front, unless the line is of all recordings."""
+    if line.kind in (NOT_OBSERVED, NOTHING_RECOGNISED):
+        return line
     return replace(line, text=f"{line.recording.file_name}: {line.text}")
 
 
