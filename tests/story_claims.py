@@ -47,7 +47,8 @@ def contradictions(lines: Sequence[StoryLine], roles: Mapping[str, Role]) -> lis
                 for claim in others[0].claims
                 if claim.times == 1 and _shared((gaps[0].start_ms, gaps[0].end_ms), (claim.start_ms, claim.end_ms))
             ]
-    claims = [claim for line in lines for claim in line.claims if claim.times == 1 and claim.label in roles]
+    claims = [claim for line in lines for claim in line.claims if claim.is_told and claim.times == 1]
+    claims = [claim for claim in claims if claim.label in roles]
     for one, other in combinations(claims, 2):
         kinds = {roles[one.label].kind, roles[other.label].kind}
         shared_ms = _shared((one.start_ms, one.end_ms), (other.start_ms, other.end_ms))

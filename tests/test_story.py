@@ -158,6 +158,8 @@ def test_a_long_recording_is_told_coarsely() -> None:
     text = "\n".join(f"{label} {200 + 3 * i} {201 + 3 * i}" for i, label in enumerate(many))
     (line,) = story(text + "\nc123 230 240 \n c052 231 236 \n c156 245 249 \n c097 250 251 \n c032 252 256", 3_600.0)
     assert line.text.endswith(", and 3 more events.")
+    assert [(claim.times, claim.is_told) for claim in line.claims].count((1, False)) == 3
+    assert "sat on the sofa for 10 s" in summary([line], NAMES, ROLES).lower()
 
 
 def test_recordings_of_one_time_are_told_apart() -> None:
