@@ -88,7 +88,7 @@ def write_day_page(path: Path, day: Day, neighbours: Neighbours) -> None:
         story=_story_by_hour(lines, day) if is_long else [{"name": "", "rows": lines}],
         is_long=is_long,
         bands=bands(day, axis),
-        breaks=[axis.place(span) | {"duration_ms": span[1] - span[0]} for span in axis.breaks],
+        breaks=axis.breaks,
         lanes=lanes(day, axis, names, things),
         ticks=ticks(axis, zone),
         hours=hours(day, axis),

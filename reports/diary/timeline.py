@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
+from itertools import pairwise
 from typing import Any
 
 from reports.diary.clock import format_duration, format_time
@@ -57,8 +58,16 @@ class Axis:
         return {"x": round(left, 3), "width": round(right - left, 3)}
 
     @property
-    def breaks(self) -> list[Span]:
-        return [(before[1], after[0]) for before, after in zip(self.pieces, self.pieces[1:], strict=False)]
+    def breaks(self) -> list[dict[str, float]]:
+        """Left end and width in percent of each break, and how long it lasts."""
+        return [
+            {
+                "x": round(self.percent(end_ms), 3),
+                "width": round(self.break_percent, 3),
+                "duration_ms": start_ms - end_ms,
+            }
+            for (_, end_ms), (start_ms, _) in pairwise(self.pieces)
+        ]
 
 
 def day_axis(day: Day) -> Axis:
