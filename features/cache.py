@@ -11,6 +11,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -196,6 +197,20 @@ class EmbeddingCache:
 
     def _path(self, video_sha256: str, kind: str = "") -> Path:
         return self.folder / f"{video_sha256}{kind}.safetensors"
+
+
+def remove_pieces(root: Path, video_sha256: str) -> tuple[int, int]:
+    """Delete all that any provenance below `root` keeps of a video; returns how many files and bytes.
+
+    Use it while `root` is `locked`. Raises `ValueError` for what is no hash.
+    """
+    if not re.fullmatch("[0-9a-f]{64}", video_sha256):
+        raise ValueError(f"{video_sha256!r} is no sha256")
+    pieces = list(root.glob(f"*/{video_sha256}*"))
+    num_bytes = sum(path.stat().st_size for path in pieces)
+    for path in pieces:
+        path.unlink()
+    return len(pieces), num_bytes
 
 
 @contextmanager

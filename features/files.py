@@ -69,6 +69,14 @@ def atomic_file(path: Path, mode: Literal["w", "wb"] = "w") -> Iterator[IO[Any]]
         partial.unlink(missing_ok=True)  # on a full disk it takes room that others need
 
 
+def put_in_place(partial: Path, path: Path) -> None:
+    """Move a complete file that another library wrote to `path`; once this returns, it outlasts a power cut."""
+    with partial.open("rb+") as file:  # Windows syncs what may be written only
+        os.fsync(file.fileno())
+    partial.replace(path)
+    _sync_folder(path.parent)
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Write `content` as it is."""
     with atomic_file(path, "wb") as file:
@@ -92,6 +100,22 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) 
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
         writer.writerows(rows)
+
+
+def append_line(path: Path, line: str) -> None:
+    """Add `line` to the end of a file, made if it is not there; once this returns, it outlasts a power cut.
+
+    Processes that append at once wait for each other. A line that a kill left unfinished becomes a line of its own.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_name(f".{path.name}.lock")), path.open("ab+") as file:
+        if file.seek(0, os.SEEK_END):
+            file.seek(-1, os.SEEK_END)
+            line = line if file.read(1) == b"\n" else f"\n{line}"
+        file.write(f"{line}\n".encode())
+        file.flush()
+        os.fsync(file.fileno())
+    _sync_folder(path.parent)
 
 
 @contextmanager

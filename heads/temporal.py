@@ -1,9 +1,9 @@
-"""The temporal head: a dilated convolution over the windows of a whole video, in place of each window alone."""
+"""Temporal heads: dilated convolutions over the windows of a whole video, in place of each window alone."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import logsigmoid
 
+from features.sealed import damage_told
 from heads import weights
 from heads.shape import MAX_BLOCKS, TemporalShape
 
@@ -44,15 +46,22 @@ class TemporalHead(nn.Module):
         self.norm = nn.LayerNorm(shape.width)
         self.linear = nn.Linear(shape.width, num_labels)
 
+    @property
+    def num_labels(self) -> int:
+        return self.linear.out_features
+
     @torch.no_grad()
     def start_from(self, features: Tensor, targets: Tensor) -> None:
-        """Standardise by features (n, D), and start where every answer is the labels' share of targets (n, L)."""
+        """Standardise by features (n, D), and start where every answer is the labels' share of targets (n, L).
+
+        What is nan in them is unknown and in no share.
+        """
         mean, std = _mean_and_std(features)
         self.mean.copy_(mean)
         self.inverse_std.copy_(1 / std.clamp_min(1e-4))
         self.linear.weight.zero_()
         # A label that train never shows would start at minus infinity.
-        self.linear.bias.copy_(torch.logit(targets.float().mean(0).clamp(1e-4, 1 - 1e-4)))
+        self.linear.bias.copy_(torch.logit(targets.float().nanmean(0).nan_to_num(0).clamp(1e-4, 1 - 1e-4)))
 
     def forward(self, features: Tensor, mask: Tensor) -> Tensor:
         present = mask[..., None]
@@ -77,13 +86,59 @@ class _Block(nn.Module):
         return (x + change).masked_fill(~present, 0.0)
 
 
-class TemporalHeadGrid(nn.Module):
-    """C copies of a head, to be trained at once: (B, T, D) and mask (B, T) -> logits (C, n, L) of the n windows in it.
+class TemporalEnsemble(nn.Module):
+    """K heads, alike but for the weights that they start from: (B, T, D) and mask (B, T) -> logits (B, T, L).
 
-    Each of `heads` is a whole head with parameters of its own. All draw the same dropout, so each is as if alone.
+    The logits are those of the mean of the members' probabilities (Lakshminarayanan et al., "Simple and Scalable
+    Predictive Uncertainty Estimation using Deep Ensembles", NeurIPS 2017); of one member they are its own.
     """
 
-    def __init__(self, head: TemporalHead, count: int) -> None:
+    def __init__(self, members: Sequence[TemporalHead]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+
+    @property
+    def shape(self) -> TemporalShape:
+        """That of each member."""
+        return self._heads[0].shape
+
+    @property
+    def num_labels(self) -> int:
+        return self._heads[0].num_labels
+
+    @property
+    def _heads(self) -> list[TemporalHead]:
+        return [member for member in self.members if isinstance(member, TemporalHead)]
+
+    def start_from(self, features: Tensor, targets: Tensor) -> None:
+        """Each member as `TemporalHead.start_from` does; the weights before the last layer stay apart."""
+        first, *others = self._heads
+        first.start_from(features, targets)
+        names = ("mean", "inverse_std", "linear.weight", "linear.bias")
+        same = {name: tensor for name, tensor in first.state_dict().items() if name in names}
+        for other in others:
+            other.load_state_dict(other.state_dict() | same)
+
+    def each(self, features: Tensor, mask: Tensor) -> Tensor:
+        """The members' own logits (K, B, T, L); in training mode each draws dropout of its own."""
+        return torch.stack([member(features, mask) for member in self.members])
+
+    def forward(self, features: Tensor, mask: Tensor) -> Tensor:
+        logits = self.each(features, mask)
+        if len(logits) == 1:
+            return logits[0]
+        # The log of the mean probability of yes, less that of no: finite where the probability itself rounds to 0 or 1.
+        return logsigmoid(logits).logsumexp(0) - logsigmoid(-logits).logsumexp(0)
+
+
+class TemporalHeadGrid(nn.Module):
+    """C copies of an ensemble, to be trained at once: (B, T, D) and mask (B, T) -> logits (C, K, n, L).
+
+    The logits are those of each member, on the n windows in the mask. All copies draw the same dropout, so each is as
+    if alone.
+    """
+
+    def __init__(self, head: TemporalEnsemble, count: int) -> None:
         super().__init__()
         self.heads = [copy.deepcopy(head) for _ in range(count)]
         self.registered = nn.ModuleList(self.heads)
@@ -92,8 +147,8 @@ class TemporalHeadGrid(nn.Module):
         logits = []
         for head in self.heads[:-1]:
             with torch.random.fork_rng([features.device] if features.is_cuda else []):
-                logits.append(head(features, mask)[mask])
-        return torch.stack([*logits, self.heads[-1](features, mask)[mask]])
+                logits.append(head.each(features, mask)[:, mask])
+        return torch.stack([*logits, self.heads[-1].each(features, mask)[:, mask]])
 
 
 def window_steps(start_s: npt.NDArray[np.floating], *, stride_s: float) -> npt.NDArray[np.int64]:
@@ -107,7 +162,7 @@ def window_steps(start_s: npt.NDArray[np.floating], *, stride_s: float) -> npt.N
 
 @torch.no_grad()
 def predict_sequence(
-    head: TemporalHead, features: Tensor, steps: Tensor, *, chunk_windows: int = _CHUNK_WINDOWS
+    head: TemporalHead | TemporalEnsemble, features: Tensor, steps: Tensor, *, chunk_windows: int = _CHUNK_WINDOWS
 ) -> Tensor:
     """Logits (n, L) of windows with features (n, D) at ascending `steps` (n,), on the head's device.
 
@@ -117,11 +172,11 @@ def predict_sequence(
     """
     if head.training:
         raise ValueError("dropout is on: a head predicts in eval mode")
-    device = head.linear.weight.device
+    device = next(head.parameters()).device
     num_steps = int(steps[-1]) + 1 if len(steps) else 0
     row = torch.full((num_steps,), -1)
     row[steps] = torch.arange(len(steps))
-    logits = [torch.zeros(0, head.linear.out_features)]
+    logits = [torch.zeros(0, head.num_labels)]
     for first in range(0, num_steps, chunk_windows):
         begin, end = max(0, first - head.shape.reach), first + chunk_windows + head.shape.reach
         rows = row[begin:end]
@@ -132,13 +187,23 @@ def predict_sequence(
     return torch.cat(logits)
 
 
-def load_temporal_head(folder: Path, *, expected: Mapping[str, Any]) -> tuple[TemporalHead, dict[str, Any]]:
-    """A temporal head in eval mode and its config, where "temporal" has its shape; raises as `weights.load` does."""
+def load_temporal_head(folder: Path, *, expected: Mapping[str, Any]) -> tuple[TemporalEnsemble, dict[str, Any]]:
+    """An ensemble in eval mode and its config, where "temporal" has its shape; raises as `weights.load` does.
+
+    The tensors of a single head, under their own names, are an ensemble of one. A last block in the folder is passed
+    over: it is the backbone's.
+    """
     tensors, config = weights.load(folder, expected=expected)
-    num_labels, _ = tensors["linear.weight"].shape
-    head = TemporalHead(len(tensors["mean"]), num_labels, TemporalShape(**config["temporal"]))
-    weights.load_into(head, tensors)
-    return head.eval(), config
+    tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith(weights.LAST_BLOCK)}
+    if "linear.weight" in tensors:
+        tensors = {f"members.0.{name}": tensor for name, tensor in tensors.items()}
+    with damage_told(folder, remedy=weights.REMEDY):
+        num_labels, _ = tensors["members.0.linear.weight"].shape
+        num_features, shape = len(tensors["members.0.mean"]), TemporalShape(**config["temporal"])
+        num_members = len({name.split(".")[1] for name in tensors})
+        ensemble = TemporalEnsemble([TemporalHead(num_features, num_labels, shape) for _ in range(num_members)])
+        weights.load_into(ensemble, tensors)
+    return ensemble.eval(), config
 
 
 def _mean_and_std(features: Tensor) -> tuple[Tensor, Tensor]:

@@ -23,7 +23,7 @@ from features.pictures import WindowPictures
 from features.thumbnails import Thumbnails
 from features.video import Clip, Segment
 from heads.action_model import ActionModel
-from heads.temporal import TemporalHead, predict_sequence, window_steps
+from heads.temporal import TemporalEnsemble, predict_sequence, window_steps
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,12 +102,12 @@ class WindowModel:
 
 @dataclass(frozen=True)
 class SequenceModel:
-    """Looks at the windows of the whole video: a temporal head on `features` of the frozen backbone's embeddings.
+    """Looks at the windows of the whole video: temporal heads on `features` of the frozen backbone's embeddings.
 
     Embeddings come from the `cache`, or go into it: with another head the same video is not decoded again.
     """
 
-    head: TemporalHead
+    head: TemporalEnsemble
     features: Sequence[str]
     backbone: Backbone
     reader: ClipReader

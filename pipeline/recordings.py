@@ -19,7 +19,7 @@ from pipeline.diaries.pages import write_pages
 from pipeline.model_folder import Recogniser
 from pipeline.recognition import Recognition
 from reports.diary.clock import local_zone
-from reports.diary.formats.jsonl import write_jsonl
+from reports.diary.formats.export import write_formats
 from reports.diary.page import nearest_ms, picture_times_ms, thumbnail_name
 from reports.diary.readings import VideoFile
 from reports.diary.recording import Recording
@@ -50,12 +50,14 @@ def write_diaries(
     recorded_at: datetime | None,
     batch_size: int,
     num_workers: int,
+    formats: Sequence[str] = (),
 ) -> DiaryRun:
     """Write `<output>/<recording>/` with events.jsonl and pictures for each readable video, then the pages of the days.
 
-    A page tells of the recordings of all runs. `recorded_at` is when the user says that the first of `videos` begins,
-    readable or not. An error inside one recording, of any type, is that recording's failure; only a full disk ends the
-    run.
+    `formats` are keys of `reports.diary.formats.FORMATS`, whose files are written beside; one that a recording cannot
+    have is a failure, and the rest is written. A page tells of the recordings of all runs. `recorded_at` is when the
+    user says that the first of `videos` begins, readable or not. An error inside one recording, of any type, is that
+    recording's failure; only a full disk ends the run.
     """
     written: list[str] = []
     damaged: list[str] = []
@@ -85,6 +87,9 @@ def write_diaries(
                     video=video_address(path, output.path),
                     thumbnails=seen.thumbnails,
                 )
+                refusals = write_formats(
+                    folder, ("jsonl", *formats), recording, found, recogniser.names, recogniser.diary_model
+                )
         except Exception as error:
             if is_no_room(error):
                 raise
@@ -93,6 +98,10 @@ def write_diaries(
             log.error("%s", failures[-1])
             output.add_failure(path, failures[-1])
             continue
+        for refusal in refusals:
+            failures.append(printable(refusal))
+            log.error("%s", failures[-1])
+            output.add_failure(path, failures[-1])
         written.append(row.id)
         damaged += [printable(f"{path}: is damaged: {fault}") for fault in seen.end.faults]
         log.info("%s: %d events, %d suppressed", printable(path.name), len(found.events), found.num_suppressed)
@@ -149,7 +158,6 @@ def _write_recording(
     (folder / THUMBNAILS).mkdir()
     for at_ms, jpeg in pictures.items():
         write_bytes(folder / thumbnail_name(at_ms), jpeg)
-    write_jsonl(folder / "events.jsonl", recording, found, names, model)
     write_stored(folder / STORED, replace(stored, thumbnails_ms=tuple(pictures)))
 
 

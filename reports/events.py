@@ -46,7 +46,7 @@ class Event:
     """One label over one stretch of a recording.
 
     `peak_probability` is the highest of its windows, `mean_probability` their mean weighted by time, bridged gaps
-    included.
+    included. A person said of a `confirmed` one that it is right, or added it.
     """
 
     id: str
@@ -54,6 +54,7 @@ class Event:
     segment: Segment
     peak_probability: float
     mean_probability: float
+    confirmed: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.mean_probability <= self.peak_probability <= 1:

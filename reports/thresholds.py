@@ -30,15 +30,15 @@ class NoThresholds(Exception):
 
 @dataclass(frozen=True)
 class ThresholdGrid:
-    """Thresholds from `low` to `high`, both included, every `step`: 0.05, 0.95, 0.05 gives 19.
+    """The curve's thresholds, from `low` to `high`, both included, every `step`: 0.05, 0.95, 0.05 gives 19.
 
-    A label gets its own threshold if it has at least `min_positives` positives.
+    A label with `half_way_positives` positives has a threshold half way between the best for all labels and its own.
     """
 
     low: Threshold
     high: Threshold
     step: Threshold
-    min_positives: Annotated[int, Ge(1)]
+    half_way_positives: Annotated[int, Ge(1)]
 
     def __post_init__(self) -> None:
         steps = (self.high - self.low) / self.step if self.step > 0 else 0.0
@@ -75,8 +75,9 @@ class CurvePoint:
 class Sweep:
     """What a sweep found: the `curve` over all labels, the best global `threshold`, and one for each label.
 
-    `label_thresholds` (L,) stand in the order of `labels`; `fallback_labels` had fewer than `min_positives` positives
-    to choose by, and carry the global threshold. `model_sha256` is that of the model whose probabilities were swept.
+    The global threshold is the best of all, and a point of the curve. `label_thresholds` (L,) stand in the order of
+    `labels`; `fallback_labels` had no positive to choose by, and carry the global threshold. `half_way_positives` are
+    those of `sweep`. `model_sha256` is that of the model whose probabilities were swept.
     """
 
     labels: tuple[str, ...]
@@ -84,7 +85,7 @@ class Sweep:
     threshold: float
     label_thresholds: tuple[float, ...]
     fallback_labels: tuple[str, ...]
-    min_positives: int
+    half_way_positives: int
     model_sha256: str = ""
 
     def __post_init__(self) -> None:
@@ -125,7 +126,7 @@ class Sweep:
                 threshold=found["threshold"],
                 label_thresholds=tuple(found["label_thresholds"]),
                 fallback_labels=tuple(found["fallback_labels"]),
-                min_positives=found["min_positives"],
+                half_way_positives=found["half_way_positives"],
                 model_sha256=found["model_sha256"],
             )
 
@@ -144,11 +145,14 @@ def decide(probabilities: Floats, thresholds: float | Sequence[float] | Floats) 
     return probabilities >= np.asarray(thresholds, dtype=probabilities.dtype)
 
 
-def sweep(probabilities: Floats, targets: Bools, *, labels: Sequence[str], grid: Floats, min_positives: int) -> Sweep:
-    """Try every threshold of the ascending `grid` on (n, L) rows: best micro-F1 of all labels, best F1 of each.
+def sweep(
+    probabilities: Floats, targets: Bools, *, labels: Sequence[str], grid: Floats, half_way_positives: int
+) -> Sweep:
+    """Find the threshold with the best micro-F1 of all, and each label's, on (n, L) rows; the curve is of `grid`.
 
-    Ties go to the lower threshold, which recognises more. A label with fewer than `min_positives` positives, or with
-    none, gets the global threshold.
+    Every probability of the rows is tried as a threshold. Ties go to the lower one, which recognises more. A label's
+    threshold lies between the global one and its own best, in logits: the way from the first to the second is
+    p / (p + `half_way_positives`) for a label with p positives, for what few rows say is mostly chance.
 
     Warning: scores on these rows are biased. Sweep on val and report on other rows.
     """
@@ -160,29 +164,57 @@ def sweep(probabilities: Floats, targets: Bools, *, labels: Sequence[str], grid:
             f"no threshold can be chosen: none of {len(targets)} rows has a positive label; "
             "take labels that val shows, as results/<profile>/facts.json counts them"
         )
-    hits, recognised = _counts(probabilities, targets, grid)
+    best = best_threshold(probabilities.ravel(), targets.ravel())
+    own = np.array(
+        [best_threshold(probabilities[:, k], targets[:, k]) if positives[k] else best for k in range(len(labels))]
+    )
+    way = positives / (positives + half_way_positives)
+    shrunk = _sigmoid((1 - way) * _logit(best) + way * _logit(own))
+    thresholds = np.unique([*grid.tolist(), best])
+    hits, recognised = _counts(probabilities, targets, thresholds)
     label_f1 = 2 * hits / np.maximum(recognised + positives, 1)
     micro_f1 = 2 * hits.sum(axis=1) / (recognised.sum(axis=1) + positives.sum())
     curve = tuple(
         CurvePoint(
-            threshold=float(grid[k]),
+            threshold=float(thresholds[k]),
             micro_f1=float(micro_f1[k]),
             macro_f1=float(label_f1[k, positives > 0].mean()),
             precision=float(hits[k].sum() / recognised[k].sum()) if recognised[k].any() else None,
             recall=float(hits[k].sum() / positives.sum()),
         )
-        for k in range(len(grid))
+        for k in range(len(thresholds))
     )
-    best = float(grid[np.argmax(micro_f1)])
-    has_own = positives >= max(min_positives, 1)
     return Sweep(
         labels=tuple(labels),
         curve=curve,
         threshold=best,
-        label_thresholds=tuple(np.where(has_own, grid[np.argmax(label_f1, axis=0)], best).tolist()),
-        fallback_labels=tuple(label for label, is_own in zip(labels, has_own, strict=True) if not is_own),
-        min_positives=min_positives,
+        label_thresholds=tuple(np.where(positives > 0, shrunk, best).tolist()),
+        fallback_labels=tuple(label for label, count in zip(labels, positives, strict=True) if not count),
+        half_way_positives=half_way_positives,
     )
+
+
+def best_threshold(probabilities: Floats, targets: Bools) -> float:
+    """The threshold with the best F1 on rows (n,) of which at least one is positive: the lowest such probability.
+
+    All of them are tried in one sort.
+    """
+    order = np.argsort(-probabilities, kind="stable")
+    descending = probabilities[order]
+    is_end = np.append(descending[1:] != descending[:-1], True)  # of each run of equal probabilities
+    hits = np.cumsum(targets[order])[is_end]
+    f1 = 2 * hits / (np.flatnonzero(is_end) + 1 + targets.sum())
+    return float(descending[is_end][len(f1) - 1 - np.argmax(f1[::-1])])
+
+
+def _logit(probability: npt.ArrayLike) -> Floats:
+    """Finite for 0 and 1, too."""
+    inside = np.clip(np.asarray(probability, dtype=np.float64), 1e-9, 1 - 1e-9)
+    return np.log(inside / (1 - inside))
+
+
+def _sigmoid(logit: Floats) -> Floats:
+    return 1 / (1 + np.exp(-logit))
 
 
 def _counts(probabilities: Floats, targets: Bools, grid: Floats) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

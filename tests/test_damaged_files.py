@@ -75,7 +75,7 @@ def predictions() -> Predictions:
 def swept() -> Sweep:
     found = predictions()
     grid = ThresholdGrid(0.1, 0.9, 0.1, 1).values()
-    made = sweep(found.probabilities, found.targets, labels=LABELS, grid=grid, min_positives=1)
+    made = sweep(found.probabilities, found.targets, labels=LABELS, grid=grid, half_way_positives=1)
     return dataclasses.replace(made, model_sha256=found.model_sha256)
 
 

@@ -338,7 +338,9 @@ def test_heads_are_measured() -> None:
     row = bench.heads.measure_grid(TRAIN, VAL, steps=4, rounds=1)
     assert row.measured is not None
     assert row.measured > 0
-    small = bench.heads.measure_temporal(num_videos=20, windows_per_video=5, num_features=8, num_labels=3, steps=10)
+    small = bench.heads.measure_temporal(
+        num_videos=20, windows_per_video=5, num_features=8, num_labels=3, num_members=2, steps=10
+    )
     assert small.measured is not None
     assert small.measured > 0
     made_up = bench.heads.made_up_rows(600, num_features=32, num_labels=4)

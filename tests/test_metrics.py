@@ -8,7 +8,7 @@ from heads.predictions import Predictions
 from reports.metrics.average_precision import average_precisions
 from reports.metrics.f1 import micro_f1, micro_f1_prior
 from reports.metrics.summary import label_scores, summary
-from reports.thresholds import ThresholdGrid, decide, sweep
+from reports.thresholds import ThresholdGrid, best_threshold, decide, sweep
 
 LABELS = ("c000", "c001", "c002")
 GRID = ThresholdGrid(0.05, 0.95, 0.05, 1).values()
@@ -84,7 +84,7 @@ def test_the_prior_is_the_best_constant_answer() -> None:
 def test_the_summary_holds_every_key_for_windows_and_videos() -> None:
     """All keys, 6 digits, JSON without nan; thresholds come from val, counts and scores from test."""
     val, test = predict(seed=1, n_videos=40), predict(seed=2, n_videos=30)
-    val_sweep = sweep(val.probabilities, val.targets, labels=LABELS, grid=GRID, min_positives=3)
+    val_sweep = sweep(val.probabilities, val.targets, labels=LABELS, grid=GRID, half_way_positives=3)
     frequencies, video_frequencies = np.array([0.4, 0.15, 0.0]), np.array([0.9, 0.5, 0.02])
     metrics = summary(
         val,
@@ -99,7 +99,7 @@ def test_the_summary_holds_every_key_for_windows_and_videos() -> None:
     assert metrics["video"].keys() == metrics.keys() - {"video"}
     assert json.loads(json.dumps(metrics, allow_nan=False)) == metrics
 
-    assert metrics["threshold"] == val_sweep.threshold
+    assert metrics["threshold"] == round(val_sweep.threshold, 6)
     assert metrics["micro_f1"] == round(micro_f1(test.probabilities, test.targets, thresholds=val_sweep.threshold), 6)
     assert (metrics["n_windows"], metrics["n_videos"], metrics["n_labels"]) == (120, 30, 3)
     assert metrics["n_labels_without_positives"] == 1
@@ -107,9 +107,10 @@ def test_the_summary_holds_every_key_for_windows_and_videos() -> None:
     assert metrics["micro_f1"] > metrics["micro_f1_prior"] > 0
 
     video_threshold = metrics["video"]["threshold"]
-    scores = {float(t): micro_f1(*val.by_video(), thresholds=float(t)) for t in GRID}
-    assert scores[video_threshold] == max(scores.values())
-    assert metrics["video"]["micro_f1"] == round(micro_f1(*test.by_video(), thresholds=video_threshold), 6)
+    probabilities, targets = val.by_video()
+    exact = best_threshold(probabilities.ravel(), targets.ravel())
+    assert video_threshold == round(exact, 6)
+    assert metrics["video"]["micro_f1"] == round(micro_f1(*test.by_video(), thresholds=exact), 6)
     assert decide(test.probabilities, val_sweep.threshold).any()
 
 
@@ -127,7 +128,7 @@ def test_a_summary_of_nothing_to_find_is_null() -> None:
         videos=test.videos,
         video_targets=np.zeros_like(test.video_targets),
     )
-    val_sweep = sweep(val.probabilities, val.targets, labels=LABELS, grid=GRID, min_positives=3)
+    val_sweep = sweep(val.probabilities, val.targets, labels=LABELS, grid=GRID, half_way_positives=3)
     frequencies = np.array([0.4, 0.15, 0.0])
     metrics = summary(
         val, empty, sweep_on_val=val_sweep, train_frequencies=frequencies, train_video_frequencies=frequencies
@@ -140,6 +141,6 @@ def test_a_summary_of_nothing_to_find_is_null() -> None:
 def test_labels_in_another_order_are_refused() -> None:
     """Predictions and sweep must have the same labels in the same order."""
     val = predict(seed=1, n_videos=10)
-    val_sweep = sweep(val.probabilities, val.targets, labels=LABELS[::-1], grid=GRID, min_positives=3)
+    val_sweep = sweep(val.probabilities, val.targets, labels=LABELS[::-1], grid=GRID, half_way_positives=3)
     with pytest.raises(ValueError, match="labels differ"):
         summary(val, val, sweep_on_val=val_sweep, train_frequencies=np.ones(3), train_video_frequencies=np.ones(3))

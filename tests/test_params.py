@@ -62,7 +62,7 @@ def test_an_unknown_key_is_named_with_what_is_allowed(values: dict[str, Any], tm
     values["sweep"]["steps"] = values["sweep"].pop("step")
     assert refusal(values, tmp_path) == [
         "sweep.step: missing",
-        "sweep.steps: unknown key; did you mean step? allowed here: low, high, step, min_positives",
+        "sweep.steps: unknown key; did you mean step? allowed here: low, high, step, half_way_positives",
     ]
 
 

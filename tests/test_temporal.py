@@ -18,7 +18,14 @@ from heads import weights
 from heads.losses import bce
 from heads.shape import TemporalShape
 from heads.targets import cell_targets, window_cells
-from heads.temporal import TemporalHead, TemporalHeadGrid, load_temporal_head, predict_sequence, window_steps
+from heads.temporal import (
+    TemporalEnsemble,
+    TemporalHead,
+    TemporalHeadGrid,
+    load_temporal_head,
+    predict_sequence,
+    window_steps,
+)
 from heads.training.grid import Trial, best_of, save_table, settings_of, train_heads, train_temporal_heads
 from heads.training.schedule import TrainingSchedule
 from heads.training.sequences import Sequences, on_sequences, sequence_batches, sequences_of
@@ -291,9 +298,9 @@ def test_stored_windows_become_sequences() -> None:
 def test_val_videos_are_judged_each_alone() -> None:
     """Loss and mAP are those of the windows of every video by itself, for each head of a grid."""
     head = made_head(num_features=1, num_labels=4)
-    grid = TemporalHeadGrid(head, 2)
+    grid = TemporalHeadGrid(TemporalEnsemble([head]), 2)
     with torch.no_grad():
-        grid.heads[1].linear.weight.mul_(-1)
+        grid.heads[1].get_parameter("members.0.linear.weight").mul_(-1)
     val = numbered()
     found = on_sequences(val, [bce, bce])(grid.eval())
     for k, own in enumerate(grid.heads):
@@ -340,6 +347,7 @@ def train_on_memory(*rates: float, seed: int = 0) -> list[Trial]:
     return train_temporal_heads(
         *MEMORY,
         shape=TemporalShape(width=16, blocks=2, dropout=0.2),
+        num_members=1,
         settings=settings_of(["bce"], rates, [0.01]),
         schedule=SCHEDULE,
         batch_size=8,
@@ -369,7 +377,7 @@ def test_what_needs_the_past_is_learned_by_the_temporal_head_alone(tmp_path: Pat
 def test_the_best_weights_are_kept() -> None:
     """The head that comes back has the val mAP that its history says."""
     (trial,) = train_on_memory(0.01)
-    assert isinstance(trial.head, TemporalHead)
+    assert isinstance(trial.head, TemporalEnsemble)
     val = MEMORY[1]
     logits = predict_sequence(trial.head, val.features, val.steps_apart(3))
     assert scores(logits, val.targets)["map"] == pytest.approx(trial.history.best.val_map, abs=1e-9)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score, precision_score, recall_score
 
-from reports.thresholds import NoThresholds, Sweep, ThresholdGrid, decide, sweep
+from reports.thresholds import NoThresholds, Sweep, ThresholdGrid, best_threshold, decide, sweep
 
 GRID = ThresholdGrid(0.05, 0.95, 0.05, 1).values()
 
@@ -43,7 +43,7 @@ def test_reaching_a_threshold_is_enough() -> None:
 def test_the_curve_says_what_scikit_learn_says(world: World) -> None:
     """Every point's scores equal scikit-learn's at that threshold."""
     probabilities, targets, labels = world
-    for point in sweep(probabilities, targets, labels=labels, grid=GRID, min_positives=5).curve:
+    for point in sweep(probabilities, targets, labels=labels, grid=GRID, half_way_positives=5).curve:
         recognised = decide(probabilities, point.threshold)
         assert point.micro_f1 == pytest.approx(f1_score(targets, recognised, average="micro", zero_division=0))
         assert point.macro_f1 == pytest.approx(f1_score(targets, recognised, average="macro", zero_division=0))
@@ -54,49 +54,76 @@ def test_the_curve_says_what_scikit_learn_says(world: World) -> None:
             assert point.precision is None
 
 
-def test_the_best_thresholds_are_the_best_of_all_tried(world: World) -> None:
-    """No threshold of the grid beats the global one, or a label's own one; the rare label falls back."""
+def test_the_best_threshold_is_the_best_of_all(world: World) -> None:
+    """No probability of the rows, as a threshold, has a better F1 by scikit-learn; of equal ones it is the lowest."""
     probabilities, targets, labels = world
-    swept = sweep(probabilities, targets, labels=labels, grid=GRID, min_positives=5)
-    assert swept.fallback_labels == ("c003",)
-    assert swept.label_thresholds[3] == swept.threshold
+    swept = sweep(probabilities, targets, labels=labels, grid=GRID, half_way_positives=5)
 
-    def f1(column: int, threshold: float) -> float:
-        return f1_score(targets[:, column], decide(probabilities[:, column], threshold), zero_division=0)
+    def f1(threshold: float) -> float:
+        return float(f1_score(targets.ravel(), decide(probabilities.ravel(), threshold)))
 
-    for column in range(3):
-        assert f1(column, swept.label_thresholds[column]) == max(f1(column, threshold) for threshold in GRID)
+    scores = {float(value): f1(float(value)) for value in np.unique(probabilities)}
+    assert swept.threshold == min(value for value, score in scores.items() if score == max(scores.values()))
     assert swept.best == max(swept.curve, key=lambda point: point.micro_f1)
-    assert swept.best.threshold == swept.threshold
+    assert swept.best.micro_f1 == pytest.approx(max(scores.values()))
+    assert swept.best.micro_f1 > max(f1(threshold) for threshold in GRID)  # the grid misses it here
+
+
+def test_a_labels_threshold_is_as_far_its_own_as_it_has_rows_to_say_so(world: World) -> None:
+    """With endless trust in few rows it is the label's best; with none it is the global one; in between, between."""
+    probabilities, targets, labels = world
+    by_trust = {
+        positives: sweep(probabilities, targets, labels=labels, grid=GRID, half_way_positives=positives)
+        for positives in (1, 30, 10**9)
+    }
+    own = [best_threshold(probabilities[:, k], targets[:, k]) for k in range(4)]
+    every = by_trust[1].threshold
+    assert by_trust[10**9].label_thresholds == pytest.approx([every] * 4, abs=1e-4)
+    assert by_trust[1].label_thresholds[0] == pytest.approx(own[0], abs=0.01)
+    for k in range(4):
+        low, high = sorted([own[k], every])
+        assert low - 1e-9 <= by_trust[30].label_thresholds[k] <= high + 1e-9
+        assert abs(by_trust[30].label_thresholds[k] - every) <= abs(by_trust[1].label_thresholds[k] - every) + 1e-9
+    half = sweep(probabilities, targets, labels=labels, grid=GRID, half_way_positives=int(targets[:, 1].sum()))
+    odds = [value / (1 - value) for value in (every, own[1], half.label_thresholds[1])]
+    assert odds[2] == pytest.approx((odds[0] * odds[1]) ** 0.5)
+
+
+def test_certain_probabilities_are_thresholds_like_any() -> None:
+    """Probabilities of exactly 0 and 1 give finite thresholds."""
+    probabilities, targets = np.array([[1.0, 0.0], [0.0, 0.2]]), np.array([[True, True], [False, False]])
+    swept = sweep(probabilities, targets, labels=["c000", "c001"], grid=GRID, half_way_positives=1)
+    assert np.isfinite(swept.label_thresholds).all()
+    assert 0 <= min(swept.label_thresholds) <= max(swept.label_thresholds) <= 1
 
 
 def test_ties_go_to_the_lower_threshold() -> None:
-    """If 0.2 to 0.8 all separate perfectly, 0.2 is chosen."""
-    probabilities, targets = np.array([[0.1], [0.8]]), np.array([[False], [True]])
-    swept = sweep(probabilities, targets, labels=["c000"], grid=np.array([0.1, 0.2, 0.5, 0.8]), min_positives=1)
+    """0.4 has one hit of one, 0.2 two of four: both have an F1 of 2/3, and 0.2 is chosen."""
+    probabilities, targets = np.array([[0.4], [0.2], [0.2], [0.2]]), np.array([[True], [True], [False], [False]])
+    swept = sweep(probabilities, targets, labels=["c000"], grid=np.array([0.1, 0.2, 0.5, 0.8]), half_way_positives=1)
     assert swept.threshold == 0.2
-    assert swept.label_thresholds == (0.2,)
+    assert swept.label_thresholds == pytest.approx((0.2,))
 
 
 def test_a_label_without_positives_never_chooses() -> None:
-    """Even with min_positives 0 it gets the global threshold, and is in no macro mean."""
+    """It gets the global threshold, and is in no macro mean."""
     probabilities, targets = np.array([[0.1, 0.9], [0.8, 0.9]]), np.array([[False, False], [True, False]])
-    swept = sweep(probabilities, targets, labels=["c000", "c001"], grid=np.array([0.2, 0.95]), min_positives=0)
+    swept = sweep(probabilities, targets, labels=["c000", "c001"], grid=np.array([0.2, 0.95]), half_way_positives=1)
     assert swept.fallback_labels == ("c001",)
     assert swept.curve[0].macro_f1 == 1.0
     with pytest.raises(NoThresholds, match="none of 2 rows"):
-        sweep(probabilities, ~targets & targets, labels=["c000", "c001"], grid=GRID, min_positives=1)
+        sweep(probabilities, ~targets & targets, labels=["c000", "c001"], grid=GRID, half_way_positives=1)
 
 
 def test_a_sweep_comes_back_from_disk_and_draws(world: World, tmp_path: Path) -> None:
     """JSON gives the same sweep again; the CSV has a row for each threshold."""
     probabilities, targets, labels = world
-    swept = sweep(probabilities * 0.9, targets, labels=labels, grid=GRID, min_positives=5)
+    swept = sweep(probabilities * 0.9, targets, labels=labels, grid=GRID, half_way_positives=5)
     swept.save(tmp_path / "thresholds.json")
     assert Sweep.load(tmp_path / "thresholds.json") == swept
-    np.testing.assert_array_equal(swept.grid, GRID)
+    np.testing.assert_array_equal(swept.grid, np.sort([*GRID, swept.threshold]))
     swept.save_curve(tmp_path / "curve.csv")
     rows = (tmp_path / "curve.csv").read_text().splitlines()
     assert rows[0] == "threshold,micro_f1,macro_f1,precision,recall"
-    assert len(rows) == 20
+    assert len(rows) == 21
     assert rows[1].startswith("0.05,")

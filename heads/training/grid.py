@@ -19,7 +19,7 @@ from heads import losses
 from heads.linear import LinearHead, LinearHeadGrid
 from heads.losses import Loss
 from heads.shape import TemporalShape
-from heads.temporal import TemporalHead, TemporalHeadGrid
+from heads.temporal import TemporalEnsemble, TemporalHead, TemporalHeadGrid
 from heads.training.batches import shuffled_batches
 from heads.training.candidates import Candidate, History
 from heads.training.loop import TrainBatches, fit
@@ -39,10 +39,10 @@ class Setting:
 
 @dataclass(frozen=True)
 class Trial:
-    """A trained head and its history."""
+    """A trained head, or ensemble of temporal heads, and its history."""
 
     setting: Setting
-    head: LinearHead | TemporalHead
+    head: LinearHead | TemporalEnsemble
     history: History
 
 
@@ -88,6 +88,7 @@ def train_temporal_heads(
     val: Sequences,
     *,
     shape: TemporalShape,
+    num_members: int,
     settings: Sequence[Setting],
     schedule: TrainingSchedule,
     batch_size: int,
@@ -95,14 +96,18 @@ def train_temporal_heads(
     generator: torch.Generator,
     cpu: bool,
 ) -> list[Trial]:
-    """Train a temporal head of `shape` for each of `settings` on `train`, and stop each by its mAP on val's videos.
+    """Train temporal heads of `shape` for each of `settings` on `train`, and stop each setting by mAP on val's videos.
 
-    All see the same batches of `batch_size` sequences, start from the same weights, which `generator` determines, and
-    draw the same dropout: each head comes out as if it were trained alone.
+    A setting has `num_members` heads, which start from weights of their own and draw dropout of their own: the mAP is
+    that of their ensemble. Settings see the same batches of `batch_size` sequences, start from the same weights, which
+    `generator` determines, and draw the same dropout: each comes out as if it were trained alone.
     """
+    members = []
     with torch.random.fork_rng([]):
-        torch.manual_seed(int(torch.randint(2**31, (1,), generator=generator)))
-        start = TemporalHead(train.features.shape[1], train.targets.shape[1], shape)
+        for _ in range(num_members):
+            torch.manual_seed(int(torch.randint(2**31, (1,), generator=generator)))
+            members.append(TemporalHead(train.features.shape[1], train.targets.shape[1], shape))
+    start = TemporalEnsemble(members)
     start.start_from(train.features, train.targets)
     return _fit_grid(
         TemporalHeadGrid(start, len(settings)),
@@ -130,7 +135,7 @@ def _fit_grid(
     cpu: bool,
 ) -> list[Trial]:
     """Fit one head of the grid for each setting; `targets` (n, L) are train's, `evaluate_with` takes their losses."""
-    heads: Sequence[LinearHead | TemporalHead] = grid.heads
+    heads: Sequence[LinearHead | TemporalEnsemble] = grid.heads
     by_name = {setting.loss: losses.named(setting.loss, targets) for setting in settings}
     candidates = [
         Candidate(

@@ -54,12 +54,13 @@ def fit(
 ) -> list[History]:
     """Train C candidates with AdamW, leave each one's best parameters in `model`, and return a history for each.
 
-    `model(*inputs)` gives logits (C, B, L), or (B, L) for one candidate. `train_batches(k)` gives (*inputs, targets
-    (B, L)) from batch k (from 0) to the last step's; of several processes each takes every n-th batch, so all must get
-    the same. `evaluate` gets the model on its device, in eval mode, without gradients and in the schedule's precision,
-    and gives val's "map" and "loss": (C,), or numbers for one candidate. Candidates hold exactly the parameters that
-    require a gradient, each once; only those return to the best evaluation's. A model with frozen parts keeps them in
-    eval mode by itself when `train()` is called. The model comes back on the CPU, in eval mode.
+    `model(*inputs)` gives logits (C, B, L), or (B, L) for one candidate, or (C, K, B, L), where a candidate's loss is
+    the mean over its K. `train_batches(k)` gives (*inputs, targets (B, L)) from batch k (from 0) to the last step's; of
+    several processes each takes every n-th batch, so all must get the same. `evaluate` gets the model on its device, in
+    eval mode, without gradients and in the schedule's precision, and gives val's "map" and "loss": (C,), or numbers for
+    one candidate. Candidates hold exactly the parameters that require a gradient, each once; only those return to the
+    best evaluation's. A model with frozen parts keeps them in eval mode by itself when `train()` is called. The model
+    comes back on the CPU, in eval mode.
 
     Each candidate comes out as if trained alone. One without patience left is not evaluated again; the training ends
     when none has patience left. Neighbours with the same loss share one call of it, so sort grids by loss.
@@ -308,12 +309,12 @@ def _adamw(candidates: Sequence[Candidate]) -> torch.optim.AdamW:
 
 
 def _losses(logits: Tensor, targets: Tensor, states: Sequence[CandidateState]) -> Tensor:
-    """Each candidate's loss, (C,), of logits (C, B, L) or, of one candidate, (B, L)."""
+    """Each candidate's loss, (C,), of logits (C, K, B, L), (C, B, L) or, of one candidate, (B, L)."""
     runs = [(loss, len(list(run))) for loss, run in groupby(state.candidate.loss for state in states)]
-    parts = logits.reshape(len(states), *targets.shape).split([count for _, count in runs])
+    parts = logits.reshape(len(states), -1, *targets.shape).split([count for _, count in runs])
     return torch.cat(
         [
-            loss(part[0] if count == 1 else part, targets).reshape(count)
+            loss(part[0] if count == 1 else part, targets).reshape(count, -1).mean(1)
             for part, (loss, count) in zip(parts, runs, strict=True)
         ]
     )

@@ -11,6 +11,7 @@ import click
 
 from pipeline.layout import Layout
 from pipeline.stage import logging_to_stderr, one_line_errors
+from reports.diary.formats import FORMATS
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +38,13 @@ class NoModel(Exception):
     type=click.DateTime(["%Y-%m-%dT%H:%M:%S%z", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M"]),
     help="When the first video begins, such as 2026-03-14T08:02:11+01:00; without an offset, by this machine's clock.",
 )
+@click.option(
+    "--format",
+    "formats",
+    multiple=True,
+    type=click.Choice(list(FORMATS)),
+    help="A further file of each recording's events; may be given several times.  [always: jsonl]",
+)
 def write(
     videos: tuple[Path, ...],
     out: Path,
@@ -45,6 +53,7 @@ def write(
     label_set: str | None,
     project: Path | None,
     recorded_at: datetime | None,
+    formats: tuple[str, ...],
 ) -> None:
     """Write a diary of each VIDEO, or video below FOLDER, into OUT: a page a day, with the recordings of all runs.
 
@@ -84,7 +93,13 @@ def write(
 
                 recogniser = load_recogniser(model)
                 run = write_diaries(
-                    planned, output, recogniser, recorded_at=recorded_at, batch_size=_BATCH_SIZE, num_workers=1
+                    planned,
+                    output,
+                    recogniser,
+                    recorded_at=recorded_at,
+                    batch_size=_BATCH_SIZE,
+                    num_workers=1,
+                    formats=formats,
                 )
                 failures, damaged, pages = run.failures, run.damaged, run.pages
         for line in damaged:

@@ -25,20 +25,21 @@ FPS = 10
 
 @dataclass(frozen=True)
 class Film:
-    """One video to be made: everything that a worker needs to know."""
+    """One video to be made: everything that a worker needs to know. `nobody` and `away_s` are those of `make_story`."""
 
     path: Path
     seed: tuple[int, ...]
     person_seed: tuple[int, ...]
     length_s: float
     nobody: bool = False
+    away_s: float = 0.0
     recorded_at: datetime | None = None
 
 
 def _story(film: Film) -> Story:
     rng = np.random.default_rng(film.seed)
     person: Person = make_person(np.random.default_rng(film.person_seed))
-    return make_story(rng, person, film.length_s, nobody=film.nobody)
+    return make_story(rng, person, film.length_s, nobody=film.nobody, away_s=film.away_s)
 
 
 def encode(path: Path, pictures: Iterator[np.ndarray], *, fps: int, recorded_at: datetime | None) -> None:

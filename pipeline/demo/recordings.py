@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -25,6 +26,8 @@ _RECORDINGS = {
     "val/tea": "2026-03-17T16:20:12+01:00",
     "val/supper": "2026-03-17T18:40:55+01:00",
 }
+_AWAY_S = {"test/noon": 20.0, "val/tea": 20.0}
+"""For how long the person leaves, and the room stays empty."""
 _TRUTH_HEADER = ("start_s", "end_s", "label")
 
 
@@ -34,22 +37,23 @@ def make_recordings(folder: Path, *, seed: int, length_s: float, num_workers: in
     Nobody of a split of the data set is in them. Rules are tuned on val; test is reported.
     """
     films = [
-        _film(
-            folder / f"{name}.mp4", seed, kind=3, number=k, length_s=length_s, recorded_at=datetime.fromisoformat(start)
+        replace(
+            _film(folder / f"{name}.mp4", seed, kind=3, number=k, length_s=length_s),
+            recorded_at=datetime.fromisoformat(start),
+            away_s=_AWAY_S.get(name, 0.0),
         )
         for k, (name, start) in enumerate(_RECORDINGS.items())
     ]
     _render_with_truth(films, num_workers)
 
 
-def _film(path: Path, seed: int, *, kind: int, number: int, length_s: float, recorded_at: datetime) -> Film:
+def _film(path: Path, seed: int, *, kind: int, number: int, length_s: float) -> Film:
     """Number `number` of a `kind`, whose seeds no video of the data set has."""
     return Film(
         path,
         seed=(seed, kind, number),
         person_seed=(seed, kind + 1, number),
         length_s=round(length_s * FPS) / FPS,
-        recorded_at=recorded_at,
     )
 
 
@@ -74,8 +78,9 @@ def main(out: Path, seed: int, count: int, length_s: float) -> None:
     """Make COUNT recordings, each of another person in another room, and what is true of them, in OUT."""
     first = datetime.fromisoformat(_RECORDINGS["test/morning"])
     films = [
-        _film(
-            out / f"{k + 1:02}.mp4", seed, kind=5, number=k, length_s=length_s, recorded_at=first + timedelta(hours=k)
+        replace(
+            _film(out / f"{k + 1:02}.mp4", seed, kind=5, number=k, length_s=length_s),
+            recorded_at=first + timedelta(hours=k),
         )
         for k in range(count)
     ]

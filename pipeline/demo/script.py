@@ -166,6 +166,24 @@ class _Script:
         )
         self.wait(0.5, 1.5)
 
+    def stand_idle(self) -> None:
+        """Nothing that has a label: who only stands there is told as nothing."""
+        self.wait(2.0, 4.0)
+
+    def leave_for(self, away_s: float) -> None:
+        """Put down what is held, go out, and come back after `away_s`, in which the room is empty."""
+        if self.story.sit.value > 0.5:
+            self.stand_up()
+        if self.story.held.value:
+            self.put()
+        if self.story.door.value < 0.5:
+            self.toggle_door()
+        self.pass_doorway()
+        self.walk_to(DOOR_X - 80)  # behind the wall
+        self.wait(away_s, away_s)
+        self.walk_to(DOOR_X)
+        self.pass_doorway()
+
     def choices(self) -> list[tuple[float, Callable[[], None]]]:
         """What the person can do next, with weights."""
         story, things = self.story, self.story.room.things
@@ -189,6 +207,7 @@ class _Script:
         near = [thing for thing in ("phone", "cup", "book", "broom") if not seated or self._within_reach(things[thing])]
         if not held:
             options += [(1.0, partial(self.take, thing)) for thing in near]
+            options.append((0.0 if seated else 0.6, self.stand_idle))
         elif held in near:
             options.append((1.6, self.put))
         return [(weight, do) for weight, do in options if weight > 0]
@@ -199,11 +218,13 @@ class _Script:
         return 0 < ahead < 66 and abs(place[1] - seat_y) < 40
 
 
-def make_story(rng: np.random.Generator, person: Person, length_s: float, *, nobody: bool = False) -> Story:
+def make_story(
+    rng: np.random.Generator, person: Person, length_s: float, *, nobody: bool = False, away_s: float = 0.0
+) -> Story:
     """A new room and a script of about `length_s` for a person; every interval lies in [0, the story's own time).
 
     Intervals are not cut at `length_s`: what is still going on ends after it, as annotators' intervals do. With
-    `nobody` the room stays empty and nothing happens.
+    `nobody` the room stays empty and nothing happens; after a third of the time it is empty for `away_s`.
     """
     story = Story(person, make_room(rng), length_s)
     story.door = Track(float(rng.integers(2)))
@@ -212,7 +233,7 @@ def make_story(rng: np.random.Generator, person: Person, length_s: float, *, nob
     story.x = Track(float(rng.uniform(112, 232)))
     story.facing = Track(float(rng.choice([-1, 1])))
     if nobody:
-        story.x, story.depth, story.door = Track(-400.0), Track(1.0), Track(0.0)
+        story.x, story.depth = Track(-400.0), Track(1.0)  # far from the doorway, which may be open
         return story
     script = _Script(rng, story)
     begins = rng.random()
@@ -227,6 +248,9 @@ def make_story(rng: np.random.Generator, person: Person, length_s: float, *, nob
         script.begin(f"hold {thing}")
     script.wait()
     while script.now_s < length_s:
+        if away_s and script.now_s >= length_s / 3 and story.depth.value < 0.5:
+            script.leave_for(away_s)
+            away_s = 0.0
         options = script.choices()
         weights = np.array([weight for weight, _ in options])
         options[rng.choice(len(options), p=weights / weights.sum())][1]()

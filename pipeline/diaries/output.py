@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 MANIFEST = "manifest.json"
 INDEX = "index.html"
 STORED = "recording.json"
+EVENTS = "events.jsonl"
 THUMBNAILS = "thumbnails"
 _VERSION = 2
 _PAGE_NAME = re.compile(r"(\d{4}-\d\d-\d\d|undated-.*)(\.\w+)?", re.IGNORECASE)
@@ -188,10 +189,13 @@ class OutputFolder:
         self._save()
 
     def remove(self, ids: Iterable[str]) -> None:
-        """Remove recordings, and of their folders what runs wrote; the pages are to be written again."""
+        """Remove recordings, and of their folders what runs wrote; the pages are to be written again.
+
+        A row goes after its files, and of these the one that says when the recording begins goes last.
+        """
         for name in ids:
             self._set(replace(self._rows[name], status="unfinished", is_told=False), name)
-            for file in self._rows[name].files:
+            for file in sorted(self._rows[name].files, key=lambda file: file.endswith(EVENTS)):
                 place = self.path / file
                 shutil.rmtree(place) if _is_plain_folder(place) else place.unlink(missing_ok=True)
             with contextlib.suppress(OSError):  # somebody's files are in it

@@ -16,9 +16,10 @@ from heads.shape import TemporalShape
 from pipeline.dataset import manifest
 from pipeline.dataset.annotated import annotated, video_actions
 from pipeline.dataset.recordings import true_actions
-from pipeline.layout import MODELS, Layout
+from pipeline.layout import Layout, models_of
 from pipeline.params import Params
 from pipeline.stage import stage
+from reports.certainty import Scored, certainty
 from reports.decoding import Decoding
 from reports.evaluation.page import FailedVideo, ModelResult, SplitFacts, write_page
 from reports.event_evaluation import evaluate_calibration, evaluate_events, official_maps
@@ -34,9 +35,14 @@ def main(params: Params, paths: Layout) -> None:
     names = {label["id"]: label["name"] for label in config["labels"]}
     num_windows = {"train": config["train"]["num_windows"]}
     videos, stride_s = manifest.read(paths.manifest), params.windows.stride_s
+    subject_of = {video.video_id: video.subject for video in videos.split("test")}
     results: dict[str, ModelResult] = {}
+    scored: dict[str, Scored] = {}
     exclusions: tuple[Exclusion, ...] = ()
-    for model in MODELS:
+    models = models_of(params.temporal.embeddings)
+    if "finetune_temporal" not in models:
+        write_json(paths.metrics("finetune_temporal"), {})  # DVC wants a file
+    for model in models:
         val, test = (
             Predictions.load(path) for path in (paths.val_predictions(model), paths.test_predictions(model, "videos"))
         )
@@ -67,6 +73,14 @@ def main(params: Params, paths: Layout) -> None:
             "charades": official_maps(videos.split("test"), test_videos, test.labels, stride_s=stride_s),
         }
         write_json(paths.metrics(model), metrics)
+        scored[model] = Scored(
+            test.probabilities,
+            test.targets,
+            [subject_of[video_id] for video_id in test.video_ids.tolist()],
+            sweep.threshold,
+            subject_of,
+            {name: own.best for name, own in events.items()},
+        )
         scores = label_scores(test.probabilities, test.targets, labels=test.labels, thresholds=sweep.label_thresholds)
         results[model] = ModelResult(
             metrics=metrics,
@@ -77,9 +91,12 @@ def main(params: Params, paths: Layout) -> None:
             events_careful={name: own.careful.to_json() for name, own in events.items()},
             reliability=evaluate_calibration(decoding, test_videos + test_recordings, stride_s=stride_s),
         )
+    sure = certainty(scored, seed=params.seed)
+    write_json(paths.intervals, sure.to_json())
     splits = json.loads(paths.facts.read_text(encoding="utf-8"))["splits"]
     provenance = config["provenance"]
-    reach = TemporalShape(**weights.read_config(paths.model("temporal"))["temporal"]).reach
+    temporal = weights.read_config(paths.model("temporal"))
+    reach = TemporalShape(**temporal["temporal"]).reach
     write_page(
         paths.report,
         profile=paths.profile,
@@ -94,10 +111,12 @@ def main(params: Params, paths: Layout) -> None:
             "backbone": f"{provenance['backbone']['id']} (sha256 {provenance['backbone']['sha256'][:16]}…)",
             "windows": ", ".join(f"{key} {value:g}" for key, value in provenance["windows"].items()),
             "features of the head": ", ".join(config["features"]),
-            "temporal head": f"sees {reach} windows, {reach * stride_s:g} s, on either side of each",
+            "temporal head": f"sees {reach} windows, {reach * stride_s:g} s, on either side of each; "
+            f"the mean of {temporal['members']}",
             "precision": provenance["precision"],
             "seed": str(params.seed),
         },
+        certainty=sure,
         exclusions=[
             (names[pair.first], names[pair.second], pair.num_videos, pair.expected_videos) for pair in exclusions
         ],

@@ -11,6 +11,7 @@ from typing import Any
 from markupsafe import Markup
 
 from features.files import write_text
+from reports.certainty import RECORDINGS, Certainty
 from reports.evaluation.colours import INK, LINE, MODEL_COLOURS, MODEL_COLOURS_ON_DARK, MUTED
 from reports.evaluation.event_tables import (
     BEST_F1,
@@ -45,6 +46,14 @@ _MEANINGS = {
     ),
 }
 """What the metrics are called and what they mean, in the order of the table."""
+
+_SCORES = {
+    RECORDINGS: "Events of recordings, F1 at IoU 0.3",
+    "events.videos.f1": "Events of videos, F1 at IoU 0.3",
+    "micro_f1": "Micro-F1 of windows",
+    "map": "mAP of windows",
+}
+"""What the scores with intervals are called, in the order of their table."""
 
 
 @dataclass(frozen=True)
@@ -98,13 +107,15 @@ def write_page(
     failed: Sequence[FailedVideo],
     provenance: Mapping[str, str],
     exclusions: Sequence[tuple[str, str, int, float]] = (),
+    certainty: Certainty | None = None,
 ) -> None:
     """Write one self-contained HTML page that compares `models`, in this order, on one label set.
 
     Labels are sorted by the last model's scores. `provenance` is shown unchanged, one line per pair. Labels without
     positives are listed by name and have no score; models whose labels differ raise ValueError. `exclusions` are pairs
     of labels that exclude each other: both names, how many training videos have both, and in how many of them chance
-    would show them at once. Without event scores of any model the page has no section of events.
+    would show them at once. Without event scores of any model the page has no section of events, and none of how sure
+    the numbers are without `certainty`.
     """
     from reports.evaluation import plots
 
@@ -147,6 +158,8 @@ def write_page(
         bin_names=bin_names,
         bin_rows=bin_rows,
         exclusions=exclusions,
+        certainty=certainty,
+        score_names=_SCORES,
         splits=splits,
         failed=failed,
         provenance=provenance,

@@ -74,7 +74,7 @@ class EventScores:
 
     `onset_errors_s`, ascending, has stated minus true start of each match at IoU 0.3: negative is early. Contradictions
     are stretches in which both labels of an excluded pair are stated; time in which three labels exclude each other
-    counts for each of their pairs.
+    counts for each of their pairs. `of_recordings` has the events of each recording at IoU 0.3, over all labels.
     """
 
     labels: tuple[LabelEvents, ...]
@@ -83,6 +83,7 @@ class EventScores:
     num_excluded_pairs: int
     num_contradictions: int
     contradictions_s: float
+    of_recordings: Mapping[str, Agreement]
 
     def at_iou(self, iou: float) -> Agreement:
         """Events over all labels, at an IoU of `IOUS`; another one raises `KeyError`."""
@@ -167,6 +168,7 @@ def event_scores(
     spans = {key: [segment_span(event.segment) for event in group] for key, group in groups.items()}
     at_iou = {label: dict.fromkeys(IOUS, Agreement()) for label in truth.labels}
     seconds = dict.fromkeys(truth.labels, Agreement())
+    of_recordings = dict.fromkeys(truth.observed, Agreement())
     onset_errors_s: list[float] = []
     for key in sorted(spans.keys() | truth.events.keys()):
         label, own, true = key[1], spans.get(key, []), truth.events.get(key, ())
@@ -174,6 +176,7 @@ def event_scores(
             matches = match(true, own, min_iou=iou)
             at_iou[label][iou] += Agreement(len(matches), len(own), len(true))
             if iou == ONSET_IOU:
+                of_recordings[key[0]] += Agreement(len(matches), len(own), len(true))
                 onset_errors_s += [(found[0] - real[0]) / 1000 for real, found in matches]
         stated_ms, true_ms = total(own), total(true)
         both_ms = stated_ms + true_ms - total([*own, *true])
@@ -192,6 +195,7 @@ def event_scores(
         num_excluded_pairs=len(pairs),
         num_contradictions=len(stretches),
         contradictions_s=sum(end - start for start, end in stretches) / 1000,
+        of_recordings=of_recordings,
     )
 
 

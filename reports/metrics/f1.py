@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from reports.thresholds import Bools, Floats, decide, sweep
+from reports.thresholds import Bools, Floats, best_threshold, decide
 
 
 def micro_f1(probabilities: Floats, targets: Bools, *, thresholds: float | Sequence[float] | Floats) -> float:
@@ -22,12 +22,7 @@ def micro_f1_prior(*, train_frequencies: Floats, val_targets: Bools, test_target
 
     The threshold is the one of `train_frequencies` (L,) with the best micro-F1 on val.
     """
-    val_sweep = sweep(
-        np.broadcast_to(train_frequencies, val_targets.shape),
-        val_targets,
-        labels=[str(k) for k in range(len(train_frequencies))],
-        grid=np.unique(train_frequencies),
-        min_positives=1,
-    )
+    on_val = np.broadcast_to(train_frequencies, val_targets.shape)
+    threshold = best_threshold(on_val.ravel(), val_targets.ravel())
     constant = np.broadcast_to(train_frequencies, test_targets.shape)
-    return micro_f1(constant, test_targets, thresholds=val_sweep.threshold)
+    return micro_f1(constant, test_targets, thresholds=threshold)

@@ -80,7 +80,7 @@ def summary(
         raise ValueError(f"labels differ: val {val.labels}, test {test.labels}, sweep {sweep_on_val.labels}")
     val_videos, test_videos = val.by_video(), test.by_video()
     video_sweep = sweep(
-        *val_videos, labels=val.labels, grid=sweep_on_val.grid, min_positives=sweep_on_val.min_positives
+        *val_videos, labels=val.labels, grid=sweep_on_val.grid, half_way_positives=sweep_on_val.half_way_positives
     )
     counts = {"n_windows": len(test.video_ids), "n_videos": len(test.videos)}
     windows = _scores(test.probabilities, test.targets, val.targets, sweep_on_val, train_frequencies)

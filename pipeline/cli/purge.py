@@ -1,0 +1,118 @@
+"""`diary purge`: removes what is kept of recordings that begin before a day."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import ExitStack
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from pipeline.layout import Layout
+from pipeline.stage import logging_to_stderr, one_line_errors
+
+if TYPE_CHECKING:
+    from pipeline.diaries.purging import KnownRecording, Removed
+
+log = logging.getLogger(__name__)
+
+_FOLDER = click.Path(file_okay=False, path_type=Path)
+
+
+class NothingNamed(Exception):
+    """No folder was named, or one that is not there or holds no diaries."""
+
+
+@click.command()
+@click.option(
+    "--before", "day", required=True, type=click.DateTime(["%Y-%m-%d"]), help="Day, such as 2026-03-14; it stays."
+)
+@click.option("--diaries", type=_FOLDER, help="Folder that `diary write` wrote to.")
+@click.option("--recordings", type=_FOLDER, help="Folder of videos, which are deleted as well.")
+@click.option("--cache/--no-cache", "is_cache", default=True, show_default=True, help="Delete their cached embeddings.")
+@click.option("--include-guesses", is_flag=True, help="Also those whose start is a guess.")
+@click.option("--dry-run", is_flag=True, help="Say what would be removed, and remove nothing.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def purge(
+    day: datetime,
+    diaries: Path | None,
+    recordings: Path | None,
+    is_cache: bool,
+    include_guesses: bool,
+    dry_run: bool,
+    yes: bool,
+) -> None:
+    """Remove recordings that begin before a day: diaries with their pictures, cached embeddings, and the videos.
+
+    A diary's word on when its recording begins comes first; a video without one goes by its own clocks. Recordings
+    whose start is not known stay, and so do those whose start is a guess, unless you include them; they are named.
+    Files of yours in the folders stay. Videos are deleted only where --recordings is named. Lists first, then asks.
+
+    \b
+    Exit status: 0  all is removed, or nothing is that old
+                 1  something could not be removed, or you said no
+                 2  an option is wrong
+    """
+    with logging_to_stderr(), one_line_errors():
+        if diaries is None and recordings is None:
+            raise NothingNamed("nothing to look through: name --diaries, --recordings, or both")
+        for folder in filter(None, (diaries, recordings)):
+            if not folder.is_dir():
+                raise NothingNamed(f"{folder}: there is no such folder")
+        from features.files import locked
+        from pipeline.diaries.output import MANIFEST, OutputFolder
+        from pipeline.diaries.purging import is_before, known_recordings, remove
+
+        if diaries is not None and not (diaries / MANIFEST).is_file():
+            raise NothingNamed(f"{diaries} holds no diaries: it has no {MANIFEST}; name the folder of `diary write -o`")
+        with ExitStack() as stack:
+            if diaries is not None:
+                stack.enter_context(locked(diaries))
+            output = OutputFolder(diaries) if diaries is not None else None
+            known = known_recordings(output, recordings)
+            old = [recording for recording in known if is_before(recording, day.date())]
+            chosen = [recording for recording in old if include_guesses or not recording.start.is_guess]
+            for recording in known:
+                if recording.start.at is None:
+                    log.warning("%s stays: when it begins is not known", recording.name)
+                elif recording in old and recording not in chosen:
+                    log.warning(
+                        "%s stays: its start, %s, is a guess; --include-guesses removes it",
+                        recording.name,
+                        _minute(recording),
+                    )
+            if not chosen:
+                click.echo(f"no recording is known to begin before {day:%Y-%m-%d}")
+                return
+            for recording in chosen:
+                click.echo(_listed(recording))
+            if dry_run:
+                click.echo(f"nothing is removed: {len(chosen)} recordings would be")
+                return
+            if not yes:
+                click.confirm(f"Remove these {len(chosen)} recordings for good?", abort=True)
+            _tell(remove(chosen, output, Layout("").cache if is_cache else None))
+
+
+def _listed(recording: KnownRecording) -> str:
+    parts = ["diary"] if recording.rows else []
+    if recording.videos:
+        num_bytes = sum(video.stat().st_size for video in recording.videos)
+        parts.append(f"video, {num_bytes / 1e6:.1f} MB")
+    return f"{_minute(recording)}  {recording.name}  ({'; '.join(parts)})"
+
+
+def _minute(recording: KnownRecording) -> str:
+    return f"{recording.start.at:%Y-%m-%d %H:%M}"
+
+
+def _tell(removed: Removed) -> None:
+    counts = {"videos": removed.videos, "diaries": removed.diaries, "cached files": removed.cached}
+    told = [f"{count} {what} ({num_bytes / 1e6:.1f} MB)" for what, (count, num_bytes) in counts.items()]
+    click.echo(f"removed {', '.join(told)}")
+    for path in removed.others:
+        log.warning("%s stays: no run of this program wrote it", path)
+    if removed.faults:
+        raise click.ClickException("\n".join(removed.faults))
