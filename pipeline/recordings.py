@@ -55,12 +55,10 @@ def write_diaries(
 ) -> DiaryRun:
     """Write `<output>/<recording>/` with events.jsonl and pictures for each readable video, then the pages of the days.
 
-    So are the files of `formats`, keys of `reports.diary.formats.FORMATS`. One that a recording cannot have is a
-    failure; the rest of its diary is written.
-
-    A page tells of the recordings of all runs. `recorded_at` is when the user says that the first of `videos` begins,
-    readable or not. An error inside one recording, of any type, is that recording's failure; only a full disk ends the
-    run.
+    `formats` are keys of `reports.diary.formats.FORMATS`, whose files are written beside; one that a recording cannot
+    have is a failure, and the rest is written. A page tells of the recordings of all runs. `recorded_at` is when the
+    user says that the first of `videos` begins, readable or not. An error inside one recording, of any type, is that
+    recording's failure; only a full disk ends the run.
     """
     written: list[str] = []
     damaged: list[str] = []

@@ -84,7 +84,7 @@ def test_the_first_block_says_when_what_and_how_far_to_trust_it(tmp_path: Path) 
     text = Page(day_html(tmp_path, part())).text
     first = text[: text.index("The story")]
     assert "Monday, 23 November 2026 08:00–08:04 · 3½ min of 4 min on video" in first
-    assert "Sitting in a chair for" in first
+    assert "sitting in a chair for" in first.lower()
     assert "Of events like these, about 8 in 10 were right on recordings the model had never seen." in first
     assert "The model knows a drawn world. It knows 5 activities and can name no other." in first
 
@@ -218,6 +218,9 @@ def test_the_axis_shortens_what_nobody_recorded() -> None:
     assert len(axis.pieces) == 2
     places = [axis.place(own.absolute(own.span)) for own in day.parts]
     assert [round(place["width"]) for place in places] == [48, 48]
+    (gap,) = axis.breaks
+    assert (gap["width"], gap["duration_ms"]) == (3.0, 4 * 3_600_000 - 240_000)
+    assert gap["x"] == pytest.approx(48.5)
     assert [button["text"] for button in hours(day, axis)] == ["08–09", "12–13"]
     assert Axis(((0, 1000),)).place((250, 500)) == {"x": 25.0, "width": pytest.approx(25, abs=0.2)}
     assert hours(make_day("2026-11-23", [part()]), axis) == []

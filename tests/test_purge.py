@@ -176,8 +176,6 @@ def test_an_interrupted_purge_goes_on(home: Home) -> None:
 
 def test_diary_md_goes_with_a_recording_that_it_tells_of(home: Home) -> None:
     """It would tell what is to be forgotten."""
-    output = OutputFolder(home.diaries)
-    output.set_in_diary_md(["late", "kept"])
     (home.diaries / "diary.md").write_text("# Diary")
     assert purge("--diaries", home.diaries, "--yes").exit_code == 0
     assert not (home.diaries / "diary.md").exists()

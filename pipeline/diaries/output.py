@@ -27,8 +27,8 @@ MANIFEST = "manifest.json"
 INDEX = "index.html"
 CORRECTIONS = "corrections.jsonl"
 STORED = "recording.json"
-THUMBNAILS = "thumbnails"
 EVENTS = "events.jsonl"
+THUMBNAILS = "thumbnails"
 _VERSION = 2
 _PAGE_NAME = re.compile(r"(\d{4}-\d\d-\d\d|undated-.*)(\.\w+)?", re.IGNORECASE)
 
@@ -196,7 +196,10 @@ class OutputFolder:
         self._set(replace(self._rows[name], corrections=corrections, is_told=False), name)
 
     def remove(self, ids: Iterable[str]) -> None:
-        """Remove recordings, and of their folders what runs wrote; the pages are to be written again."""
+        """Remove recordings, and of their folders what runs wrote; the pages are to be written again.
+
+        A row goes after its files, and of these the one that says when the recording begins goes last.
+        """
         for name in ids:
             self._set(replace(self._rows[name], status="unfinished", is_told=False), name)
             for file in sorted(self._rows[name].files, key=lambda file: file.endswith(EVENTS)):

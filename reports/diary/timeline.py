@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
+from itertools import pairwise
 from typing import Any
 
 from reports.diary.clock import format_duration, format_time
@@ -57,8 +58,16 @@ class Axis:
         return {"x": round(left, 3), "width": round(right - left, 3)}
 
     @property
-    def breaks(self) -> list[Span]:
-        return [(before[1], after[0]) for before, after in zip(self.pieces, self.pieces[1:], strict=False)]
+    def breaks(self) -> list[dict[str, float]]:
+        """Left end and width in percent of each break, and how long it lasts."""
+        return [
+            {
+                "x": round(self.percent(end_ms), 3),
+                "width": round(self.break_percent, 3),
+                "duration_ms": start_ms - end_ms,
+            }
+            for (_, end_ms), (start_ms, _) in pairwise(self.pieces)
+        ]
 
 
 def day_axis(day: Day) -> Axis:
@@ -131,26 +140,21 @@ def _span(pair: tuple[Part, Event]) -> Span:
     return part.absolute(segment_span(event.segment))
 
 
-def ticks(axis: Axis, zone: tzinfo | None, *, num: int) -> list[dict[str, Any]]:
-    """About `num` round times, the start of each piece among them, none too close to the one before."""
-    step_ms = 1000 * next((step for step in _TICK_STEPS_S if total(axis.pieces) <= num * 1000 * step), 86400)
+def ticks(axis: Axis, zone: tzinfo | None) -> list[dict[str, Any]]:
+    """About eight round times, and where each piece starts, none too close to the one before."""
+    step_ms = _step_ms(total(axis.pieces))
     found: list[dict[str, Any]] = []
-    last = -100.0
-    room = _TICK_PERCENT * min(1.0, 8 / num)
-    for start_ms, end_ms in axis.pieces:
-        offset_ms = _offset_ms(start_ms, zone)
-        first_ms = start_ms + -(start_ms + offset_ms) % step_ms
-        for at_ms in [start_ms, *range(first_ms, end_ms + 1, step_ms)]:
+    for piece in axis.pieces:
+        for at_ms in [piece[0], *_round_times(piece, zone, step_ms)]:
             x = axis.percent(at_ms)
-            if x - last < room and not (at_ms == start_ms and not found):
-                continue
-            found.append({"x": round(x, 3), "text": _tick_text(at_ms, zone, step_ms), "is_minor": len(found) % 2 == 1})
-            last = x
+            if not found or x - found[-1]["x"] >= _TICK_PERCENT:
+                text, is_minor = _tick_text(at_ms, zone, step_ms), len(found) % 2 == 1
+                found.append({"x": round(x, 3), "text": text, "is_minor": is_minor})
     return found
 
 
 def hours(day: Day, axis: Axis) -> list[dict[str, Any]]:
-    """The hours that hold a recording: where they lie on the axis, and how far to zoom; none if there is but one."""
+    """The hours that hold a recording: where they lie on the axis, how far to zoom, ticks; none if there is but one."""
     zone = zone_of(day)
     found: dict[int, Span] = {}
     for span in union(day.recorded):
@@ -167,15 +171,29 @@ def hours(day: Day, axis: Axis) -> list[dict[str, Any]]:
     for hour, span in sorted(found.items()):
         place = axis.place(span)
         zoom = min(_MAX_ZOOM, 100 / max(0.1, place["width"]))
-        buttons.append(
-            {"text": hour_name(hour if zone is None else hour % 24), "x": place["x"], "zoom": round(zoom, 2)}
-        )
+        step_ms = _step_ms(span[1] - span[0])
+        own = [
+            {"x": round(axis.percent(at_ms), 3), "text": _tick_text(at_ms, zone, step_ms)}
+            for at_ms in _round_times(span, zone, step_ms)
+        ]
+        name = hour_name(hour if zone is None else hour % 24)
+        buttons.append({"text": name, "x": place["x"], "zoom": round(zoom, 2), "ticks": own})
     return buttons
 
 
 def hour_name(hour: int) -> str:
     """As in "08–09"."""
     return f"{hour:02d}–{hour + 1:02d}"
+
+
+def _step_ms(duration_ms: int) -> int:
+    return 1000 * next((step for step in _TICK_STEPS_S if duration_ms <= 8000 * step), 86400)
+
+
+def _round_times(span: Span, zone: tzinfo | None, step_ms: int) -> range:
+    """The multiples of a step by the clock that lie in a span."""
+    start_ms, end_ms = span
+    return range(start_ms + -(start_ms + _offset_ms(start_ms, zone)) % step_ms, end_ms, step_ms)
 
 
 def _offset_ms(at_ms: int, zone: tzinfo | None) -> int:

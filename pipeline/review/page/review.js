@@ -222,7 +222,8 @@
     }
     const added = session.events[each.recording].filter((event) => event.confirmed
       && event.start_s < each.end_s && event.end_s > each.start_s).length;
-    $("where").textContent = [recording().file, recording().day, `${clock(each.start_s)}–${clock(each.end_s)}`,
+    const isShort = each.end_s - each.start_s < 10;
+    $("where").textContent = [recording().file, recording().day, `${clock(each.start_s, isShort)}–${clock(each.end_s, isShort)}`,
       length(each.end_s - each.start_s)].filter(Boolean).join(" · ");
     $("ask").textContent = isQuiet() ? "Is nothing on here that the diary knows?" : `${nameOf(each.label)}?`;
     $("sure").textContent = isQuiet() ? "The diary has no event in this stretch."
