@@ -1,0 +1,85 @@
+"""`diary review` as a program: two of them at once, a kill behind an answer, its end, and what it says."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import time
+import urllib.error
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from reports.corrections import read_corrections
+from tests.reviews import make_diaries, served
+
+pytestmark = pytest.mark.slow
+
+
+def post(address: str, **fields: Any) -> str:
+    """Send an answer as the page does; returns its id."""
+    origin = f"http://{urlsplit(address).netloc}"
+    request = urllib.request.Request(
+        f"{address}corrections",
+        data=json.dumps({"recording": "kitchen", "who": "ada"} | fields).encode(),
+        headers={"Content-Type": "application/json", "Origin": origin},
+    )
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        told: dict[str, Any] = json.load(answer)
+    return str(told["id"])
+
+
+def test_two_reviewers_at_once_and_a_kill(tmp_path: Path) -> None:
+    """Two programs on one folder, each with two pages: every answer that was taken is there, in whole lines.
+
+    One is killed right behind an answer; the other one goes on and rewrites the pages at its end.
+    """
+    out = make_diaries(tmp_path)
+    with served(out, "--name", "ada") as (_, first), served(out, "--name", "bob") as (second_server, second):
+        assert first != second
+
+        def answer(number: int) -> str:
+            address, who = ((first, "ada"), (second, "bob"))[number % 2]
+            return post(address, who=who, verdict="note", note=f"{number} " + "x" * 500, start_s=1, end_s=2)
+
+        with ThreadPoolExecutor(4) as pool:
+            ids = list(pool.map(answer, range(40)))
+        ids.append(post(second, verdict="wrong", who="bob", label="cup", start_s=4, end_s=7))
+        second_server.send_signal(signal.SIGKILL)
+        second_server.wait()
+        with pytest.raises(urllib.error.URLError):
+            post(second, verdict="skip", label="cup", start_s=4, end_s=7)
+        ids.append(post(first, verdict="right", label="sit", start_s=1, end_s=5))
+    lines = [json.loads(line) for line in (out / "corrections.jsonl").read_text().splitlines()]
+    assert sorted(line["id"] for line in lines) == sorted(ids)
+    assert [each.verdict for each in read_corrections(out / "corrections.jsonl")[-2:]] == ["wrong", "right"]
+    page = (out / "2026-03-14.html").read_text()
+    assert "kitchen-002" not in page
+    assert page.count("confirmed by you") == 1
+
+
+def test_it_serves_this_machine_alone_and_ends_with_an_interrupt(tmp_path: Path) -> None:
+    """Its one line has address and token, which are new each time; another address of this machine is not served."""
+    out = make_diaries(tmp_path)
+    with served(out) as (server, address):
+        parts = urlsplit(address)
+        assert parts.hostname == "127.0.0.1"
+        assert len(parts.path) > 30
+        with socket.socket() as other:
+            assert other.connect_ex(("127.0.0.2", int(parts.port or 0))) != 0
+        post(address, verdict="wrong", label="cup", start_s=4, end_s=7)
+        for _ in range(200):  # pages follow while it runs
+            if "kitchen-002" not in (out / "2026-03-14.html").read_text():
+                break
+            time.sleep(0.1)
+        assert "kitchen-002" not in (out / "2026-03-14.html").read_text()
+        os.kill(server.pid, signal.SIGINT)
+        assert server.wait(timeout=20) == 0
+    with served(out) as (_, again):
+        assert urlsplit(again).path != parts.path
