@@ -36,11 +36,19 @@ Count = Annotated[int, Ge(0), Le(_LARGEST)]
 AtLeastOne = Annotated[int, Ge(1), Le(_LARGEST)]
 NonNegative = Annotated[float, Ge(0), Le(_LARGEST)]
 Positive = Annotated[float, Gt(0), Le(_LARGEST)]
+
+
 # One value or a list of them; what is read is always a tuple.
-OneOrMore = BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else (value,))
+def _as_tuple(value: Any) -> tuple[Any, ...]:
+    return tuple(value) if isinstance(value, list) else (value,)
+
+
+OneOrMore = BeforeValidator(_as_tuple)
 # Profiles and label sets name files and stand in DVC's templates, where a dot or a slash means something else.
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 FolderName = Annotated[str, MinLen(1)]
+# No file, one, or a list of them; what is read is always a tuple.
+Files = Annotated[tuple[FolderName, ...], BeforeValidator(lambda value: () if value is None else _as_tuple(value))]
 
 
 @dataclass(frozen=True)
@@ -53,6 +61,7 @@ class RenderedFetch:
     num_test_subjects: AtLeastOne
     mean_length_s: Positive
     recording_s: Positive
+    corrections: Files
 
 
 @dataclass(frozen=True)
@@ -61,6 +70,7 @@ class FolderFetch:
     dataset_dir: FolderName
     backbone_dir: FolderName
     recordings_dir: FolderName | None
+    corrections: Files
 
 
 FOLDER_KEYS = ("dataset_dir", "backbone_dir", "recordings_dir")
@@ -161,6 +171,11 @@ class FinetuneParams(_ScheduleKeys):
 
 
 @dataclass(frozen=True)
+class CorrectionParams:
+    repeats: AtLeastOne
+
+
+@dataclass(frozen=True)
 class DiaryParams:
     min_precision: Annotated[float, Gt(0), Lt(1)]
     min_quiet_s: NonNegative
@@ -187,6 +202,7 @@ class Params:
     targets: TargetParams
     train: TrainParams
     temporal: TemporalParams
+    corrections: CorrectionParams
     finetune: FinetuneParams
     sweep: ThresholdGrid
     diary: DiaryParams
@@ -222,19 +238,19 @@ def load(root: Path, profile: str) -> Params:
     """
     _require_profile(root, profile, "profile")
     params: Params = _load(root / profile_file(profile), Params)
-    if isinstance(params.fetch, FolderFetch):
-        _refuse_output_folders(root, profile, params.fetch)
+    _refuse_output_folders(root, profile, params.fetch)
     return params
 
 
-def _refuse_output_folders(root: Path, profile: str, fetch: FolderFetch) -> None:
-    """No folder of the user's is, contains or lies inside one that stages write to: DVC deletes outputs."""
+def _refuse_output_folders(root: Path, profile: str, fetch: RenderedFetch | FolderFetch) -> None:
+    """Nothing of the user's is, contains or lies inside a folder that stages write to: DVC deletes outputs."""
     written = [folder.resolve() for name in _profiles(root) for folder in Layout(name, root=root).output_roots]
     written.append(Layout(profile, root=root).cache.resolve())
-    for key in FOLDER_KEYS:
-        if getattr(fetch, key) is None:
+    named = [(key, getattr(fetch, key)) for key in FOLDER_KEYS if isinstance(fetch, FolderFetch)]
+    for key, name in [*named, *(("corrections", name) for name in fetch.corrections)]:
+        if name is None:
             continue
-        folder = Path(getattr(fetch, key)).expanduser().resolve()
+        folder = Path(name).expanduser().resolve()
         for output in written:
             if folder.is_relative_to(output) or output.is_relative_to(folder):
                 raise ParamsError(

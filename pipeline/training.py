@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from heads.training.grid import Trial, best_of, settings_of, train_temporal_heads
-from heads.training.sequences import Sequences, sequences_of
+from heads.training.sequences import Sequences, joined, sequences_of
 from pipeline.dataset.truth import SplitTruth
 
 if TYPE_CHECKING:
@@ -20,16 +20,22 @@ log = logging.getLogger(__name__)
 
 
 def temporal_trials(
-    temporal: TemporalParams, train: SplitTruth, val: SplitTruth, *, stride_s: float, seed: int
+    temporal: TemporalParams,
+    train: SplitTruth,
+    val: SplitTruth,
+    *,
+    stride_s: float,
+    seed: int,
+    reviewed: Sequence[Sequences] = (),
 ) -> list[Trial]:
-    """Temporal heads on whole videos, against what is on in each window's cell."""
+    """Temporal heads on whole videos, and on `reviewed` ones, against what is on in each window's cell."""
 
     def sequences(truth: SplitTruth) -> Sequences:
         cells = truth.cells(stride_s=stride_s)
         return sequences_of(truth.embeddings, cells, features=temporal.features, stride_s=stride_s)
 
     return train_temporal_heads(
-        sequences(train),
+        joined([sequences(train), *reviewed]),
         sequences(val),
         shape=temporal.shape,
         num_members=temporal.members,

@@ -95,20 +95,23 @@ def train_temporal_heads(
     sequence_windows: int,
     generator: torch.Generator,
     cpu: bool,
+    start: TemporalEnsemble | None = None,
 ) -> list[Trial]:
     """Train temporal heads of `shape` for each of `settings` on `train`, and stop each setting by mAP on val's videos.
 
     A setting has `num_members` heads, which start from weights of their own and draw dropout of their own: the mAP is
     that of their ensemble. Settings see the same batches of `batch_size` sequences, start from the same weights, which
-    `generator` determines, and draw the same dropout: each comes out as if it were trained alone.
+    `generator` determines, and draw the same dropout: each comes out as if it were trained alone. With `start`, all
+    settings go on from that ensemble, and `shape` and `num_members` are its own.
     """
     members = []
     with torch.random.fork_rng([]):
         for _ in range(num_members):
             torch.manual_seed(int(torch.randint(2**31, (1,), generator=generator)))
             members.append(TemporalHead(train.features.shape[1], train.targets.shape[1], shape))
-    start = TemporalEnsemble(members)
-    start.start_from(train.features, train.targets)
+    if start is None:
+        start = TemporalEnsemble(members)
+        start.start_from(train.features, train.targets)
     return _fit_grid(
         TemporalHeadGrid(start, len(settings)),
         settings,

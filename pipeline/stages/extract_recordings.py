@@ -47,6 +47,11 @@ def main(params: Params, paths: Layout) -> None:
             provenance=encoder.store_provenance,
             sizes=dict.fromkeys(encoder.backbone.poolings, encoder.backbone.hidden_size),
         )
+        write_csv(
+            paths.recording_hashes,
+            ["recording", "sha256"],
+            [(recording_id, extraction.sha256s[recording_id]) for recording_id in sorted(extraction.num_windows)],
+        )
     failures = sorted(extraction.failures.items())
     write_csv(
         paths.failed_recordings,
