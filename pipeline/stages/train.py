@@ -84,16 +84,13 @@ def _reviewed(
 
 def _linear(params: Params, train: SplitTruth, val: SplitTruth, reviewed: ReviewedWindows) -> list[Trial]:
     """Heads on single windows, against what overlaps them."""
-    further = [reviewed] * (params.corrections.repeats if len(reviewed) else 0)
-    features, targets = (
-        torch.from_numpy(np.concatenate(parts))
-        for parts in (
-            [each.embeddings.features(params.train.features) for each in (train, *further)],
-            [each.windows for each in (train, *further)],
-        )
-    )
+    features, targets = train.embeddings.features(params.train.features), train.windows
+    if len(reviewed):
+        repeated = [reviewed] * params.corrections.repeats
+        features = np.concatenate([features, *(each.embeddings.features(params.train.features) for each in repeated)])
+        targets = np.concatenate([targets, *(each.windows for each in repeated)])
     return train_heads(
-        (features, targets),
+        (torch.from_numpy(features), torch.from_numpy(targets)),
         (torch.from_numpy(val.embeddings.features(params.train.features)), torch.from_numpy(val.windows)),
         settings=settings_of(params.train.loss, params.train.learning_rate, params.train.weight_decay),
         schedule=params.train.schedule,
