@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -18,6 +18,7 @@ from features.cache import EmbeddingCache
 from features.clips import ClipReader, Source, read_videos
 from features.decode.damage import VideoEnd
 from features.extraction import BlockInputSelection, extract
+from features.pictures import WindowPictures, picture_numbers
 from features.video import Clip, Segment
 from heads.action_model import ActionModel, predict_clips
 from heads.temporal import TemporalHead, predict_sequence, window_steps
@@ -25,11 +26,16 @@ from heads.temporal import TemporalHead, predict_sequence, window_steps
 
 @dataclass(frozen=True, eq=False)
 class Recognition:
-    """A video's `windows` (n,) in order, the `probabilities` (n, L) of their labels, and what decoding found."""
+    """A video's `windows` (n,) in order, the `probabilities` (n, L) of their labels, and what decoding found.
+
+    `pictures` are what the windows' pixels show, `vectors` by pooling (n, D) what the frozen backbone makes of them.
+    """
 
     windows: Sequence[Segment]
     probabilities: npt.NDArray[np.float32]
     end: VideoEnd
+    pictures: WindowPictures
+    vectors: Mapping[str, npt.NDArray[np.float16]]
 
 
 class VideoModel(Protocol):
@@ -41,9 +47,13 @@ class VideoModel(Protocol):
 
 @dataclass(frozen=True)
 class WindowModel:
-    """Looks at each window alone: a linear head, on the backbone as it came or with its last block finetuned."""
+    """Looks at each window alone: a linear head, on the backbone as it came or with its last block finetuned.
+
+    `frozen` is the backbone as it came.
+    """
 
     model: ActionModel
+    frozen: Backbone
     reader: ClipReader
 
     def recognise(self, path: Path, *, batch_size: int, num_workers: int) -> Recognition:
@@ -56,13 +66,22 @@ class WindowModel:
                     yield source.video_id, clip
                 ends.append(clips.end)
 
-        windows, rows = [], []
+        windows, rows, numbers, means = [], [], [], []
+        self.frozen.to(best_device())
         for _, clip, row in predict_clips(self.model, keyed_clips(), batch_size=batch_size, device=best_device()):
             windows.append(clip.segment)
             rows.append(row)
+            numbers.append(picture_numbers(clip.frames))
+            means.append(self._mean(clip))
         (end,) = ends
         assert end is not None  # all clips were taken
-        return Recognition(windows, np.stack(rows), end)
+        return Recognition(windows, np.stack(rows), end, _pictures(numbers), {"mean": np.concatenate(means)})
+
+    @torch.inference_mode()
+    def _mean(self, clip: Clip) -> npt.NDArray[np.float16]:
+        frames = torch.from_numpy(clip.frames)[None].to(best_device())
+        tokens = self.frozen.tokens(self.reader.preprocessing.normalise(frames, self.frozen.dtype))
+        return self.frozen.pool_each(tokens, ["mean"])["mean"].to("cpu", torch.float16).numpy()
 
 
 @dataclass(frozen=True)
@@ -99,4 +118,13 @@ class SequenceModel:
         steps = torch.from_numpy(window_steps(video.start_s, stride_s=self.reader.plan.stride_s))
         probabilities = predict_sequence(self.head, vectors, steps).sigmoid().numpy()
         windows = [Segment(start_s, end_s) for start_s, end_s in zip(video.start_s, video.end_s, strict=True)]
-        return Recognition(windows, probabilities, end)
+        numbers = [
+            picture_numbers(clip.frames)
+            for _, clips in read_videos([Source("", path)], self.reader, num_workers=num_workers)
+            for clip in clips
+        ]
+        return Recognition(windows, probabilities, end, _pictures(numbers), video.vectors)
+
+
+def _pictures(numbers: Sequence[tuple[float, float, float]]) -> WindowPictures:
+    return WindowPictures(*np.array(numbers, dtype=np.float32).reshape(-1, 3).T)

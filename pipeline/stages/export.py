@@ -33,6 +33,8 @@ def main(params: Params, paths: Layout) -> None:
         model=paths.model(best),
         backbone=paths.backbone,
         decoding=paths.decoding(best),
+        typicality=paths.typicality,
+        limits=paths.limits,
         diary_model={
             "profile": paths.profile,
             "label_set": paths.labels,
@@ -40,6 +42,7 @@ def main(params: Params, paths: Layout) -> None:
             "test_precision": test_precision,
             "decoder": params.extract.decoder,
             "precision": params.extract.precision,
+            "trained_on": params.diary.trained_on,
             "min_quiet_s": params.diary.min_quiet_s,
         },
     )

@@ -24,6 +24,7 @@ from reports.evaluation.page import FailedVideo, ModelResult, SplitFacts, write_
 from reports.event_evaluation import evaluate_calibration, evaluate_events, official_maps
 from reports.exclusions import Exclusion
 from reports.metrics.summary import LabelScore, label_scores, summary
+from reports.recognisable import Limits
 from reports.thresholds import Sweep
 
 
@@ -34,6 +35,7 @@ def main(params: Params, paths: Layout) -> None:
     names = {label["id"]: label["name"] for label in config["labels"]}
     num_windows = {"train": config["train"]["num_windows"]}
     videos, stride_s = manifest.read(paths.manifest), params.windows.stride_s
+    limits = Limits.load(paths.limits)
     results: dict[str, ModelResult] = {}
     exclusions: tuple[Exclusion, ...] = ()
     for model in MODELS:
@@ -57,7 +59,7 @@ def main(params: Params, paths: Layout) -> None:
         test_videos = list(annotated("video", test, video_actions(videos, "test")))
         test_recordings = list(annotated("recording", recordings, of_recordings))
         events = {
-            name: evaluate_events(decoding, own, stride_s=stride_s)
+            name: evaluate_events(decoding, own, stride_s=stride_s, limits=limits)
             for name, own in (("recordings", test_recordings), ("videos", test_videos))
             if own
         }

@@ -16,6 +16,7 @@ from features.store.embeddings import read_embeddings
 from heads import weights
 from heads.training.grid import Trial, best_of, save_table, settings_of, train_heads, train_temporal_heads
 from heads.training.sequences import Sequences, sequences_of
+from heads.typicality import Typicality
 from pipeline.dataset import labels, manifest
 from pipeline.dataset.truth import SplitTruth, split_truth
 from pipeline.layout import Layout
@@ -27,7 +28,7 @@ log = logging.getLogger(__name__)
 
 @stage
 def main(params: Params, paths: Layout) -> None:
-    """Train heads on stored embeddings and keep the best of each kind."""
+    """Train heads on stored embeddings and keep the best of each kind; and what is typical of train."""
     label_set = labels.read_label_set(paths.label_set)
     videos = manifest.read(paths.manifest)
     embeddings, provenance = read_embeddings(paths.embeddings)
@@ -42,6 +43,8 @@ def main(params: Params, paths: Layout) -> None:
         "video_frequencies": train.videos.mean(axis=0).tolist(),
     }
     config = {"provenance": provenance, "labels": [{"id": each.id, "name": each.name} for each in label_set.labels]}
+    typicality = Typicality.fit(train.embeddings.features([Typicality.pooling]))
+    typicality.save(paths.typicality, backbone_sha256=provenance["backbone"]["sha256"])
     linear, temporal = _linear(params, train, val), _temporal(params, train, val)
     weights.save(
         paths.model("linear"),
