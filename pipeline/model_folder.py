@@ -149,9 +149,10 @@ def load_recogniser(folder: Path) -> Recogniser:
         cache = EmbeddingCache(Layout(diary["profile"]).cache, cache_key(backbone, reader))
         model = SequenceModel(head, config["features"], backbone, reader, cache)
     else:
-        action_model, config = load_action_model(folder, backbone, preprocessing, expected=expected)
-        frozen = load_backbone(folder / _BACKBONE, dtype=dtype, attention=provenance["attention"])
-        model = WindowModel(action_model, frozen, reader)
+        action_model, config = load_action_model(
+            folder, backbone.with_own_last_block(), preprocessing, expected=expected
+        )
+        model = WindowModel(action_model, backbone, reader)
     decoding = Decoding.load(folder / _DECODING)
     return Recogniser(
         model=model,

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-from PIL import Image
-
-from features.decode.grid import frames_shown_at
 from features.decode.recorded_at import read_clock_tags
 from features.files import is_no_room, private_files
+from features.thumbnails import Thumbnails
 from pipeline.diaries.failure import decodable, failure_line, printable
 from pipeline.diaries.output import DIARY, OutputFolder, Planned
 from pipeline.model_folder import Recogniser
@@ -29,8 +24,6 @@ from reports.diary.starts import recording_starts
 from reports.events import EventsFound, observed
 
 log = logging.getLogger(__name__)
-
-THUMBNAIL_SIDE = 320  # pixels, the longer side
 
 
 @dataclass(frozen=True)
@@ -91,7 +84,7 @@ def write_diaries(
             )
             events = recogniser.events(recording_id, seen, unrecognisable)
             with output.writing(row, is_damaged=bool(end.faults)) as folder:
-                _write_diary(path, folder, recording, events, recogniser)
+                _write_diary(folder, recording, events, recogniser, seen.thumbnails)
         except Exception as error:
             if is_no_room(error):
                 raise
@@ -125,12 +118,13 @@ def _video_file(path: Path) -> VideoFile:
     return VideoFile(path.name, modified_s, tags, tags.duration_s)
 
 
-def _write_diary(path: Path, out: Path, recording: Recording, events: EventsFound, recogniser: Recogniser) -> None:
+def _write_diary(
+    out: Path, recording: Recording, events: EventsFound, recogniser: Recogniser, pictures: Thumbnails
+) -> None:
     names, model = recogniser.names, recogniser.diary_model
     middles = {event.id: (event.segment.start_s + event.segment.end_s) / 2 for event in events.events}
-    times_s = sorted(middles.values())
-    pictures = dict(zip(times_s, frames_shown_at(path, times_s, max_side=THUMBNAIL_SIDE), strict=True))
-    thumbnails = {event_id: _jpeg(pictures[time_s]) for event_id, time_s in middles.items()}
+    nearest = {event_id: pictures.nearest(time_s) for event_id, time_s in middles.items()}
+    thumbnails = {event_id: jpeg for event_id, jpeg in nearest.items() if jpeg is not None}
     write_jsonl(out / "events.jsonl", recording, events, names, model)
     write_markdown(out / "diary.md", [(recording, events)], names, model, min_quiet_s=recogniser.min_quiet_s)
     write_page(
@@ -142,9 +136,3 @@ def _write_diary(path: Path, out: Path, recording: Recording, events: EventsFoun
         thumbnails=thumbnails,
         min_quiet_s=recogniser.min_quiet_s,
     )
-
-
-def _jpeg(pixels: npt.NDArray[np.uint8]) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "JPEG", quality=80)
-    return file.getvalue()
