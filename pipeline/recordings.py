@@ -71,6 +71,7 @@ def write_diaries(
             # A file that was cut off lasted as long as it states.
             files[number] = replace(file, duration_s=max(end.end_s, file.duration_s or 0))
             start = recording_starts(files, given=recorded_at, zone=zone, now=now)[number]
+            unrecognisable = recogniser.unrecognisable(seen)
             recording = Recording(
                 id=recording_id,
                 file_name=decodable(path.name),
@@ -83,10 +84,9 @@ def write_diaries(
                 clock_readings=start.readings,
                 faults=end.faults + end.facts,
                 stated_s=end.stated_s,
+                unrecognisable=unrecognisable,
             )
-            events = recogniser.decoding.events(
-                recording_id, seen.windows, seen.probabilities, stride_s=recogniser.stride_s, careful=True
-            )
+            events = recogniser.events(recording_id, seen, unrecognisable)
             with output.writing(row, is_damaged=bool(end.faults)) as folder:
                 _write_diary(folder, output.path / row.id, recording, events, recogniser, seen.thumbnails)
                 refusals = write_formats(

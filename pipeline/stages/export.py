@@ -35,6 +35,8 @@ def main(params: Params, paths: Layout) -> None:
         backbone=paths.backbone,
         decoding=paths.decoding(best),
         roles=read_roles(paths.roles),
+        typicality=paths.typicality,
+        limits=paths.limits,
         diary_model={
             "profile": paths.profile,
             "label_set": paths.labels,
@@ -42,6 +44,7 @@ def main(params: Params, paths: Layout) -> None:
             "test_precision": test_precision,
             "decoder": params.extract.decoder,
             "precision": params.extract.precision,
+            "trained_on": params.diary.trained_on,
             "min_quiet_s": params.diary.min_quiet_s,
         },
     )
