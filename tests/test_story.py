@@ -97,6 +97,7 @@ def test_the_same_use_after_a_short_gap_is_one() -> None:
     assert told("c052 10 14 \n c052 20 24 \n c105 15 16") == [
         "Worked on the laptop twice (8 s); meanwhile turned the light off."
     ]
+    assert told("c052 10 20 \n c052 25 35") == ["Worked on the laptop for 20 s."]  # pauses are not counted
     assert told("c052 10 17 \n c052 30 37") == ["Worked on the laptop for 7 s."] * 2
 
 
