@@ -17,6 +17,7 @@ from reports.diary.recording import Recording
 from reports.diary.roles import Role
 from reports.diary.rows import Row, format_percent, format_probability, phrase, story_rows, suppressed_counts
 from reports.diary.story import StoryLine, headline, summary, tell
+from reports.diary.wording import said_in_ten
 from reports.events import EventsFound
 from reports.spans import segment_span, total
 
@@ -120,8 +121,8 @@ def _trust(model: DiaryModel) -> str:
     sentences = []
     if model.test_precision is not None:
         sentences.append(
-            f"Of events like these, about {round(10 * model.test_precision)} in 10 were right on recordings that the "
-            "model had never seen."
+            f"Of events like these, {said_in_ten(model.test_precision)} were right on recordings that the model had "
+            "never seen."
         )
     return " ".join([*sentences, *([in_markdown(model.trained_on)] if model.trained_on else [])])
 
@@ -154,7 +155,7 @@ def _day_lines(
     )
     yield from ("", "<details>")
     counted = f"All {len(events)} events" if len(events) != 1 else "The one event"
-    yield f"<summary>{counted}; {unsure} less certain, not told</summary>"
+    yield f"<summary>{counted}{f'; {unsure} less certain, not told' if unsure else ''}</summary>"
     yield from ("", "| Time | Duration | What | Peak | Event |", "|---|--:|---|--:|---|")
     for row in rows:
         if row.event is None:
