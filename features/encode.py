@@ -137,14 +137,16 @@ class _Sound:
     ) -> None:
         assert source.time_base is not None
         self._output = output
-        self._stream = output.add_stream_from_template(source)
         self._tick_s = source.time_base
         self._packets = self._moved(container.demux(source), round(base_s / source.time_base))
         self._held = next(self._packets, None)
+        # A stream without a packet would be a track that players take for damage.
+        self._stream = None if self._held is None else output.add_stream_from_template(source)
 
     def mux_until(self, end_s: float) -> None:
         """Copy what begins before `end_s`."""
         while self._held is not None and (self._held.pts or 0) * self._tick_s < end_s:
+            self._held.stream = self._stream
             self._output.mux(self._held)
             self._held = next(self._packets, None)
 
@@ -156,6 +158,6 @@ class _Sound:
                     continue
                 pts, dts = packet.pts - base, packet.dts - base
                 if dts > last_dts and pts >= 0:
-                    packet.pts, packet.dts, packet.stream = pts, dts, self._stream
+                    packet.pts, packet.dts = pts, dts
                     last_dts = dts
                     yield packet

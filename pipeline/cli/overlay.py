@@ -121,9 +121,10 @@ def _drawn(video: Path, overlay: Overlay, max_side: int, duration_s: float) -> I
     from features.decode.container import failing_as
     from features.decode.forward import decode_all, shown_frames
     from features.decode.orientation import shrunk
+    from features.decode.timeline import Shown
 
     with failing_as(video), tqdm(total=round(duration_s), unit="s", file=sys.stderr) as progress:
         for frame in shown_frames(video, decode_all):
             image = overlay.draw(shrunk(frame.picture(), max_side), frame.pts_s)
-            yield frame._replace(picture=image)
+            yield Shown(frame.pts_s, frame.until_s, image)
             progress.update(int(frame.until_s) - int(frame.pts_s))
