@@ -129,6 +129,32 @@ def test_sound_that_cannot_be_copied_is_told(tmp_path: Path) -> None:
     assert write_mp4(tmp_path / "of_silent.mp4", shown(silent), sound_of=silent) == ""
 
 
+@pytest.mark.parametrize(
+    "times_s",
+    [[0.0], [0.0, 1e-7, 2e-7], evenly(50, 240), [0.0, 86_400.0, 86_401.0]],
+    ids=["one", "at once", "slow motion", "a day's pause"],
+)
+def test_any_times_can_be_written(times_s: list[float], tmp_path: Path) -> None:
+    """Frames that share a time come one tick after the other; a long pause is kept, its picture repeated within."""
+    picture = np.full((48, 64, 3), 200, np.uint8)
+    ends_s = [*times_s[1:], times_s[-1] + 0.5]
+    write_mp4(tmp_path / "out.mp4", [Shown(*span, picture) for span in zip(times_s, ends_s, strict=True)])
+    written = list(shown(tmp_path / "out.mp4"))
+    found_s = [frame.pts_s for frame in written if not 1 < frame.pts_s < 86_399]
+    assert found_s == pytest.approx(times_s, abs=1e-3)
+    assert len(set(found_s)) == len(times_s)
+    assert written[-1].until_s == pytest.approx(ends_s[-1], abs=1e-3)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 2), (17, 3), (16, 4096)])
+def test_any_size_can_be_written(size: tuple[int, int], tmp_path: Path) -> None:
+    """The smallest and the flattest."""
+    write_mp4(tmp_path / "out.mp4", [Shown(0.0, 1.0, np.full((*size, 3), 200, np.uint8))])
+    (frame,) = shown(tmp_path / "out.mp4")
+    assert frame.picture.shape[:2] == (size[0] + size[0] % 2, size[1] + size[1] % 2)
+    assert np.abs(frame.picture.astype(int) - 200).max() <= 2
+
+
 def test_an_error_leaves_what_was_there(tmp_path: Path) -> None:
     """While pictures come, for no picture, or for one of another size: no part is left."""
     (tmp_path / "out.mp4").write_bytes(b"old")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from features.files import private_files
 from pipeline.cli.write import find_project, model_of_project
 from pipeline.stage import logging_to_stderr, one_line_errors
 
@@ -71,7 +73,6 @@ def overlay(
         _refuse(video, out)
         # Imported here, so that `--help` answers at once.
         from features.encode import write_mp4
-        from features.files import private_files
         from reports.diary.formats.overlay import Overlay
 
         file = _video_file(video)
@@ -118,13 +119,17 @@ def _of_project(names: Sequence[str], root: Path, profile: str | None, label_set
 
 
 def _refuse(video: Path, out: Path) -> None:
-    """Raise `CannotOverlay` where there is no video or the output is not free, before the work."""
+    """Make the output's folder. Raise `CannotOverlay` where there is no video, or the output is not free."""
     if not video.is_file():
         raise CannotOverlay(f"{video}: there is no such file")
     if out.suffix.lower() != ".mp4":
         raise CannotOverlay(f"{out}: an MP4 is written, so name it .mp4")
     if out.exists() or out.is_symlink():
         raise CannotOverlay(f"{out} is there already, and may be a recording: remove it, or name another file")
+    with private_files():
+        out.parent.mkdir(parents=True, exist_ok=True)
+    if not os.access(out.parent, os.W_OK):
+        raise CannotOverlay(f"{out.parent}: no permission to write there")
 
 
 def _video_file(video: Path) -> VideoFile:
