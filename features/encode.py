@@ -29,7 +29,7 @@ _LONGEST_S = 30_000.0
 
 # Without frames that lean on later ones: no edit list is needed, which players treat differently.
 _H264 = ("libx264", {"crf": "21", "preset": "veryfast", "bf": "0"})
-_MPEG4 = ("mpeg4", {"q:v": "4", "bf": "0"})  # where FFmpeg was built without x264
+_MPEG4 = ("mpeg4", {"qmin": "2", "qmax": "6", "bf": "0"})  # where FFmpeg was built without x264
 
 _COPIED_SOUND = ("aac", "mp3", "ac3", "eac3", "alac", "opus")
 """What players of MP4 know."""

@@ -74,6 +74,20 @@ def test_frames_keep_their_times_and_colours(
     assert [path.name for path in tmp_path.iterdir() if path.suffix == ".partial"] == []
 
 
+def test_without_x264_the_times_and_colours_are_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MPEG-4, which every build of FFmpeg has."""
+    monkeypatch.setattr(av, "codecs_available", {"mpeg4"})
+    source = list(shown(write_video(tmp_path / "a.mp4", uneven(30), tick_s=MILLISECOND)))
+    write_mp4(tmp_path / "out.mp4", source)
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        assert container.streams.video[0].codec_context.name == "mpeg4"
+    written = list(shown(tmp_path / "out.mp4"))
+    assert [frame.pts_s for frame in written] == pytest.approx([frame.pts_s for frame in source], abs=1e-3)
+    assert [number_of(frame.picture) for frame in written] == list(range(30))
+    for frame, before in zip(written, source, strict=True):
+        assert np.abs(frame.picture.astype(int) - before.picture).mean() < 5
+
+
 def test_the_same_pictures_give_the_same_bytes(tmp_path: Path) -> None:
     """Nothing in the file says when it was written."""
     video = write_with_sound(tmp_path / "a.mp4", (0.0, 2.0), (0.0, 2.0))

@@ -6,6 +6,7 @@ import csv
 import html
 import json
 import os
+import unicodedata
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -438,6 +439,23 @@ def test_no_text_breaks_out_of_its_place(tmp_path: Path) -> None:
     for path in folder.iterdir():
         text = path.read_bytes().decode("utf-8")
         assert not any(sign in text for sign in "\x00\u2028\u202e")
+
+
+UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")  # Unicode categories: controls, formatting, stray bytes, line ends
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_no_sign_that_is_not_seen_reaches_a_file(name: str, tmp_path: Path) -> None:
+    """All controls, marks of direction and line ends there are, in every text; a file has its own line ends alone."""
+    signs = "".join(chr(k) for k in range(0x11_0000) if unicodedata.category(chr(k)) in UNSEEN)
+    text = f"a{signs}b"
+    part = Recording(text, f"{text}.mp4", 60.0, START, "file name", (Segment(0, 60),), faults=(text,), clock_note=text)
+    found = EventsFound((Event(f"{text}-001", "c015", Segment(5, 20), 0.9, 0.7),), {})
+    model = DiaryModel(text, text, text, "a" * 64, "b" * 64, {})
+    assert write_formats(tmp_path, [name], part, found, {"c015": text}, model) == []
+    for path in tmp_path.iterdir():
+        shown = {char for char in path.read_bytes().decode("utf-8") if unicodedata.category(char) in UNSEEN}
+        assert shown - {"\u200c", "\u200d"} <= {"\n", "\r"}  # joiners are part of how words are written
 
 
 @pytest.mark.parametrize("writer", WRITERS.values(), ids=WRITERS)
