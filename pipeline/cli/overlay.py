@@ -186,4 +186,4 @@ def _drawn(video: Path, overlay: Overlay, max_side: int, duration_s: float) -> I
         for frame in shown_frames(video, decode_all):
             image = overlay.draw(shrunk(frame.picture(), max_side), frame.pts_s)
             yield Shown(frame.pts_s, frame.until_s, image)
-            progress.update(int(frame.until_s) - int(frame.pts_s))
+            progress.update(round(frame.until_s) - round(frame.pts_s))
