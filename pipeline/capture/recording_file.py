@@ -29,6 +29,7 @@ _CONTAINER = {
 }
 _TICK_S = Fraction(1, 90_000)
 _KEY_FRAME_EVERY_S = 2
+_USUAL_RATE = Fraction(30)
 _H264 = {"preset": "veryfast", "crf": "23", "bf": "0"}
 _MPEG4 = {"qscale": "4", "bf": "0"}
 
@@ -64,7 +65,8 @@ class RecordingFile:
 
     def _encoder(self, video: av.VideoStream) -> av.VideoStream:
         codec, options = ("libx264", _H264) if "libx264" in av.codecs_available else ("mpeg4", _MPEG4)
-        rate = video.average_rate or video.guessed_rate or Fraction(30)
+        rate = video.average_rate or video.guessed_rate or _USUAL_RATE
+        rate = rate if 1 <= rate <= 240 else _USUAL_RATE  # some state the ticks of their clock
         stream = self._container.add_stream(codec, rate=rate, options=options)
         assert isinstance(stream, av.VideoStream)
         context = video.codec_context
@@ -110,16 +112,19 @@ class RecordingFile:
         fitted.pict_type = av.video.frame.PictureType.NONE
         self._container.mux(stream.encode(fitted))
 
-    def close(self) -> RecordedFile:
-        """Complete the file and move it to its place. On a full disk what was written is kept, then `OSError`."""
+    def close(self) -> RecordedFile | None:
+        """Complete the file and move it to its place; None where there is no picture in it.
+
+        On a full disk it stays fragmented, and as long as it could be written.
+        """
         try:
             if self._reformatter is not None:
                 self._container.mux(self._stream.encode())
             self._container.close()
-        finally:
-            num_bytes, path = self.num_bytes, _free_place(self._folder, self._name)
-            put_in_place(self._partial, path)
-        return RecordedFile(path, self.start, self.duration_s, num_bytes)
+        except av.FFmpegError as error:
+            log.warning("%s: is not as long as it was to be: %s", self._name, error.strerror)
+        path = _put_in_place(self._partial, self._folder)
+        return None if path is None else RecordedFile(path, self.start, self.duration_s, path.stat().st_size)
 
     def _count(self, stamp_s: Fraction) -> None:
         if stamp_s > self._last_s:
@@ -135,14 +140,17 @@ def hidden_folder(folder: Path) -> Path:
 
 def put_leftovers_in_place(folder: Path) -> list[Path]:
     """Put in place what a killed recording into `folder` left, as far as there is a picture in it."""
-    kept = []
-    for partial in sorted(hidden_folder(folder).glob("*.mp4")):
-        if _has_picture(partial):
-            kept.append(_free_place(folder, partial.name))
-            put_in_place(partial, kept[-1])
-        else:
-            partial.unlink()
-    return kept
+    places = [_put_in_place(partial, folder) for partial in sorted(hidden_folder(folder).glob("*.mp4"))]
+    return [place for place in places if place is not None]
+
+
+def _put_in_place(partial: Path, folder: Path) -> Path | None:
+    if not _has_picture(partial):
+        partial.unlink()
+        return None
+    place = _free_place(folder, partial.name)
+    put_in_place(partial, place)
+    return place
 
 
 def _has_picture(path: Path) -> bool:

@@ -121,8 +121,10 @@ def record(
 
 @contextmanager
 def _stopped_by_signals(control: Control) -> Iterator[None]:
-    """Ctrl-C and SIGTERM stop the recording, and not the process."""
-    before = {number: signal.signal(number, lambda *_: control.stop()) for number in (signal.SIGINT, signal.SIGTERM)}
+    """Ctrl-C, SIGTERM and a closed terminal stop the recording, and not the process."""
+    numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    heeded = [number for number in numbers if signal.getsignal(number) != signal.SIG_IGN]  # as nohup does
+    before = {number: signal.signal(number, lambda *_: control.stop()) for number in heeded}
     try:
         yield
     finally:
