@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 _MAX_WAIT_S = 15.0  # between two tries to reach a camera
 _MAX_JUMP_S = 2.0  # of a camera's clock; a longer one begins a new file
 _PROGRESS_EVERY_S = 1.0
+_OVERDUE = 2  # times its length: a file ends then, and a stream without a place to cut loses a picture or two
 _GB = 1e9
 
 
@@ -126,6 +127,7 @@ class _Session:
         self._file: RecordingFile | None = None
         self._origin_s: float | None = None  # wall-clock time of the stream's zero
         self._last: tuple[Fraction, float] | None = None  # the last packet's stamp, and when it arrived
+        self._key: Arrival | None = None  # a key frame at which the file may end
         self._told_s = 0.0
         self.has_recorded = False
 
@@ -149,17 +151,35 @@ class _Session:
                 self._close_file()
 
     def _add(self, arrival: Arrival, stream: CameraStream) -> None:
-        packet = arrival.packet
         if self._last is None:
             self._origin_s = stream.origin_s
         self._check_clock(arrival)
         if not stream.is_copied:
             self._encode(arrival, stream.video)
             return
-        if packet.is_keyframe and self._is_due(arrival.stamp_s):
-            self._next_file(arrival.stamp_s, arrival.at_s, stream.video, is_copied=True)
+        self._copy(arrival, stream.video)
+
+    def _copy(self, arrival: Arrival, video: av.VideoStream) -> None:
+        """Add a packet as it is; files begin with key frames that no earlier picture is needed for.
+
+        The packet after a key frame tells: pictures that are shown before it lean on both sides, and would be lost.
+        """
+        key, self._key = self._key, None
+        if key is not None:
+            is_open = arrival.stamp_s < key.stamp_s
+            if not is_open or self._is_due(key.stamp_s, times=_OVERDUE):
+                self._next_file(key.stamp_s, key.at_s, video, is_copied=True)
+            self._add_packet(key)
+        if arrival.packet.is_keyframe and self._file is None:
+            self._next_file(arrival.stamp_s, arrival.at_s, video, is_copied=True)
+        elif arrival.packet.is_keyframe and self._is_due(arrival.stamp_s):
+            self._key = arrival
+            return
+        self._add_packet(arrival)
+
+    def _add_packet(self, arrival: Arrival) -> None:
         if self._file is not None:  # what comes before the first key frame cannot be shown
-            self._file.add_packet(packet)
+            self._file.add_packet(arrival.packet)
 
     def _check_clock(self, arrival: Arrival) -> None:
         """End the file where the camera's clock goes back, or further ahead than time went by."""
@@ -170,6 +190,7 @@ class _Session:
         step_s = float(dts_s - before[0])
         if step_s < 0 or step_s > arrival.at_s - before[1] + _MAX_JUMP_S:
             log.warning("the camera's clock jumped by %.1f s; a new file begins", step_s)
+            self._end_copy()
             self._close_file()
             self._origin_s = None
 
@@ -188,11 +209,17 @@ class _Session:
             self._file.add_frame(frame, stamp_s)
 
     def _add_rest(self, stream: CameraStream) -> None:
+        self._end_copy()
         if self._file is not None and not stream.is_copied:
             self._encode(None, stream.video)
 
-    def _is_due(self, stamp_s: Fraction) -> bool:
-        return self._file is None or self._file.seconds_until(stamp_s) >= self._plan.file_s
+    def _end_copy(self) -> None:
+        key, self._key = self._key, None
+        if key is not None:
+            self._add_packet(key)
+
+    def _is_due(self, stamp_s: Fraction, *, times: float = 1) -> bool:
+        return self._file is None or self._file.seconds_until(stamp_s) >= times * self._plan.file_s
 
     def _next_file(self, stamp_s: Fraction, at_s: float, video: av.VideoStream, *, is_copied: bool) -> None:
         """Begin a file with the picture of this stamp, which arrived at `at_s`.
