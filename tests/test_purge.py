@@ -174,6 +174,14 @@ def test_an_interrupted_purge_goes_on(home: Home) -> None:
     assert not (home.diaries / name).exists()
 
 
+def test_what_a_killed_recording_left_is_not_forgotten(home: Home) -> None:
+    """It lies in a hidden folder; once it is in its place, it goes like any other."""
+    (home.videos / ".recording").mkdir()
+    write_video(home.videos / ".recording" / "2026-03-13T09-00-00+0100.mp4", evenly(5, 12), size=(64, 48))
+    assert purge("--recordings", home.videos, "--yes").exit_code == 0
+    assert [path.name for path in home.videos.rglob("2026-03-13*")] == []
+
+
 def test_diary_md_goes_with_a_recording_that_it_tells_of(home: Home) -> None:
     """It would tell what is to be forgotten."""
     output = OutputFolder(home.diaries)

@@ -19,7 +19,13 @@ from filelock import FileLock, Timeout
 
 from features.files import is_no_room
 from pipeline.capture.cameras import Camera
-from pipeline.capture.recording_file import RecordedFile, RecordingFile, hidden_folder, put_leftovers_in_place
+from pipeline.capture.recording_file import (
+    HIDDEN,
+    RecordedFile,
+    RecordingFile,
+    hidden_folder,
+    put_leftovers_in_place,
+)
 from pipeline.capture.stream import Arrival, CameraLost, CameraStream
 
 log = logging.getLogger(__name__)
@@ -112,6 +118,15 @@ def record(
                 log.warning("%s; trying again in %g s", error, wait_s)
                 control.wait(wait_s)
                 wait_s = min(2 * wait_s, _MAX_WAIT_S)
+
+
+def rescue_leftovers(folder: Path) -> list[Path]:
+    """Put in place what killed recordings into `folder`, or a folder below, left; one that goes on is let alone."""
+    rescued = []
+    for hidden in sorted(folder.rglob(HIDDEN)):
+        with contextlib.suppress(InUse), _held(hidden.parent):
+            rescued += put_leftovers_in_place(hidden.parent)
+    return rescued
 
 
 class _Session:

@@ -21,7 +21,8 @@ from features.files import put_in_place
 
 log = logging.getLogger(__name__)
 
-_HIDDEN = ".recording"
+HIDDEN = ".recording"
+"""Folder of the files that are being written."""
 _CONTAINER = {
     "movflags": "hybrid_fragmented+use_metadata_tags",
     "frag_duration": "1000000",  # microseconds: what a kill costs
@@ -133,7 +134,7 @@ class RecordingFile:
 
 def hidden_folder(folder: Path) -> Path:
     """Where files of a recording into `folder` lie while they are written; made if it is not there."""
-    hidden = folder / _HIDDEN
+    hidden = folder / HIDDEN
     hidden.mkdir(parents=True, exist_ok=True)
     return hidden
 

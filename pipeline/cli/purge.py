@@ -62,6 +62,7 @@ def purge(
             if not folder.is_dir():
                 raise NothingNamed(f"{folder}: there is no such folder")
         from features.files import locked
+        from pipeline.capture.recorder import rescue_leftovers
         from pipeline.diaries.output import MANIFEST, OutputFolder
         from pipeline.diaries.purging import is_before, known_recordings, remove
 
@@ -71,6 +72,8 @@ def purge(
             if diaries is not None:
                 stack.enter_context(locked(diaries))
             output = OutputFolder(diaries) if diaries is not None else None
+            if recordings is not None:
+                rescue_leftovers(recordings)
             known = known_recordings(output, recordings)
             old = [recording for recording in known if is_before(recording, day.date())]
             chosen = [recording for recording in old if include_guesses or not recording.start.is_guess]

@@ -88,8 +88,11 @@ def record(
         from reports.diary.clock import local_zone
 
         if is_list:
-            for number, each in enumerate(list_cameras()):
+            cameras = list_cameras()
+            for number, each in enumerate(cameras):
                 click.echo(f"{number}  {each.name}  {each.url}")
+            if not cameras:
+                log.warning("no camera is connected to this machine; one in the network is named by its address")
             return
         plan = RecordingPlan(find_camera(camera), out, 60 * minutes, min_free_gb, retry_s, local_zone())
         control, status = Control(), _StatusLine()

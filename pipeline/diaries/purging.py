@@ -72,6 +72,8 @@ def known_recordings(output: OutputFolder | None, folder: Path | None) -> list[K
     videos: dict[str, list[Path]] = defaultdict(list)
     own_starts: dict[str, Start] = {}
     paths = _videos_below(folder, output) if folder else []
+    if paths:
+        log.info("reading %d videos", len(paths))
     files = [_video_file(path) for path in paths]
     starts = recording_starts(files, given=None, zone=local_zone(), now=datetime.now(UTC))
     for path, start in zip(paths, starts, strict=True):
