@@ -6,6 +6,7 @@ kind of backbone is a class here, or in a file of its own, and a line in `_KINDS
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -83,6 +84,9 @@ class Backbone(Protocol):
 
     def tokens(self, pixels: torch.Tensor) -> torch.Tensor:
         """Normalised pixels (B, T, 3, H, W) to the encoder's tokens (B, N, D)."""
+
+    def with_own_last_block(self) -> Self:
+        """A second backbone that shares all modules with this one but the last block, of which it has a copy."""
 
     def pool(self, tokens: torch.Tensor, names: Sequence[str]) -> dict[str, torch.Tensor]:
         """Tokens (B, N, D) to one float32 vector each, (B, D), by pooling."""
@@ -201,6 +205,13 @@ class VJepa2Backbone(nn.Module):
     def last_block(self, block_input: torch.Tensor) -> torch.Tensor:
         """What enters the last block (B, N, D), through it and the final layernorm, to tokens (B, N, D)."""
         return self.after_last[0](self.last(block_input, None)[0])
+
+    def with_own_last_block(self) -> Self:
+        """A second backbone that shares all modules with this one but the last block, of which it has a copy."""
+        second = copy.copy(self)
+        second._modules = dict(self._modules)
+        second.last = copy.deepcopy(self.last)
+        return second
 
     def tokens(self, pixels: torch.Tensor) -> torch.Tensor:
         """The encoder's tokens (B, N, D) of normalised pixels (B, T, 3, H, W), in t, h, w order."""

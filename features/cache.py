@@ -24,15 +24,19 @@ from safetensors import safe_open
 
 from features.decode.damage import VideoEnd
 from features.files import PARTIAL, locked, write_json
+from features.pictures import WindowPictures
 from features.sealed import DamagedFile, damage_told, read_sealed_tensors, write_sealed_tensors
 from features.store.embeddings import VideoEmbeddings
+from features.thumbnails import MAX_SIDE, Thumbnails
 
 log = logging.getLogger(__name__)
 
-_FORMAT = 5
+_FORMAT = 6
 _REMEDY = "delete it, and it will be computed again"
 _COLUMNS = ("window", "start_s", "end_s", "num_padded")
 _VECTORS = "vectors/"
+_PICTURES = ("brightness", "contrast", "motion")
+_THUMBNAILS = f".thumbnails-{MAX_SIDE}"
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,7 @@ class EmbeddingCache:
     def put(self, video_sha256: str, video: VideoEmbeddings, end: VideoEnd) -> None:
         """Keep a video's embeddings and what decoding found; once this returns, they outlast a kill and a power cut."""
         columns = {name: getattr(video, name) for name in _COLUMNS}
+        columns |= {name: getattr(video.pictures, name) for name in _PICTURES}
         columns |= {_VECTORS + pooling: vectors for pooling, vectors in video.vectors.items()}
         tensors = {name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in columns.items()}
         write_sealed_tensors(self._path(video_sha256), tensors, {"end": end.to_json()})
@@ -89,7 +94,8 @@ class EmbeddingCache:
         values = {name: tensor.numpy() for name, tensor in tensors.items()}
         vectors = {name.removeprefix(_VECTORS): each for name, each in values.items() if name.startswith(_VECTORS)}
         with damage_told(path, remedy=_REMEDY):
-            return VideoEmbeddings(**{name: values[name] for name in _COLUMNS}, vectors=vectors)
+            pictures = WindowPictures(**{name: values[name] for name in _PICTURES})
+            return VideoEmbeddings(**{name: values[name] for name in _COLUMNS}, vectors=vectors, pictures=pictures)
 
     def video_end(self, video_sha256: str) -> VideoEnd:
         """What decoding found out about the video; raises `DamagedFile`."""
@@ -97,6 +103,26 @@ class EmbeddingCache:
         _, header = read_sealed_tensors(path, remedy=_REMEDY)
         with damage_told(path, remedy=_REMEDY):
             return VideoEnd.from_json(header["end"])
+
+    def has_thumbnails(self, video_sha256: str) -> bool:
+        return self._is_sound(self._path(video_sha256, _THUMBNAILS))
+
+    def put_thumbnails(self, video_sha256: str, thumbnails: Thumbnails) -> None:
+        """Keep a video's thumbnails, in a file of their own: most videos have none."""
+        tensors = {
+            "times_s": torch.tensor(thumbnails.times_s),
+            "sizes": torch.tensor([len(jpeg) for jpeg in thumbnails.jpegs], dtype=torch.int64),
+            "jpegs": torch.tensor(np.frombuffer(b"".join(thumbnails.jpegs), dtype=np.uint8)),
+        }
+        write_sealed_tensors(self._path(video_sha256, _THUMBNAILS), tensors, {})
+
+    def load_thumbnails(self, video_sha256: str) -> Thumbnails:
+        """The video's thumbnails, as they were put; raises `DamagedFile`."""
+        path = self._path(video_sha256, _THUMBNAILS)
+        tensors, _ = read_sealed_tensors(path, remedy=_REMEDY)
+        with damage_told(path, remedy=_REMEDY):
+            jpegs = [jpeg.numpy().tobytes() for jpeg in tensors["jpegs"].split(tensors["sizes"].tolist())]
+            return Thumbnails(tensors["times_s"].numpy(), jpegs)
 
     def block_input_windows(
         self, video_sha256: str, precision: str, *, wanted: frozenset[int]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -15,7 +15,9 @@ import torch
 from features.decode.container import UnreadableVideo, failing_as
 from features.decode.damage import VideoEnd, VideoItems
 from features.decode.grid import Decoder, frames_on_grid
+from features.pictures import picture_numbers
 from features.preprocess import Preprocessing
+from features.thumbnails import Thumbnail
 from features.video import Clip, Frame, WindowPlan, cut_clips
 from features.workers import WorkerLost, imap_processes, still_alive
 
@@ -33,13 +35,15 @@ _HANG_S = 300.0
 class Source:
     """A video to read: its id, its file, and its windows by number, all of them where `windows` is None.
 
-    `first_frame` frames of the time grid are skipped before windows are cut: window k begins that much later.
+    `first_frame` frames of the time grid are skipped before windows are cut: window k begins that much later. With
+    `thumbnails`, clips bring one of their middle each.
     """
 
     video_id: str
     path: Path
     windows: frozenset[int] | None = None
     first_frame: int = 0
+    thumbnails: bool = False
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,9 @@ class ClipReader:
         frames = frames_on_grid(
             source.path, sample_fps=plan.sample_fps, decoder=self.decoder, max_still_s=plan.max_still_s
         )
-        cropped = self.preprocessing.resize_crop_frames(_watched(frames))
+        middles = _Middles(plan, source.first_frame)
+        whole = middles.noted(_watched(frames)) if source.thumbnails else _watched(frames)
+        cropped = self.preprocessing.resize_crop_frames(whole)
         last = math.inf if source.windows is None else max(source.windows, default=-1)
         window = -1
         for clip in cut_clips(cropped, plan, first_frame=source.first_frame):
@@ -74,13 +80,42 @@ class ClipReader:
             if window > last:
                 return None
             if source.windows is None or window in source.windows:
-                yield clip
+                yield replace(clip, numbers=picture_numbers(clip.frames), thumbnail=middles.of(window))
             if window == last:
                 return None
         if window < 0 and source.windows is None and frames.end is not None:
             pauses = f"{frames.end.end_s:.2f} s with pauses of more than {plan.max_still_s:g} s"
             raise UnreadableVideo(source.path, f"no window of {plan.window_s:g} s without a pause", pauses)
         return frames.end
+
+
+class _Middles:
+    """Thumbnails of the frames in the middle of windows, each made when the whole frame is at hand.
+
+    A window that ends before its middle has none, unless it is the first one: then it has one of the first frame.
+    """
+
+    def __init__(self, plan: WindowPlan, first_frame: int) -> None:
+        self._plan, self._first_frame = plan, first_frame
+        self._waiting: dict[int, Thumbnail] = {}  # by step of the time grid
+        self._is_first = True
+
+    def noted(self, frames: Iterable[Frame]) -> Iterator[Frame]:
+        """The same frames."""
+        stride, middle = self._plan.stride_frames, self._plan.num_frames // 2
+        for number, frame in enumerate(frames):
+            step = round(frame.time_s * self._plan.sample_fps) - self._first_frame
+            if number == 0 or (step >= middle and (step - middle) % stride == 0):
+                self._waiting[step] = Thumbnail.of(frame.image, frame.time_s)
+            yield frame
+
+    def of(self, window: int) -> Thumbnail | None:
+        """The window's thumbnail, if its frames were noted. Windows are asked for in order."""
+        middle = window * self._plan.stride_frames + self._plan.num_frames // 2
+        passed = {step: self._waiting.pop(step) for step in list(self._waiting) if step <= middle}
+        first = next(iter(passed.values()), None) if self._is_first else None
+        self._is_first = False
+        return passed.get(middle, first)
 
 
 def _watched(frames: Iterable[Frame]) -> Iterator[Frame]:

@@ -15,7 +15,9 @@ from features.backbone import Backbone
 from features.clips import ClipReader, Source, read_videos
 from features.decode.container import UnreadableVideo
 from features.decode.damage import VideoEnd
+from features.pictures import PictureNumbers, WindowPictures
 from features.store.embeddings import VideoEmbeddings
+from features.thumbnails import Thumbnail, Thumbnails
 from features.video import Clip
 
 Results = tuple[dict[str, torch.Tensor], torch.Tensor]
@@ -27,13 +29,14 @@ class EmbeddedVideo:
     """Embeddings of a video's windows, and the block inputs of those that they are kept for.
 
     `block_inputs` (len(block_input_windows), N, D) are in the order of the window numbers `block_input_windows`.
-    `end` is what decoding found; None where not all clips were taken.
+    `end` is what decoding found; None where not all clips were taken. `thumbnails` are those that the source asked for.
     """
 
     embeddings: VideoEmbeddings
     block_input_windows: tuple[int, ...]
     block_inputs: torch.Tensor
     end: VideoEnd | None
+    thumbnails: Thumbnails
 
 
 @dataclass
@@ -109,6 +112,8 @@ class _SubmittedBatch:
     """A batch on its way through the backbone, without its pixels."""
 
     rows: Sequence[tuple[int, float, float, int]]
+    numbers: Sequence[PictureNumbers]
+    thumbnails: Sequence[Thumbnail]
     block_input_windows: Sequence[int]
     _pending: Callable[[], Results]
     _results: Results | None = None
@@ -183,6 +188,8 @@ def submit_batch(
         pending = partial(_copied, pooled, block_inputs, copied)
     return _SubmittedBatch(
         [(clip.window, clip.segment.start_s, clip.segment.end_s, clip.num_padded) for clip in batch],
+        [clip.numbers for clip in batch if clip.numbers is not None],
+        [clip.thumbnail for clip in batch if clip.thumbnail is not None],
         [clip.window for clip in batch if clip.window in kept],
         pending,
     )
@@ -207,8 +214,8 @@ def assemble_video(source: Source, batches: Sequence[_SubmittedBatch], end: Vide
     """
     if not batches:
         no_numbers = np.empty(0, dtype=np.int32)
-        none = VideoEmbeddings(no_numbers, np.empty(0), np.empty(0), no_numbers, {})
-        return EmbeddedVideo(none, (), torch.empty(0), end)
+        none = VideoEmbeddings(no_numbers, np.empty(0), np.empty(0), no_numbers, {}, WindowPictures.of([]))
+        return EmbeddedVideo(none, (), torch.empty(0), end, Thumbnails.none())
     pooled, block_inputs = zip(*(batch.wait() for batch in batches), strict=True)
     window, start_s, end_s, num_padded = zip(*(row for batch in batches for row in batch.rows), strict=True)
     embeddings = VideoEmbeddings(
@@ -217,9 +224,11 @@ def assemble_video(source: Source, batches: Sequence[_SubmittedBatch], end: Vide
         np.array(end_s, dtype=np.float64),
         np.array(num_padded, dtype=np.int32),
         {name: torch.cat([vectors[name] for vectors in pooled]).numpy() for name in pooled[0]},
+        WindowPictures.of([numbers for batch in batches for numbers in batch.numbers]),
     )
     fault = embeddings.not_finite()
     if fault:
         raise UnreadableVideo(source.path, "its embedding is not finite", fault)
     windows = tuple(window for batch in batches for window in batch.block_input_windows)
-    return EmbeddedVideo(embeddings, windows, torch.cat(block_inputs), end)
+    thumbnails = Thumbnails.of([thumbnail for batch in batches for thumbnail in batch.thumbnails])
+    return EmbeddedVideo(embeddings, windows, torch.cat(block_inputs), end, thumbnails)

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -16,11 +16,12 @@ from tqdm import tqdm
 from features import preprocess
 from features.backbone import DTYPES, Backbone
 from features.cache import EmbeddingCache
-from features.clips import ClipReader, Source
+from features.clips import ClipReader, Source, read_videos
 from features.decode.container import UnreadableVideo
 from features.decode.grid import decoder_provenance
 from features.embed import embed_videos
 from features.files import sha256_of
+from features.thumbnails import Thumbnails
 
 
 @dataclass(frozen=True)
@@ -69,27 +70,16 @@ def extract(
     batch_size: int,
     num_workers: int,
     device: torch.device,
+    thumbnails: bool = False,
 ) -> Extraction:
     """Bring every video's embeddings, and the selected block inputs, into the cache; compute only what is not there.
 
+    With `thumbnails` each video's are kept, too; a video of which they alone are missing is decoded and not embedded.
     Call it inside `cache.locked()`. Each video is kept as soon as it is done, so that a killed run costs the videos
     that it was at. Failures are not kept: the next run tries them again.
     """
     sha256s, failures = _hashed(sources)
-    cached = {digest for digest in set(sha256s.values()) if cache.has(digest)}
-    # Two ids may have the same bytes: the block inputs that either wants are computed at once.
-    wanted: dict[str, frozenset[int]] = {}
-    for video_id, digest in sha256s.items():
-        wanted[digest] = wanted.get(digest, frozenset()) | selection.of(video_id)
-    todo: dict[str, Source] = {}
-    for source in sources:
-        digest = sha256s.get(source.video_id, "")
-        if not digest or digest in todo:
-            continue
-        if digest not in cached:
-            todo[digest] = source
-        elif wanted[digest] and cache.block_input_windows(digest, selection.precision, wanted=wanted[digest]) is None:
-            todo[digest] = Source(source.video_id, source.path, wanted[digest])
+    wanted, todo = _missing(sources, sha256s, cache, selection, thumbnails=thumbnails)
     failed: dict[str, UnreadableVideo] = {}
     with tqdm(total=len(todo), desc="extract", unit="video", file=sys.stderr) as bar:
         for source, pending in embed_videos(
@@ -110,16 +100,27 @@ def extract(
                 continue
             if source.windows is None:
                 assert video.end is not None  # all its clips were taken
+                if thumbnails:
+                    cache.put_thumbnails(digest, video.thumbnails)
                 cache.put(digest, video.embeddings, video.end)
             if wanted[digest]:
                 block_inputs = video.block_inputs.to(DTYPES[selection.precision])
                 cache.put_block_inputs(
                     digest, selection.precision, video.block_input_windows, block_inputs, asked=wanted[digest]
                 )
+    if thumbnails:
+        failed |= _add_thumbnails(
+            {sha256s[source.video_id]: source for source in sources if source.video_id in sha256s},
+            reader,
+            cache=cache,
+            failed=failed,
+            num_workers=num_workers,
+        )
     for source in sources:
         cause = failed.get(sha256s.get(source.video_id, ""))
         if cause is not None:
             failures[source.video_id] = UnreadableVideo(source.path, cause.reason, cause.found)
+    num_embedded = len(todo.keys() - failed.keys())
     good = {video_id: digest for video_id, digest in sha256s.items() if video_id not in failures}
     cache.mark_used(good.values(), now_ns=time.time_ns())
     return Extraction(
@@ -131,9 +132,62 @@ def extract(
             if selection.of(video_id)
         },
         failures=failures,
-        num_embedded=len(todo) - len(failed),
-        num_reused=len(good) - len(todo) + len(failed),
+        num_embedded=num_embedded,
+        num_reused=len(good) - num_embedded,
     )
+
+
+def _missing(
+    sources: Sequence[Source],
+    sha256s: Mapping[str, str],
+    cache: EmbeddingCache,
+    selection: BlockInputSelection,
+    *,
+    thumbnails: bool,
+) -> tuple[dict[str, frozenset[int]], dict[str, Source]]:
+    """By hash: the windows of all videos whose block inputs are wanted, and what is to be read of those not cached."""
+    cached = {digest for digest in set(sha256s.values()) if cache.has(digest)}
+    # Two ids may have the same bytes: the block inputs that either wants are computed at once.
+    wanted: dict[str, frozenset[int]] = {}
+    for video_id, digest in sha256s.items():
+        wanted[digest] = wanted.get(digest, frozenset()) | selection.of(video_id)
+    todo: dict[str, Source] = {}
+    for source in sources:
+        digest = sha256s.get(source.video_id, "")
+        if not digest or digest in todo:
+            continue
+        if digest not in cached:
+            todo[digest] = replace(source, thumbnails=thumbnails)
+        elif wanted[digest] and cache.block_input_windows(digest, selection.precision, wanted=wanted[digest]) is None:
+            todo[digest] = Source(source.video_id, source.path, wanted[digest])
+    return wanted, todo
+
+
+def _add_thumbnails(
+    videos: Mapping[str, Source],
+    reader: ClipReader,
+    *,
+    cache: EmbeddingCache,
+    failed: Mapping[str, UnreadableVideo],
+    num_workers: int,
+) -> dict[str, UnreadableVideo]:
+    """Decode each of the `videos`, by hash, that has embeddings and no thumbnails; returns those that cannot be."""
+    failures: dict[str, UnreadableVideo] = {}
+    lacking = {
+        source.video_id: digest
+        for digest, source in videos.items()
+        if digest not in failed and not cache.has_thumbnails(digest)
+    }
+    sources = [replace(videos[digest], windows=None, thumbnails=True) for digest in lacking.values()]
+    for source, clips in read_videos(sources, reader, num_workers=num_workers):
+        digest = lacking[source.video_id]
+        try:
+            thumbnails = Thumbnails.of([clip.thumbnail for clip in clips if clip.thumbnail is not None])
+        except UnreadableVideo as failure:
+            failures[digest] = failure
+        else:
+            cache.put_thumbnails(digest, thumbnails)
+    return failures
 
 
 def _hashed(sources: Sequence[Source]) -> tuple[dict[str, str], dict[str, UnreadableVideo]]:

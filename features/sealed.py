@@ -98,5 +98,6 @@ def _digest(tensors: Mapping[str, Tensor]) -> str:
     digest = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
         digest.update(_canonical([name, str(tensor.dtype), list(tensor.shape)]))
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+        flat = tensor.contiguous().as_strided((tensor.numel(),), (1,))  # of one value, any stride is contiguous
+        digest.update(flat.view(torch.uint8).numpy().data)
     return digest.hexdigest()

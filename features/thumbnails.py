@@ -1,12 +1,36 @@
-"""Small pictures of a video, as JPEG: `Thumbnails`. Knows times and bytes and no file."""
+"""Small pictures of a video, as JPEG: `Thumbnail`, `Thumbnails`. Knows pixels, times and bytes, and no file."""
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
+
+MAX_SIDE = 240
+"""Pixels of a thumbnail's longer side; a smaller picture keeps its size."""
+
+_QUALITY = 70
+
+
+@dataclass(frozen=True)
+class Thumbnail:
+    """The `jpeg` of a whole upright frame that is shown at `time_s`."""
+
+    time_s: float
+    jpeg: bytes
+
+    @classmethod
+    def of(cls, image: npt.NDArray[np.uint8], time_s: float) -> Thumbnail:
+        """Of the picture `image` (H, W, 3): the same pixels give the same bytes."""
+        picture = Image.fromarray(image)
+        picture.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.BILINEAR, reducing_gap=2.0)
+        file = io.BytesIO()
+        picture.save(file, "JPEG", quality=_QUALITY)
+        return cls(time_s, file.getvalue())
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,6 +43,16 @@ class Thumbnails:
     def __post_init__(self) -> None:
         if self.times_s.shape != (len(self.jpegs),) or np.any(np.diff(self.times_s) <= 0):
             raise ValueError(f"{len(self.jpegs)} thumbnails need as many ascending times, got {self.times_s.shape}")
+
+    @classmethod
+    def none(cls) -> Thumbnails:
+        return cls(np.empty(0), [])
+
+    @classmethod
+    def of(cls, thumbnails: Sequence[Thumbnail]) -> Thumbnails:
+        """All of one video's, in order."""
+        times_s = np.array([thumbnail.time_s for thumbnail in thumbnails], dtype=np.float64)
+        return cls(times_s, [thumbnail.jpeg for thumbnail in thumbnails])
 
     def nearest(self, time_s: float) -> bytes | None:
         """The picture whose time is nearest, the earlier of two; None where there are none."""

@@ -13,6 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from features.pictures import PictureNumbers
+from features.thumbnails import Thumbnail
+
 Image = npt.NDArray[np.uint8]
 """RGB pixels (H, W, 3) of an upright picture; pixels are square."""
 
@@ -101,7 +104,8 @@ class Clip:
     """One window's `frames` (T, H, W, 3) uint8 and their presentation times `pts_s` (T,).
 
     `window` is its number within the video, from 0, of which some may be missing. `segment` is the time that the video
-    really has in it; the last `num_padded` frames repeat the last real one.
+    really has in it; the last `num_padded` frames repeat the last real one. A reader adds what it saw of the pictures:
+    `numbers`, and `thumbnail` where it was asked for one.
     """
 
     window: int
@@ -109,6 +113,8 @@ class Clip:
     frames: npt.NDArray[np.uint8]
     pts_s: npt.NDArray[np.float64]
     num_padded: int
+    numbers: PictureNumbers | None = None
+    thumbnail: Thumbnail | None = None
 
     def __post_init__(self) -> None:
         if self.frames.ndim != 4 or self.frames.shape[-1] != 3 or self.frames.dtype != np.uint8:

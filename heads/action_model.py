@@ -6,6 +6,7 @@ the clip, so the tail also runs alone, from stored block inputs.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -22,6 +23,7 @@ from features.sealed import damage_told
 from features.video import Clip
 from heads import weights
 from heads.linear import LinearHead, head_of
+from heads.weights import LAST_BLOCK
 
 
 class Tail(nn.Module):
@@ -85,9 +87,9 @@ def load_action_model(
 ) -> tuple[ActionModel, dict[str, Any]]:
     """The model of either stage, in eval mode, and its config: a last block in the folder replaces the backbone's."""
     tensors, config = weights.load(folder, expected=expected)
-    of_block = _below("last_block.", tensors)
+    of_block = weights.below(LAST_BLOCK, tensors)
     with damage_told(folder, remedy=weights.REMEDY):
-        head = head_of(_below("head.", tensors) if of_block else tensors, config["labels"])
+        head = head_of(weights.below("head.", tensors) if of_block else tensors, config["labels"])
         tail = Tail(backbone, head, features=config["features"])
         if head.linear.in_features != backbone.hidden_size * len(tail.features):
             raise weights.WeightsMismatch(
@@ -99,8 +101,19 @@ def load_action_model(
     return ActionModel(backbone, tail, preprocessing=preprocessing).eval(), config
 
 
-def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+def replace_last_block(folder: Path, backbone: Backbone, *, expected: Mapping[str, Any]) -> None:
+    """Give the backbone the last block in a model's folder, and a hash of its own; without one nothing changes.
+
+    The hash keeps what the backbone gives from now on apart from what it gave, in every cache and provenance.
+    """
+    from safetensors.torch import save as to_bytes
+
+    tensors, _ = weights.load(folder, expected=expected)
+    if of_block := weights.below(LAST_BLOCK, tensors):
+        with damage_told(folder, remedy=weights.REMEDY):
+            weights.load_into(backbone.last, of_block)
+        content = backbone.weights_sha256.encode() + to_bytes(of_block)
+        backbone.weights_sha256 = hashlib.sha256(content).hexdigest()
 
 
 def predict_clips(

@@ -32,12 +32,15 @@ class LinearHead(nn.Module):
 
     @torch.no_grad()
     def start_from(self, features: Tensor, targets: Tensor) -> None:
-        """Standardise by features (n, D), and start where every answer is the labels' share of targets (n, L)."""
+        """Standardise by features (n, D), and start where every answer is the labels' share of targets (n, L).
+
+        What is nan in them is unknown and in no share.
+        """
         self.mean.copy_(features.mean(0))
         self.inverse_std.copy_(1 / features.std(0).clamp_min(1e-4))
         self.linear.weight.zero_()
         # A label that train never shows would start at minus infinity.
-        self.linear.bias.copy_(torch.logit(targets.float().mean(0).clamp(1e-4, 1 - 1e-4)))
+        self.linear.bias.copy_(torch.logit(targets.float().nanmean(0).nan_to_num(0).clamp(1e-4, 1 - 1e-4)))
 
     def standardised(self, features: Tensor) -> Tensor:
         """Features (B, D), less the training features' mean, over their standard deviation."""

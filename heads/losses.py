@@ -23,6 +23,8 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 _MARGIN = 0.05
 # Cui et al., "Class-Balanced Loss Based on Effective Number of Samples" (CVPR 2019): one of 0.9, 0.99, 0.999, 0.9999.
 _BETA = 0.9999
+_SURE = 1e4
+"""The logit of a probability of exactly 1 in fp32."""
 
 
 def bce(logits: Tensor, targets: Tensor) -> Tensor:
@@ -48,8 +50,8 @@ def class_balanced(targets: Tensor) -> Loss:
     presence and absence are its two classes: their weights are proportional to 1 / E(number of positives) and
     1 / E(number of negatives) and add up to 2. A class without samples counts as one with a single sample.
     """
-    num_positives = targets.double().sum(0)
-    inverse = torch.stack([1 / _effective(num_positives), 1 / _effective(len(targets) - num_positives)])
+    num_positives, num_known = targets.double().nansum(0), (~targets.isnan()).sum(0)
+    inverse = torch.stack([1 / _effective(num_positives), 1 / _effective(num_known - num_positives)])
     on_positives, on_negatives = (2 * inverse / inverse.sum(0)).float()
 
     def loss(logits: Tensor, targets: Tensor) -> Tensor:
@@ -61,15 +63,33 @@ def class_balanced(targets: Tensor) -> Loss:
     return loss
 
 
+def known_only(loss: Loss) -> Loss:
+    """The mean of `loss` over the cells whose target is known: unknown is nan, and no negative.
+
+    A batch in which nothing is known has a loss of 0.
+    """
+
+    def loss_of_known(logits: Tensor, targets: Tensor) -> Tensor:
+        unknown = targets.isnan()
+        # A positive that is beyond doubt costs nothing, in any of these losses.
+        mean = loss(logits.float().masked_fill(unknown, _SURE), targets.masked_fill(unknown, 1.0))
+        return mean * (unknown.numel() / (~unknown).sum().clamp(min=1))
+
+    return loss_of_known
+
+
 def named(name: LossName, targets: Tensor) -> Loss:
-    """The loss of that name, for a training on `targets` (n, L)."""
+    """The loss of that name, for a training on `targets` (n, L): of their known cells, if there is a nan among them."""
+    loss: Loss
+    has_unknown = targets.is_floating_point() and bool(targets.isnan().any())
     match name:
         case "bce":
-            return bce
+            loss = bce
         case "asymmetric":
-            return asymmetric
+            loss = asymmetric
         case "class_balanced":
-            return class_balanced(targets)
+            loss = class_balanced(targets)
+    return known_only(loss) if has_unknown else loss
 
 
 class _AsymmetricCells(torch.autograd.Function):

@@ -65,6 +65,35 @@ def cell_targets(
     return targets
 
 
+def known_targets(
+    segments: Sequence[Segment],
+    is_on: npt.NDArray[np.bool_],
+    judged: Sequence[tuple[str, Segment]],
+    labels: Sequence[str],
+) -> npt.NDArray[np.float16]:
+    """Targets (n, L) of windows or cells that somebody judged in part: 1, 0, or nan where it is not known.
+
+    A label that `is_on` (n, L) in a segment is known to be; else it is known to be off where the stretches in which it
+    was `judged`, on or off, cover the whole segment. Labels that are not in `labels` are ignored.
+    """
+    targets = np.where(is_on, np.float16(1), np.float16(np.nan))
+    for column, label in enumerate(labels):
+        own = sorted(stretch for name, stretch in judged if name == label)
+        for row, segment in enumerate(segments):
+            if not is_on[row, column] and _covers(own, segment):
+                targets[row, column] = 0
+    return targets
+
+
+def _covers(stretches: Sequence[Segment], segment: Segment) -> bool:
+    """Whether the sorted stretches together cover all of the segment."""
+    covered_s = segment.start_s
+    for stretch in stretches:
+        if stretch.start_s <= covered_s + _ROUNDING_S:
+            covered_s = max(covered_s, stretch.end_s)
+    return covered_s >= segment.end_s - _ROUNDING_S
+
+
 def window_cells(windows: Sequence[Segment], *, stride_s: float) -> list[Segment]:
     """The time that each of the sorted windows speaks for: the stride around its centre. Cells never overlap.
 

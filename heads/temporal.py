@@ -52,13 +52,16 @@ class TemporalHead(nn.Module):
 
     @torch.no_grad()
     def start_from(self, features: Tensor, targets: Tensor) -> None:
-        """Standardise by features (n, D), and start where every answer is the labels' share of targets (n, L)."""
+        """Standardise by features (n, D), and start where every answer is the labels' share of targets (n, L).
+
+        What is nan in them is unknown and in no share.
+        """
         mean, std = _mean_and_std(features)
         self.mean.copy_(mean)
         self.inverse_std.copy_(1 / std.clamp_min(1e-4))
         self.linear.weight.zero_()
         # A label that train never shows would start at minus infinity.
-        self.linear.bias.copy_(torch.logit(targets.float().mean(0).clamp(1e-4, 1 - 1e-4)))
+        self.linear.bias.copy_(torch.logit(targets.float().nanmean(0).nan_to_num(0).clamp(1e-4, 1 - 1e-4)))
 
     def forward(self, features: Tensor, mask: Tensor) -> Tensor:
         present = mask[..., None]
@@ -187,9 +190,11 @@ def predict_sequence(
 def load_temporal_head(folder: Path, *, expected: Mapping[str, Any]) -> tuple[TemporalEnsemble, dict[str, Any]]:
     """An ensemble in eval mode and its config, where "temporal" has its shape; raises as `weights.load` does.
 
-    The tensors of a single head, under their own names, are an ensemble of one.
+    The tensors of a single head, under their own names, are an ensemble of one. A last block in the folder is passed
+    over: it is the backbone's.
     """
     tensors, config = weights.load(folder, expected=expected)
+    tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith(weights.LAST_BLOCK)}
     if "linear.weight" in tensors:
         tensors = {f"members.0.{name}": tensor for name, tensor in tensors.items()}
     with damage_told(folder, remedy=weights.REMEDY):

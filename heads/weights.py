@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 FILES = ("model.safetensors", "config.json")
 _TENSORS, _CONFIG = FILES
+LAST_BLOCK = "last_block."
+"""What the names of a last encoder block's tensors begin with, in a folder that holds one."""
 _TENSORS_SHA256 = "tensors_sha256"
 REMEDY = "run the stage that writes it again"
 
@@ -77,6 +79,11 @@ def load(folder: Path, *, expected: Mapping[str, Any]) -> tuple[dict[str, Tensor
         if bad:
             raise ValueError(f"nan or infinity in {', '.join(bad)}")
     return tensors, config
+
+
+def below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors whose names begin with `prefix`, by the rest of their names."""
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 def load_into(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,11 @@ from platformdirs import user_cache_path
 
 MODELS = ("linear", "temporal", "finetune")
 """A head on each window, a head on whole videos, and the last encoder block: in the order of every table."""
+
+
+def models_of(embeddings: Sequence[str]) -> tuple[str, ...]:
+    """The models of a profile whose temporal heads see these `embeddings`, in the order of every table."""
+    return (*MODELS, "finetune_temporal") if "finetuned" in embeddings else MODELS
 
 
 @dataclass(frozen=True)
@@ -86,6 +92,15 @@ class Layout:
     @property
     def failed_recordings(self) -> Path:
         return self._data / "failed_recordings.csv"
+
+    @property
+    def finetuned(self) -> Path:
+        """What the finetuned block gives, where a temporal head is to see it."""
+        return self._data / "finetuned" / self.labels
+
+    def finetuned_embeddings(self, of: str) -> Path:
+        """Of the data set's `videos`, or of annotated `recordings`."""
+        return self.finetuned / f"{of}.zarr"
 
     def model(self, model: str) -> Path:
         return self._data / "models" / self.labels / model

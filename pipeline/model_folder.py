@@ -98,7 +98,7 @@ def load_recogniser(folder: Path) -> Recogniser:
     from features.clips import ClipReader
     from features.extraction import provenance as cache_key
     from features.preprocess import Preprocessing
-    from heads.action_model import load_action_model
+    from heads.action_model import load_action_model, replace_last_block
     from heads.temporal import load_temporal_head
     from pipeline.recognition import SequenceModel, WindowModel
 
@@ -126,12 +126,15 @@ def load_recogniser(folder: Path) -> Recogniser:
     model: VideoModel
     if "temporal" in config:
         head, config = load_temporal_head(folder, expected=expected)
+        replace_last_block(folder, backbone, expected=expected)
         backbone.to(best_device())
         cache = EmbeddingCache(Layout(diary["profile"]).cache, cache_key(backbone, reader))
         model = SequenceModel(head, config["features"], backbone, reader, cache)
     else:
-        action_model, config = load_action_model(folder, backbone, preprocessing, expected=expected)
-        model = WindowModel(action_model, reader)
+        action_model, config = load_action_model(
+            folder, backbone.with_own_last_block(), preprocessing, expected=expected
+        )
+        model = WindowModel(action_model, backbone, reader)
     decoding = Decoding.load(folder / _DECODING)
     return Recogniser(
         model=model,

@@ -114,14 +114,21 @@ class TrainParams(_ScheduleKeys):
 
 @dataclass(frozen=True, kw_only=True)
 class TemporalParams(TrainParams, TemporalShape):
-    """As `train`, with batches of sequences, which are `sequence_windows` long, and `members` heads in an ensemble."""
+    """As `train`, with batches of sequences, which are `sequence_windows` long, and `members` heads in an ensemble.
 
+    `embeddings` are those that a model each sees: of the frozen backbone, and of the block that `finetune` trained.
+    """
+
+    embeddings: Annotated[tuple[Literal["frozen", "finetuned"], ...], MinLen(1)]
     members: Annotated[int, Ge(1), Le(32)]
     sequence_windows: AtLeastOne
 
     def __post_init__(self) -> None:
         TrainParams.__post_init__(self)
         TemporalShape.__post_init__(self)
+        _require_unique("embeddings", self.embeddings)
+        if "frozen" not in self.embeddings:
+            raise ValueError(f"embeddings always has frozen, got {', '.join(self.embeddings)}")
 
     @property
     def shape(self) -> TemporalShape:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
@@ -18,18 +19,26 @@ from features.cache import EmbeddingCache
 from features.clips import ClipReader, Source, read_videos
 from features.decode.damage import VideoEnd
 from features.extraction import BlockInputSelection, extract
+from features.pictures import WindowPictures
+from features.thumbnails import Thumbnails
 from features.video import Clip, Segment
-from heads.action_model import ActionModel, predict_clips
+from heads.action_model import ActionModel
 from heads.temporal import TemporalEnsemble, predict_sequence, window_steps
 
 
 @dataclass(frozen=True, eq=False)
 class Recognition:
-    """A video's `windows` (n,) in order, the `probabilities` (n, L) of their labels, and what decoding found."""
+    """A video's `windows` (n,) in order, the `probabilities` (n, L) of their labels, and what decoding found.
+
+    `pictures` are what the windows' pixels show, `vectors` by pooling (n, D) what the frozen backbone makes of them.
+    """
 
     windows: Sequence[Segment]
     probabilities: npt.NDArray[np.float32]
     end: VideoEnd
+    pictures: WindowPictures
+    thumbnails: Thumbnails
+    vectors: Mapping[str, npt.NDArray[np.float16]]
 
 
 class VideoModel(Protocol):
@@ -41,28 +50,52 @@ class VideoModel(Protocol):
 
 @dataclass(frozen=True)
 class WindowModel:
-    """Looks at each window alone: a linear head, on the backbone as it came or with its last block finetuned."""
+    """Looks at each window alone: a linear head, on the backbone as it came or with its last block finetuned.
+
+    `frozen` is the backbone as it came; `model` may share all its blocks but the last.
+    """
 
     model: ActionModel
+    frozen: Backbone
     reader: ClipReader
 
     def recognise(self, path: Path, *, batch_size: int, num_workers: int) -> Recognition:
         """Decode the video, and run backbone and head on each window; nothing is kept."""
-        ends: list[VideoEnd | None] = []
+        device = best_device()
+        self.model.to(device)
+        self.frozen.to(device)
+        rows: list[npt.NDArray[np.float32]] = []
+        vectors: dict[str, list[npt.NDArray[np.float16]]] = {name: [] for name in self.frozen.poolings}
+        windows, numbers, thumbnails = [], [], []
+        ((_, clips),) = read_videos([Source("", path, thumbnails=True)], self.reader, num_workers=num_workers)
+        arriving = iter(tqdm(clips, unit="window", file=sys.stderr))
+        while batch := list(islice(arriving, batch_size)):
+            probabilities, pooled = self._recognised(batch, device)
+            rows.append(probabilities)
+            for name, each in pooled.items():
+                vectors[name].append(each)
+            windows += [clip.segment for clip in batch]
+            numbers += [clip.numbers for clip in batch if clip.numbers is not None]
+            thumbnails += [clip.thumbnail for clip in batch if clip.thumbnail is not None]
+        assert clips.end is not None  # all clips were taken
+        return Recognition(
+            windows,
+            np.concatenate(rows),
+            clips.end,
+            WindowPictures.of(numbers),
+            Thumbnails.of(thumbnails),
+            {name: np.concatenate(each) for name, each in vectors.items()},
+        )
 
-        def keyed_clips() -> Iterator[tuple[str, Clip]]:
-            for source, clips in read_videos([Source("", path)], self.reader, num_workers=num_workers):
-                for clip in tqdm(clips, unit="window", file=sys.stderr):
-                    yield source.video_id, clip
-                ends.append(clips.end)
-
-        windows, rows = [], []
-        for _, clip, row in predict_clips(self.model, keyed_clips(), batch_size=batch_size, device=best_device()):
-            windows.append(clip.segment)
-            rows.append(row)
-        (end,) = ends
-        assert end is not None  # all clips were taken
-        return Recognition(windows, np.stack(rows), end)
+    @torch.inference_mode()
+    def _recognised(
+        self, batch: Sequence[Clip], device: torch.device
+    ) -> tuple[npt.NDArray[np.float32], dict[str, npt.NDArray[np.float16]]]:
+        """Probabilities (B, L) of a batch, and vectors (B, D) by pooling."""
+        block_input = self.model.block_input(torch.from_numpy(np.stack([clip.frames for clip in batch])).to(device))
+        probabilities = self.model.tail(block_input).float().sigmoid().cpu().numpy()
+        pooled = self.frozen.pool_each(self.frozen.last_block(block_input), self.frozen.poolings)
+        return probabilities, {name: each.to("cpu", torch.float16).numpy() for name, each in pooled.items()}
 
 
 @dataclass(frozen=True)
@@ -90,13 +123,16 @@ class SequenceModel:
                 batch_size=batch_size,
                 num_workers=num_workers,
                 device=best_device(),
+                thumbnails=True,
             )
             if extraction.failures:
                 raise extraction.failures[""]
             digest = extraction.sha256s[""]
             video, end = self.cache.load(digest), self.cache.video_end(digest)
+            thumbnails = self.cache.load_thumbnails(digest)
         vectors = torch.from_numpy(np.concatenate([video.vectors[name] for name in self.features], axis=1))
         steps = torch.from_numpy(window_steps(video.start_s, stride_s=self.reader.plan.stride_s))
         probabilities = predict_sequence(self.head, vectors, steps).sigmoid().numpy()
         windows = [Segment(start_s, end_s) for start_s, end_s in zip(video.start_s, video.end_s, strict=True)]
-        return Recognition(windows, probabilities, end)
+        assert video.pictures is not None  # the cache keeps them
+        return Recognition(windows, probabilities, end, video.pictures, thumbnails, video.vectors)

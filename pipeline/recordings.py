@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-from PIL import Image
-
-from features.decode.grid import frames_shown_at
 from features.decode.recorded_at import read_clock_tags
 from features.files import is_no_room, private_files
+from features.thumbnails import Thumbnails
 from pipeline.diaries.failure import decodable, failure_line, printable
 from pipeline.diaries.output import DIARY, OutputFolder, Planned
 from pipeline.model_folder import Recogniser
@@ -29,8 +24,6 @@ from reports.diary.starts import recording_starts
 from reports.events import EventsFound, observed
 
 log = logging.getLogger(__name__)
-
-THUMBNAIL_SIDE = 320  # pixels, the longer side
 
 
 @dataclass(frozen=True)
@@ -95,7 +88,7 @@ def write_diaries(
                 recording_id, seen.windows, seen.probabilities, stride_s=recogniser.stride_s, careful=True
             )
             with output.writing(row, is_damaged=bool(end.faults)) as folder:
-                _write_diary(path, folder, recording, events, recogniser)
+                _write_diary(folder, output.path / row.id, recording, events, recogniser, seen.thumbnails)
                 refusals = write_formats(
                     folder, ("jsonl", *formats), recording, events, recogniser.names, recogniser.diary_model
                 )
@@ -119,7 +112,14 @@ def write_diaries(
         page = output.path / DIARY
         output.set_in_diary_md(recording.id for recording, _ in parts)
         try:
-            write_markdown(page, parts, recogniser.names, recogniser.diary_model, min_quiet_s=recogniser.min_quiet_s)
+            write_markdown(
+                page,
+                parts,
+                recogniser.names,
+                recogniser.diary_model,
+                roles=recogniser.roles,
+                min_quiet_s=recogniser.min_quiet_s,
+            )
         except Exception as error:
             if is_no_room(error):
                 raise
@@ -136,13 +136,27 @@ def _video_file(path: Path) -> VideoFile:
     return VideoFile(path.name, modified_s, tags, tags.duration_s)
 
 
-def _write_diary(path: Path, out: Path, recording: Recording, events: EventsFound, recogniser: Recogniser) -> None:
+def _write_diary(
+    out: Path,
+    earlier: Path,
+    recording: Recording,
+    events: EventsFound,
+    recogniser: Recogniser,
+    pictures: Thumbnails,
+) -> None:
     names, model = recogniser.names, recogniser.diary_model
     middles = {event.id: (event.segment.start_s + event.segment.end_s) / 2 for event in events.events}
-    times_s = sorted(middles.values())
-    pictures = dict(zip(times_s, frames_shown_at(path, times_s, max_side=THUMBNAIL_SIDE), strict=True))
-    thumbnails = {event_id: _jpeg(pictures[time_s]) for event_id, time_s in middles.items()}
-    write_markdown(out / "diary.md", [(recording, events)], names, model, min_quiet_s=recogniser.min_quiet_s)
+    nearest = {event_id: pictures.nearest(time_s) for event_id, time_s in middles.items()}
+    thumbnails = {event_id: jpeg for event_id, jpeg in nearest.items() if jpeg is not None}
+    write_markdown(
+        out / DIARY,
+        [(recording, events)],
+        names,
+        model,
+        roles=recogniser.roles,
+        min_quiet_s=recogniser.min_quiet_s,
+        earlier=earlier / DIARY,
+    )
     write_page(
         out / "diary.html",
         recording,
@@ -152,9 +166,3 @@ def _write_diary(path: Path, out: Path, recording: Recording, events: EventsFoun
         thumbnails=thumbnails,
         min_quiet_s=recogniser.min_quiet_s,
     )
-
-
-def _jpeg(pixels: npt.NDArray[np.uint8]) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "JPEG", quality=80)
-    return file.getvalue()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,6 +125,9 @@ class Decoding:
         Events are accepted by descending mean probability, and each loses the time in which an accepted one of an
         excluded label is on. What is left is an event if its label's rule would have it: no shorter than
         `min_duration_s`, and at `onset` once. What is not counts as suppressed.
+
+        With `careful`, the careful rules state events, and what only the others find is `less_certain`: their events
+        that overlap no stated one of the same label, with ids "<recording_id>-less-001" and so on.
         """
         order = sorted(range(len(windows)), key=lambda i: windows[i])
         windows = [windows[i] for i in order]
@@ -134,7 +138,16 @@ class Decoding:
         if not np.all((probabilities >= 0) & (probabilities <= 1)):
             raise ValueError(f"{recording_id}: probabilities must be numbers from 0 to 1")
         probabilities = self.probabilities(windows, probabilities[order], stride_s=stride_s)
-        rules = self.careful_rules if careful else self.rules
+        found = self._decoded(recording_id, windows, probabilities, self.rules, stride_s)
+        if not careful:
+            return found
+        stated = self._decoded(recording_id, windows, probabilities, self.careful_rules, stride_s)
+        return dataclasses.replace(stated, less_certain=_only_in(found.events, stated.events, f"{recording_id}-less"))
+
+    def _decoded(
+        self, recording_id: str, windows: Sequence[Segment], probabilities: Floats, rules: Rules, stride_s: float
+    ) -> EventsFound:
+        """Events by `rules`, without contradictions, of sorted windows with calibrated and smoothed probabilities."""
         found = find_events(recording_id, windows, probabilities, self.labels, rules, stride_s=stride_s)
         stated = {event.label for event in found.events}
         exclusions = [pair for pair in self.exclusions if {pair.first, pair.second} <= stated]
@@ -220,6 +233,21 @@ def _smoothed(
             counts[:-shift] += 1
         smooth[first:end] = sums / counts
     return smooth.clip(0.0, 1.0)
+
+
+def _only_in(events: Sequence[Event], others: Sequence[Event], name: str) -> tuple[Event, ...]:
+    """The events that overlap none of `others` of their label, with ids of their own; both are in order."""
+    taken: dict[str, list[Segment]] = {}
+    for other in others:
+        taken.setdefault(other.label, []).append(other.segment)
+    ends = {label: [segment.end_s for segment in own] for label, own in taken.items()}  # apart, so these rise as well
+    left = []
+    for event in events:
+        own = taken.get(event.label, [])
+        after = bisect_right(ends.get(event.label, []), event.segment.start_s)
+        if after == len(own) or own[after].start_s >= event.segment.end_s:
+            left.append(event)
+    return tuple(dataclasses.replace(event, id=f"{name}-{number:03d}") for number, event in enumerate(left, start=1))
 
 
 def _without_contradictions(

@@ -19,10 +19,12 @@ from safetensors.torch import load_file, save_file
 
 from features.cache import EmbeddingCache
 from features.decode.damage import VideoEnd
+from features.pictures import WindowPictures
 from features.sealed import DamagedFile, read_sealed_json, write_sealed_json
 from features.store.block_inputs import open_block_inputs, write_block_inputs
 from features.store.embeddings import VideoEmbeddings, read_embeddings, write_embeddings
 from features.store.rows import StoreError
+from features.thumbnails import Thumbnails
 from features.video import Segment
 from heads import weights
 from heads.linear import LinearHead, load_linear_head
@@ -40,6 +42,8 @@ PROVENANCE = {"backbone": {"id": "tiny", "sha256": "abc"}, "precision": "fp32", 
 RNG = np.random.default_rng(3)
 VECTORS = {name: RNG.standard_normal((5, 6)).astype(np.float16) for name in ("mean", "max")}
 BLOCK_INPUTS = torch.from_numpy(RNG.standard_normal((5, 4, 6)).astype(np.float32)).half()
+PICTURES = WindowPictures(*RNG.random((3, 5)).astype(np.float32))
+THUMBNAILS = Thumbnails(np.arange(2.0), [b"one", b"another"])
 LABELS = ("c015", "c059")
 END = VideoEnd(1.0, faults=("cut off",), pauses=(Segment(0.0, 2.5),))
 
@@ -47,7 +51,7 @@ END = VideoEnd(1.0, faults=("cut off",), pauses=(Segment(0.0, 2.5),))
 def video() -> VideoEmbeddings:
     starts = np.arange(5.0) / 3
     return VideoEmbeddings(
-        np.arange(5, dtype=np.int32), starts, starts + 2, np.array([0, 0, 0, 0, 3], dtype=np.int32), VECTORS
+        np.arange(5, dtype=np.int32), starts, starts + 2, np.array([0, 0, 0, 0, 3], dtype=np.int32), VECTORS, PICTURES
     )
 
 
@@ -140,6 +144,7 @@ def write_cache(folder: Path) -> None:
     with cache(folder).locked():
         cache(folder).put("a" * 64, video(), END)
         cache(folder).put_block_inputs("a" * 64, "fp16", range(5), BLOCK_INPUTS, asked=frozenset({0, 1, 2, 3, 4, 9}))
+        cache(folder).put_thumbnails("a" * 64, THUMBNAILS)
     for name in (".lock", "provenance.json"):
         for path in (folder / "cache").rglob(name):
             path.unlink()
@@ -149,9 +154,13 @@ def read_cache(folder: Path) -> Any:
     kept, wanted = cache(folder), frozenset({1, 4, 9})
     if not kept.has("a" * 64) or kept.block_input_windows("a" * 64, "fp16", wanted=wanted) is None:
         return None
+    if not kept.has_thumbnails("a" * 64):
+        return None
     loaded = kept.load("a" * 64)
     return (
-        [getattr(loaded, field.name) for field in dataclasses.fields(loaded)],
+        [getattr(loaded, field.name) for field in dataclasses.fields(loaded) if field.name != "pictures"],
+        dataclasses.asdict(loaded)["pictures"],
+        dataclasses.asdict(kept.load_thumbnails("a" * 64)),
         kept.num_windows("a" * 64),
         kept.block_input_windows("a" * 64, "fp16", wanted=wanted),
         kept.load_block_inputs("a" * 64, "fp16", (1, 4)),
@@ -286,7 +295,7 @@ def test_a_damaged_file_is_as_it_was_or_is_refused(kind: str, tmp_path: Path, to
 def test_a_damaged_piece_is_computed_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A turned bit makes the video absent, with a warning that names the piece; the other pieces stay."""
     write_cache(tmp_path)
-    (piece,) = (path for path in (tmp_path / "cache").rglob("*.safetensors") if ".block-inputs" not in path.name)
+    (piece,) = (tmp_path / "cache").rglob(f"{'a' * 64}.safetensors")
     content = bytearray(piece.read_bytes())
     content[-1] ^= 1
     piece.write_bytes(content)
@@ -306,7 +315,7 @@ def test_a_damaged_piece_is_computed_again(tmp_path: Path, caplog: pytest.LogCap
 def test_a_piece_of_an_older_format_is_absent(tmp_path: Path) -> None:
     """One that states no hash is not believed."""
     write_cache(tmp_path)
-    (piece,) = (path for path in (tmp_path / "cache").rglob("*.safetensors") if ".block-inputs" not in path.name)
+    (piece,) = (tmp_path / "cache").rglob(f"{'a' * 64}.safetensors")
     save_file(load_file(piece), piece)
     assert not cache(tmp_path).has("a" * 64)
 

@@ -143,20 +143,18 @@ def test_clock_times_survive_the_clock_being_set_back(tmp_path: Path) -> None:
     assert row["end_clock"] == "2026-10-25T02:00:10.000+01:00"
 
 
-def test_the_day_has_a_heading_a_table_and_sentences_that_cite(tmp_path: Path) -> None:
-    """Every event is in the table once and cited once; what began during a longer event is told with it."""
+def test_the_day_has_a_heading_a_story_and_a_table(tmp_path: Path) -> None:
+    """Labels without a role are told by their names; every event is in the table once."""
     text = markdown(tmp_path, (kitchen(), FOUND))
     assert "\n## Monday, 23 November 2026\n" in text
     assert "| 08:00:20–08:01:02 | 42 s | Holding a phone/camera | 90% | kitchen-002 |" in text
     assert (
-        "- From 08:00:12 to 08:01:30 (1 min 18 s): sitting in a chair [kitchen-001]. "
-        "Meanwhile: holding a phone/camera, 08:00:20–08:01:02 [kitchen-002].\n"
+        "- 08:00:12 Probably sitting in a chair for 1½ min; meanwhile probably holding a phone/camera for 40 s.\n"
+        "- 08:01:29 Probably standing up from somewhere for 5 s.\n"
     ) in text
-    assert ": standing up from somewhere [kitchen-003]." in text
-    assert "(1.5 s): working/playing on a laptop [kitchen-004]." in text
+    assert "- 08:02:10 Probably working/playing on a laptop for 2 s.\n" in text
     for event in FOUND.events:
         assert text.count(f"| {event.id} |") == 1
-        assert text.count(f"[{event.id}]") == 1
     assert "3 detections dropped as too short or contradicted: holding a phone/camera (3)." in text
     assert "a" * 64 in text
 
@@ -167,9 +165,9 @@ def test_not_observed_is_told_apart_from_nothing_recognised(tmp_path: Path) -> N
     next_day = Recording("late", "late.mp4", 60.0, EIGHT + timedelta(days=1), "file name", (Segment(0, 60),))
     text = markdown(tmp_path, (kitchen(), FOUND), (next_day, NOTHING), (noon, NOTHING))
     assert "| 08:01:40–08:02:00 | 20 s | *not observed* | | |" in text
-    assert "- From 08:02:12 to 08:04:00 (1 min 49 s): nothing recognised." in text
+    assert "- 08:02:12 Nothing recognised for 2 min.\n" in text
     assert "| 08:04:00–12:00:00 | 3 h 56 min | *not observed* | | |" in text
-    assert "- From 12:00:00 to 12:01:00 (1 min 00 s): nothing recognised." in text
+    assert "- 12:00:00 Nothing recognised for 1 min.\n" in text
     assert text.count("*not observed*") == 2
     assert (
         text.index("## Monday, 23") < text.index("| 12:00:00–12:01:00 |") < text.index("## Tuesday, 24 November 2026")
@@ -178,11 +176,12 @@ def test_not_observed_is_told_apart_from_nothing_recognised(tmp_path: Path) -> N
 
 
 def test_a_second_camera_sees_what_the_first_one_does_not(tmp_path: Path) -> None:
-    """Recordings of the same time are one day: what one of them saw is observed."""
+    """Recordings of the same time are one day: what one of them saw is observed; lines say whose they are."""
     other = Recording("hall", "hall.mp4", 240.0, EIGHT, "file name", (Segment(0, 240),))
     text = markdown(tmp_path, (kitchen(), FOUND), (other, events(("c015", 96, 125), recording_id="hall")))
     assert "*not observed* |" not in text
-    assert "[hall-001]" in text
+    assert "- 08:01:36 hall.mp4: Probably holding a phone/camera for 30 s.\n" in text
+    assert "- 08:00:12 kitchen.mp4: Probably sitting in a chair" in text
 
 
 def test_a_day_not_known_counts_from_the_start_of_the_file(tmp_path: Path) -> None:
@@ -197,8 +196,9 @@ def test_an_event_after_midnight_belongs_to_the_next_day(tmp_path: Path) -> None
     """A recording across midnight has two day headings, each event under the day on which it starts."""
     late = EIGHT.replace(hour=23, minute=59)
     text = markdown(tmp_path, (kitchen(late), FOUND))
-    assert text.index("## Tuesday, 24 November 2026") < text.index("[kitchen-003]")
-    assert text.index("[kitchen-002]") < text.index("## Tuesday, 24 November 2026")
+    assert text.index("## Tuesday, 24 November 2026") < text.index("| kitchen-003 |")
+    assert text.index("| kitchen-002 |") < text.index("## Tuesday, 24 November 2026")
+    assert text.index("## Tuesday, 24 November 2026") < text.index("- 00:00:29 Probably standing up")
     assert "on Tuesday, 24 November 2026" in " ".join(html(tmp_path, kitchen(late), FOUND).split())
 
 

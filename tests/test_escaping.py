@@ -48,7 +48,8 @@ def test_no_writer_passes_a_sign_on(sign: str, tmp_path: Path) -> None:
     markdown, page, lines = (
         (tmp_path / name).read_bytes().decode("utf-8") for name in ("diary.md", "diary.html", "events.jsonl")
     )
-    assert [line for line in markdown.splitlines() if line.startswith("#")] == ["# Diary", "## Saturday, 14 March 2026"]
+    headings = [line for line in markdown.splitlines() if line.startswith("#")]
+    assert headings == ["# Diary", "## Saturday, 14 March 2026", "## Recordings"]
     for char in set(sign) - {"\n"}:
         assert char not in markdown
         assert char not in page

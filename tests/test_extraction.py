@@ -418,8 +418,8 @@ def killed(world: Path, root: Path, phase: str, seed: int) -> None:
 
 
 def limited(world: Path, root: Path) -> None:
-    """Run with files limited to 1.9 kB, as on a full disk."""
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1900, 1900))
+    """Run with files limited to 2.2 kB, as on a full disk."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2200, 2200))
     try:
         run(world, root)
     except OSError as error:

@@ -15,18 +15,24 @@ import pytest
 from ruamel.yaml import YAML
 
 from features.files import write_json
-from pipeline.layout import MODELS, Layout
+from pipeline.layout import Layout, models_of
 
 REPOSITORY = Path(__file__).parents[1]
 LAYERS = ("features", "heads", "reports", "pipeline")  # an import only ever points left
 FRAME = ("pipeline/params.py", "pipeline/plain_yaml.py", "pipeline/layout.py", "pipeline/stage.py")
 """Carries values, paths and errors into every stage: DVC tracks the values and the paths themselves."""
 MAX_LINES = 350
+MODELS = models_of(["frozen", "finetuned"])
 SCRATCH = {"cache", "checkpoint"}  # of a run that goes on, no result
 NEUTRAL = {"extract.num_workers"}  # no result depends on it
 OWNERS = {
     "decord": ("features/decode/with_decord.py",),
-    "av": ("features/decode/", "pipeline/demo/", "pipeline/capture/"),  # reading, encoding, cameras
+    "av": (
+        "features/decode/",
+        "features/encode.py",
+        "pipeline/demo/",
+        "pipeline/capture/",
+    ),  # reading, encoding, cameras
     "transformers": ("features/backbone.py",),
     "zarr": ("features/store/",),
     "safetensors": ("features/sealed.py", "features/cache.py", "features/backbone.py", "heads/"),

@@ -11,7 +11,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from pipeline import params
-from pipeline.layout import Layout
+from pipeline.layout import Layout, models_of
 from pipeline.params import ParamsError
 from pipeline.stages.fetch import ForeignFiles, link_files, refuse_foreign_files
 from tests.test_pipeline import run, stages_run
@@ -213,4 +213,5 @@ def test_annotations_are_not_pushed() -> None:
         for name, options in out.items()
         if options.get("cache", True) and options.get("push", True)
     }
-    assert pushed == {"embeddings.zarr", "block_inputs.zarr", "failed.csv", "linear", "temporal", "finetune", "diary"}
+    models = {*models_of(["frozen", "finetuned"]), "diary"}
+    assert pushed == {"embeddings.zarr", "block_inputs.zarr", "failed.csv", *models}

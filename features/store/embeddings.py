@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from features.pictures import WindowPictures
 from features.store.rows import StoreError, is_finite, loaded, opened_rows, written_rows
 
 _CHUNK_BYTES = 16 * 1024**2  # whole arrays read at 1.1-1.4 times a plain memory copy; one-row chunks at 400 times
@@ -30,7 +31,8 @@ class VideoEmbeddings:
     """One video's windows and their embeddings, in order.
 
     `window` (n,) int32 are the windows' numbers, of which some are missing where the video has pauses; `start_s`,
-    `end_s` (n,) float64; `num_padded` (n,) int32; `vectors` by pooling (n, D) float16. n may be 0.
+    `end_s` (n,) float64; `num_padded` (n,) int32; `vectors` by pooling (n, D) float16. n may be 0. `pictures` are what
+    the windows' pixels show, None where nobody looked; stores leave them out.
     """
 
     window: npt.NDArray[np.int32]
@@ -38,6 +40,7 @@ class VideoEmbeddings:
     end_s: npt.NDArray[np.float64]
     num_padded: npt.NDArray[np.int32]
     vectors: Mapping[str, npt.NDArray[np.float16]]
+    pictures: WindowPictures | None = None
 
     def __post_init__(self) -> None:
         columns: dict[str, npt.NDArray[Any]] = {
@@ -46,6 +49,8 @@ class VideoEmbeddings:
             "end_s": self.end_s,
             "num_padded": self.num_padded,
         }
+        if self.pictures is not None:
+            columns["pictures"] = self.pictures.brightness
         n = len(self.start_s)
         wrong = {name: column.shape for name, column in columns.items() if column.shape != (n,)}
         wrong |= {name: each.shape for name, each in self.vectors.items() if each.ndim != 2 or len(each) != n}

@@ -21,8 +21,9 @@ from heads.training.validation import Evaluate, scores
 class Sequences:
     """The windows of videos, video after video, each in order of time.
 
-    `features` (n, D) as stored, `targets` (n, L) bool; `steps` (n,) int64 ascends within a video, from 0, and skips a
-    step where a window is missing. `counts` has each video's number of windows, at least 1.
+    `features` (n, D) as stored, `targets` (n, L) bool, or floats of 0, 1 and nan, which is unknown; `steps` (n,) int64
+    ascends within a video, from 0, and skips a step where a window is missing. `counts` has each video's number of
+    windows, at least 1.
     """
 
     features: Tensor
@@ -49,7 +50,7 @@ class Sequences:
 
 
 def sequences_of(
-    embeddings: Embeddings, targets: npt.NDArray[np.bool_], *, features: Sequence[str], stride_s: float
+    embeddings: Embeddings, targets: npt.NDArray[np.bool_ | np.floating], *, features: Sequence[str], stride_s: float
 ) -> Sequences:
     """The windows of these embeddings with their targets (n, L), as `Sequences`: float16 poolings side by side."""
     _, counts = np.unique(embeddings.video_ids, return_counts=True)
@@ -59,6 +60,17 @@ def sequences_of(
         targets=torch.from_numpy(targets),
         steps=torch.from_numpy(np.concatenate([window_steps(own, stride_s=stride_s) for own in starts])),
         counts=tuple(counts.tolist()),
+    )
+
+
+def joined(parts: Sequence[Sequences]) -> Sequences:
+    """All videos of the parts; one whose targets are partly unknown makes those of all floats."""
+    dtype = torch.bool if all(part.targets.dtype == torch.bool for part in parts) else torch.float16
+    return Sequences(
+        features=torch.cat([part.features for part in parts]),
+        targets=torch.cat([part.targets.to(dtype) for part in parts]),
+        steps=torch.cat([part.steps for part in parts]),
+        counts=tuple(count for part in parts for count in part.counts),
     )
 
 

@@ -8,7 +8,7 @@ import logging
 from features.sealed import damage_told
 from heads import weights
 from pipeline.dataset.roles import read_roles
-from pipeline.layout import MODELS, Layout
+from pipeline.layout import Layout, models_of
 from pipeline.model_folder import write_model_folder
 from pipeline.params import Params
 from pipeline.stage import stage
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 def main(params: Params, paths: Layout) -> None:
     """Choose by event F1 on val, the mean of videos and recordings; the simpler model where they are equal."""
     scores = {}
-    for model in MODELS:
+    for model in models_of(params.temporal.embeddings):
         decoding = Decoding.load(paths.decoding(model))
         decoding.require_model(weights.sha256(paths.model(model)), paths.decoding(model))
         scores[model] = decoding.event_f1

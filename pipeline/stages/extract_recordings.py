@@ -38,6 +38,7 @@ def main(params: Params, paths: Layout) -> None:
             batch_size=params.extract.batch_size,
             num_workers=params.extract.num_workers,
             device=encoder.device,
+            thumbnails=True,
         )
         write_embeddings(
             paths.recording_embeddings,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +18,7 @@ from features.preprocess import Preprocessing
 from features.provenance import require_provenance
 from features.store.block_inputs import BlockInputs, open_block_inputs
 from features.store.embeddings import read_embeddings
+from features.store.rows import StoreError
 from features.video import Clip
 from heads import weights
 from heads.action_model import Tail, load_action_model, predict_block_inputs, predict_clips
@@ -26,7 +29,7 @@ from heads.training.sequences import sequences_of
 from pipeline.dataset import manifest
 from pipeline.dataset.recordings import recording_paths, true_actions
 from pipeline.dataset.truth import SplitTruth, recording_truth, split_truth
-from pipeline.layout import Layout
+from pipeline.layout import Layout, models_of
 from pipeline.params import Params
 from pipeline.stage import stage
 
@@ -80,6 +83,10 @@ def main(params: Params, paths: Layout) -> None:
             "linear": _linear(linear, truth, config["features"]),
             "temporal": _temporal(temporal, truth, temporal_config["features"], params.windows.stride_s),
         }
+        if "finetune_temporal" in models_of(params.temporal.embeddings):
+            by_model["finetune_temporal"] = _finetune_temporal(
+                paths, of, truth, expected=provenance, labels=config["labels"], stride_s=params.windows.stride_s
+            )
         rows = _from_block_inputs(finetuned.tail, block_inputs, truth, batch_size=batch_size, device=device)
         num_stored, done = len(rows), {video_id for video_id, _ in rows}
         sources = [Source(video_id, files[video_id]) for video_id in truth.video_ids if video_id not in done]
@@ -109,6 +116,27 @@ def _temporal(head: TemporalEnsemble, truth: SplitTruth, features: Sequence[str]
     sequences = sequences_of(truth.embeddings, truth.windows, features=features, stride_s=stride_s)
     steps = sequences.steps_apart(head.shape.reach)
     return predict_sequence(head, sequences.features, steps).sigmoid().numpy()
+
+
+def _finetune_temporal(
+    paths: Layout,
+    of: str,
+    truth: SplitTruth,
+    *,
+    expected: Mapping[str, Any],
+    labels: Sequence[Mapping[str, str]],
+    stride_s: float,
+) -> np.ndarray:
+    """As `_temporal`, from what the finetuned block gives of the same windows."""
+    folder, store = paths.model("finetune_temporal"), paths.finetuned_embeddings(of)
+    head, config = load_temporal_head(folder, expected=expected)
+    require_provenance(config, expected={"labels": labels}, path=folder)
+    embeddings, made_by = read_embeddings(store)
+    require_provenance(made_by, expected=config["embeddings"], path=store)
+    rows = embeddings.select(truth.video_ids)
+    if rows.keys != truth.embeddings.keys:
+        raise StoreError(f"{store} has other windows than the frozen embeddings: run `dvc repro finetune_temporal`")
+    return _temporal(head, replace(truth, embeddings=rows), config["features"], stride_s)
 
 
 def _from_block_inputs(

@@ -16,7 +16,7 @@ from heads.shape import TemporalShape
 from pipeline.dataset import manifest
 from pipeline.dataset.annotated import annotated, video_actions
 from pipeline.dataset.recordings import true_actions
-from pipeline.layout import MODELS, Layout
+from pipeline.layout import Layout, models_of
 from pipeline.params import Params
 from pipeline.stage import stage
 from reports.certainty import Scored, certainty
@@ -39,7 +39,10 @@ def main(params: Params, paths: Layout) -> None:
     results: dict[str, ModelResult] = {}
     scored: dict[str, Scored] = {}
     exclusions: tuple[Exclusion, ...] = ()
-    for model in MODELS:
+    models = models_of(params.temporal.embeddings)
+    if "finetune_temporal" not in models:
+        write_json(paths.metrics("finetune_temporal"), {})  # DVC wants a file
+    for model in models:
         val, test = (
             Predictions.load(path) for path in (paths.val_predictions(model), paths.test_predictions(model, "videos"))
         )
@@ -92,7 +95,8 @@ def main(params: Params, paths: Layout) -> None:
     write_json(paths.intervals, sure.to_json())
     splits = json.loads(paths.facts.read_text(encoding="utf-8"))["splits"]
     provenance = config["provenance"]
-    reach = TemporalShape(**weights.read_config(paths.model("temporal"))["temporal"]).reach
+    temporal = weights.read_config(paths.model("temporal"))
+    reach = TemporalShape(**temporal["temporal"]).reach
     write_page(
         paths.report,
         profile=paths.profile,
@@ -107,7 +111,8 @@ def main(params: Params, paths: Layout) -> None:
             "backbone": f"{provenance['backbone']['id']} (sha256 {provenance['backbone']['sha256'][:16]}…)",
             "windows": ", ".join(f"{key} {value:g}" for key, value in provenance["windows"].items()),
             "features of the head": ", ".join(config["features"]),
-            "temporal head": f"sees {reach} windows, {reach * stride_s:g} s, on either side of each",
+            "temporal head": f"sees {reach} windows, {reach * stride_s:g} s, on either side of each; "
+            f"the mean of {temporal['members']}",
             "precision": provenance["precision"],
             "seed": str(params.seed),
         },

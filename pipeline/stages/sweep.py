@@ -9,7 +9,7 @@ from heads.predictions import Predictions
 from pipeline.dataset import manifest
 from pipeline.dataset.annotated import annotated, video_actions
 from pipeline.dataset.recordings import true_actions
-from pipeline.layout import MODELS, Layout
+from pipeline.layout import Layout, models_of
 from pipeline.params import Params
 from pipeline.stage import stage
 from reports import thresholds
@@ -24,9 +24,10 @@ def main(params: Params, paths: Layout) -> None:
     """For each model, try every threshold on val's windows, and every event rule on val's videos and recordings."""
     videos = manifest.read(paths.manifest)
     of_videos = video_actions(videos, "val")
-    predictions = {model: Predictions.load(paths.val_predictions(model, "videos")) for model in MODELS}
+    models = models_of(params.temporal.embeddings)
+    predictions = {model: Predictions.load(paths.val_predictions(model, "videos")) for model in models}
     train = [(video.length_s, video.actions) for video in videos.split("train")]
-    exclusions = find_exclusions(train, predictions[MODELS[0]].labels)
+    exclusions = find_exclusions(train, predictions[models[0]].labels)
     for model, val in predictions.items():
         sweep = thresholds.sweep(
             val.probabilities,

@@ -13,6 +13,9 @@ from reports.spans import segment_span, total
 
 Names = Mapping[str, str]
 
+_MOST = 8  # clauses of a list; what is shortest beyond them is counted
+_MOMENT_MS = 2_000  # what a thing without a duration weighs
+
 
 @dataclass(frozen=True)
 class Claim:
@@ -62,10 +65,14 @@ def list_pieces(
 ) -> tuple[str, list[Claim]]:
     """Pieces as one list of clauses, grouped with counts: what is sure first, then what is probable; and the claims.
 
-    `before` is the thing of the words in front. `is_brief`: within parentheses.
+    Where there is much, what is least is only counted. `before` is the thing of the words in front. `is_brief`: within
+    parentheses.
     """
     clauses: dict[bool, list[_Clause]] = {True: [], False: []}
-    for group in _groups(own):
+    groups = _groups(own)
+    if len(groups) > _MOST:
+        groups = sorted(sorted(groups, key=_weight_ms)[-_MOST:], key=groups.index)
+    for group in groups:
         of_kind = clauses[is_sure([event for piece in group for event in piece.events])]
         thing = of_kind[-1].thing if of_kind else before
         clause = _clause(group, names, before=thing, is_brief=is_brief)
@@ -74,10 +81,14 @@ def list_pieces(
             both = said_together(other.phrase, clause.phrase)
             clause = _Clause(both, clause.suffix, clause.thing, "", clause.is_sure, other.claims + clause.claims)
         of_kind.append(clause)
-    texts = [listed([clause.phrase + clause.suffix for clause in clauses[sure]]) for sure in (True, False)]
-    texts[1] = f"probably {texts[1]}" if texts[1] else ""
+    texts = [clause.phrase + clause.suffix for clause in clauses[True]]
+    if clauses[False]:
+        texts.append(f"probably {listed([clause.phrase + clause.suffix for clause in clauses[False]])}")
+    untold = sum(len(piece.all_events) for piece in own) - sum(len(piece.all_events) for g in groups for piece in g)
+    if untold:
+        texts.append(f"{untold} more events" if untold > 1 else "one more event")
     claims = [claim for sure in (True, False) for clause in clauses[sure] for claim in clause.claims]
-    return ", ".join(text for text in texts if text), claims
+    return listed(texts), claims
 
 
 def _groups(own: Iterable[Piece]) -> list[list[Piece]]:
@@ -87,6 +98,10 @@ def _groups(own: Iterable[Piece]) -> list[list[Piece]]:
         labels = things.setdefault(piece.thing or piece.label, {})
         labels.setdefault((piece.label, piece.is_return), []).append(piece)
     return [group for labels in things.values() for group in labels.values()]
+
+
+def _weight_ms(group: Sequence[Piece]) -> int:
+    return sum(piece.total_ms if piece.lasts else _MOMENT_MS * len(piece.events) for piece in group)
 
 
 def _clause(

@@ -37,6 +37,9 @@ _LONG_MS = 30 * 60_000
 """Of a recording this long, clock times are told to the minute."""
 
 _NUM_LEADS = 3
+_LINES_A_DAY = 120  # about; a day's length over this is the grain of its story, within limits
+_GRAIN_MS = (6_000, 120_000)
+_GRAINS_A_LINE = 5  # small change within so many grains shares a line
 
 
 @dataclass(frozen=True)
@@ -94,9 +97,11 @@ def tell(
     """The story of recordings that share one clock, in order: each event is in one line.
 
     They share one if all their starts are known; a recording whose start is not known comes alone. Each recording tells
-    its own story, day by day; where two overlap, each line has its recording's name in front.
+    its own story, day by day; where two overlap, each line has its recording's name in front. The longer the recordings
+    of a day are, the longer are the shortest leads and the shortest stretches of which nothing is recognised.
     """
-    gaps = [row for row in story_rows(parts, min_quiet_s) if row.event is None]
+    grains = _grains(parts)
+    gaps = [row for row in story_rows(parts, min_quiet_s) if row.event is None and _is_told(row, grains)]
     lines = [_gap_line(row) for row in gaps]
     for recording, found in parts:
         cuts = [row.span[0] - recording.origin_ms for row in gaps]
@@ -104,7 +109,7 @@ def tell(
         for event in found.events:
             days.setdefault(_day(recording, segment_span(event.segment)[0]), []).append(event)
         for events in days.values():
-            lines += _event_lines(recording, pieces(events, roles), names, cuts)
+            lines += _event_lines(recording, pieces(events, roles), names, cuts, grains[_day(recording, 0)])
     named = _overlapping([recording for recording, _ in parts])
     lines = [_with_name(line) if line.recording.id in named else line for line in lines]
     return sorted(lines, key=lambda line: (line.span, line.event_ids))
@@ -181,19 +186,25 @@ def _counted(said: str, count: int) -> str:
 
 
 def _event_lines(
-    recording: Recording, found: Sequence[Piece], names: Mapping[str, str], gap_starts: Sequence[int]
+    recording: Recording, found: Sequence[Piece], names: Mapping[str, str], gap_starts: Sequence[int], grain_ms: int
 ) -> list[StoryLine]:
-    leads, rest = split_leads(found)
+    leads, rest = split_leads(found, grain_ms)
     lines = []
     for lead, inside in leads:
         text, claims = lead_sentence(lead, inside, names)
         lines.append(_line(recording, lead.whole_span, text, [lead, *inside], claims, is_sure=lead.is_sure))
     # Small change between leads and gaps shares a line.
     cuts = sorted([*gap_starts, *(lead.whole_span[0] for lead, _ in leads)])
-    between: dict[int, list[Piece]] = {}
+    between: list[list[Piece]] = []
+    last = (-1, 0)
     for piece in rest:
-        between.setdefault(bisect_right(cuts, piece.whole_span[0]), []).append(piece)
-    for own in between.values():
+        start = piece.whole_span[0]
+        place = bisect_right(cuts, start)
+        if place != last[0] or start - last[1] > _GRAINS_A_LINE * grain_ms:
+            between.append([])
+            last = (place, start)
+        between[-1].append(piece)
+    for own in between:
         told, claims = list_pieces(own, names)
         span = (own[0].whole_span[0], max(piece.whole_span[1] for piece in own))
         is_sure = any(piece.is_sure for piece in own)
@@ -215,6 +226,21 @@ def _line(
         certainty="plain" if is_sure else "probably",
         claims=tuple(claims),
     )
+
+
+def _grains(parts: Sequence[tuple[Recording, EventsFound]]) -> dict[date | None, int]:
+    """By the day in which recordings start, how long at least is what gets a line of its own."""
+    lengths: dict[date | None, int] = {}
+    for recording, _ in parts:
+        day = _day(recording, 0)
+        lengths[day] = lengths.get(day, 0) + recording.span_ms[1]
+    return {day: min(max(length // _LINES_A_DAY, _GRAIN_MS[0]), _GRAIN_MS[1]) for day, length in lengths.items()}
+
+
+def _is_told(row: Row, grains: Mapping[date | None, int]) -> bool:
+    """Whether a stretch gets a line; a short one of which nothing is recognised does not in a long day."""
+    grain_ms = grains[_day(row.recording, 0)]
+    return row.what != NOTHING_RECOGNISED or grain_ms == _GRAIN_MS[0] or row.end_ms - row.start_ms >= grain_ms
 
 
 def _gap_line(row: Row) -> StoryLine:

@@ -1,0 +1,65 @@
+"""What the stages that train heads share: temporal heads on whole videos, and what a config says of training."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from heads.training.grid import Trial, best_of, settings_of, train_temporal_heads
+from heads.training.sequences import Sequences, sequences_of
+from pipeline.dataset.truth import SplitTruth
+
+if TYPE_CHECKING:
+    from pipeline.params import TemporalParams
+
+log = logging.getLogger(__name__)
+
+
+def temporal_trials(
+    temporal: TemporalParams, train: SplitTruth, val: SplitTruth, *, stride_s: float, seed: int
+) -> list[Trial]:
+    """Temporal heads on whole videos, against what is on in each window's cell."""
+
+    def sequences(truth: SplitTruth) -> Sequences:
+        cells = truth.cells(stride_s=stride_s)
+        return sequences_of(truth.embeddings, cells, features=temporal.features, stride_s=stride_s)
+
+    return train_temporal_heads(
+        sequences(train),
+        sequences(val),
+        shape=temporal.shape,
+        num_members=temporal.members,
+        settings=settings_of(temporal.loss, temporal.learning_rate, temporal.weight_decay),
+        schedule=temporal.schedule,
+        batch_size=temporal.batch_size,
+        sequence_windows=temporal.sequence_windows,
+        generator=torch.Generator().manual_seed(seed),
+        cpu=False,
+    )
+
+
+def training_config(trials: Sequence[Trial], train: SplitTruth, features: Sequence[str]) -> dict[str, Any]:
+    """What a model's config says of its features and its training: of the best of the trials."""
+    best = best_of(trials)
+    log.info(
+        "trained %d heads on %d windows of %d videos; val mAP %.3f at step %d with %s",
+        *(len(trials), len(train.windows), len(train.video_ids)),
+        *(best.history.best.val_map, best.history.best.step, best.setting),
+    )
+    facts = {
+        "num_videos": len(train.video_ids),
+        "num_windows": len(train.windows),
+        "window_frequencies": train.windows.mean(axis=0).tolist(),
+        "video_frequencies": train.videos.mean(axis=0).tolist(),
+    }
+    return {"features": list(features), "train": facts | asdict(best.setting)}
+
+
+def temporal_config(trials: Sequence[Trial], train: SplitTruth, temporal: TemporalParams) -> dict[str, Any]:
+    """`training_config` of temporal heads, with their shape and number."""
+    shape = {"temporal": asdict(temporal.shape), "members": temporal.members}
+    return training_config(trials, train, temporal.features) | shape
