@@ -18,6 +18,7 @@ from pipeline.diaries.output import OutputFolder
 from pipeline.diaries.selection import select_videos
 from reports.diary import readings
 from reports.diary.formats.jsonl import write_jsonl
+from reports.diary.formats.markdown import write_markdown
 from reports.diary.model import DiaryModel
 from reports.diary.recording import Recording
 from reports.events import EventsFound
@@ -186,10 +187,33 @@ def test_diary_md_goes_with_a_recording_that_it_tells_of(home: Home) -> None:
     """It would tell what is to be forgotten."""
     output = OutputFolder(home.diaries)
     output.set_in_diary_md(["late", "kept"])
-    (home.diaries / "diary.md").write_text("# Diary")
+    write_markdown(home.diaries / "diary.md", [], {}, MODEL, min_quiet_s=1)
     assert purge("--diaries", home.diaries, "--yes").exit_code == 0
     assert not (home.diaries / "diary.md").exists()
     OutputFolder(home.diaries)  # and the folder is as usable as before
+
+
+def test_notes_of_the_user_stay_in_a_diary(home: Home) -> None:
+    """What is generated goes from between its markers, and the user's words around them are named."""
+    output = OutputFolder(home.diaries)
+    for path in (home.diaries / "diary.md", home.diaries / "late" / "diary.md", home.diaries / "late" / "bare.md"):
+        write_markdown(path, [], {}, MODEL, min_quiet_s=1)
+        if path.name != "bare.md":
+            path.write_text("Dear diary,\n" + path.read_text())
+    row = output.rows["late"]
+    with output.writing(row, is_damaged=False) as out:
+        for name in ("diary.md", "bare.md", "events.jsonl"):
+            (out / name).write_bytes((home.diaries / "late" / name).read_bytes())
+    output.set_in_diary_md(["late"])
+    done = purge("--diaries", home.diaries, "--yes")
+    assert done.exit_code == 0
+    for path in (home.diaries / "diary.md", home.diaries / "late" / "diary.md"):
+        assert path.read_text().startswith("Dear diary,\n<!-- diary: begin")
+        assert "# Diary" not in path.read_text()
+    assert f"{home.diaries / 'late' / 'diary.md'} stays" in done.output
+    assert f"{home.diaries / 'diary.md'} stays: there is text of yours in it" in done.output
+    assert [path.name for path in (home.diaries / "late").iterdir()] == ["diary.md"]
+    OutputFolder(home.diaries)
 
 
 def test_a_damaged_manifest_never_empties_the_cache(home: Home) -> None:

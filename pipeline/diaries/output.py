@@ -16,6 +16,7 @@ from features.files import PARTIAL, atomic_folder, private_files, sha256_of, wri
 from pipeline.diaries.failure import decodable, failure_line, printable
 from pipeline.diaries.names import VideoIdentity, recording_ids, safe_stem
 from pipeline.diaries.selection import Selection
+from reports.diary.formats.markdown import forget_markdown
 
 log = logging.getLogger(__name__)
 
@@ -147,15 +148,20 @@ class OutputFolder:
     def remove(self, ids: Iterable[str]) -> None:
         """Remove recordings, and of their folders what runs wrote; diary.md goes where it has one of them.
 
-        A row goes after its files, and of these the one that says when the recording begins goes last.
+        What the user wrote into a diary.md stays. A row goes after its files, and of these the one that says when the
+        recording begins goes last.
         """
         for name in ids:
             self._set(replace(self._rows[name], status="unfinished"), name)
             if name in self._in_diary_md:
-                (self.path / DIARY).unlink(missing_ok=True)
-                self.set_in_diary_md([])
+                if forget_markdown(self.path / DIARY):
+                    self.set_in_diary_md([])
+                else:
+                    log.warning("%s stays: there is text of yours in it", self.path / DIARY)
             for file in sorted(self._rows[name].files, key=lambda file: file.endswith(EVENTS)):
                 place = self.path / file
+                if place.suffix == ".md" and not forget_markdown(place):
+                    continue
                 shutil.rmtree(place) if _is_plain_folder(place) else place.unlink(missing_ok=True)
             with contextlib.suppress(OSError):  # somebody's files are in it
                 (self.path / name).rmdir()

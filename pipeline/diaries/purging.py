@@ -88,9 +88,10 @@ def known_recordings(output: OutputFolder | None, folder: Path | None) -> list[K
     return sorted(known, key=lambda recording: (recording.start.at or _NEVER, recording.name))
 
 
-def is_before(recording: KnownRecording, day: date) -> bool:
-    """Whether the recording begins before that day, by the clock of its place."""
-    return recording.start.at is not None and recording.start.at.date() < day
+def is_before(recording: KnownRecording, day: date, *, include_guesses: bool) -> bool:
+    """Whether the recording begins before that day, by the clock of its place; of a guess, if those are included."""
+    start = recording.start
+    return start.at is not None and start.at.date() < day and (include_guesses or not start.is_guess)
 
 
 def remove(recordings: Sequence[KnownRecording], output: OutputFolder | None, cache: Path | None) -> Removed:

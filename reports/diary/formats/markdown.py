@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
@@ -60,6 +61,21 @@ def write_markdown(
     except NotOurDiary as error:
         raise NotOurDiary(f"{earlier}: {error}; move it, or name another folder") from error
     write_bytes(path, text.encode("utf-8", "surrogateescape"))
+
+
+def forget_markdown(path: Path) -> bool:
+    """Remove what `write_markdown` wrote, and the file, unless there is text of the user in it; whether it is gone."""
+    try:
+        text = path.read_bytes().decode("utf-8", "surrogateescape")
+    except FileNotFoundError:
+        return True
+    with contextlib.suppress(NotOurDiary):  # the user took the markers out: all of it is the user's
+        text = merged(text, "")
+        if not text.replace(_BEGIN, "").replace(_END, "").strip("\ufeff \t\r\n"):
+            path.unlink()
+            return True
+        write_bytes(path, text.encode("utf-8", "surrogateescape"))
+    return False
 
 
 def merged(existing: str, generated: str) -> str:
