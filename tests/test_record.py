@@ -32,7 +32,7 @@ from pipeline.capture.cameras import NoCamera, find_camera, v4l2_cameras
 from pipeline.cli.__main__ import main
 from reports.diary.file_names import time_in_name
 from tests.model_folders import make_model_folder
-from tests.videos import CLOSED_GOP, OPEN_GOP, evenly, number_of, numbered_picture, uneven, write_video
+from tests.videos import CLOSED_GOP, HEVC, MPEG4, OPEN_GOP, evenly, number_of, numbered_picture, uneven, write_video
 
 REALTIME = "lavfi:testsrc2=size=160x120:rate=20,realtime"
 
@@ -216,6 +216,32 @@ def test_files_of_a_stream_end_where_no_picture_is_lost(tmp_path: Path) -> None:
             done = record("--camera", address, "-o", tmp_path / name, "--minutes", 2.6 / 60, "--retry-s", 0)
         paths = [Path(path) for path in re.findall(r"INFO (\S+\.mp4): ", done.output)]
         assert [[number_of(image) for _, image in frames_of(path)] for path in paths] == expected, done.output
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "rate", "encoding", "kept"),
+    [
+        ("mkv", 12, {"options": CLOSED_GOP}, "h264"),  # states when pictures are shown, and not their order
+        ("flv", 12, {"options": CLOSED_GOP}, "h264"),
+        ("hevc.ts", 12, HEVC, "hevc"),
+        ("mpeg4.ts", 12, MPEG4, "h264"),  # no browser plays it
+        ("mpeg2.ts", 25, {"codec": "mpeg2video", "options": {"g": "12"}}, "h264"),  # its last picture comes late
+    ],
+)
+def test_no_picture_of_any_stream_is_lost(
+    name: str, rate: int, encoding: dict[str, Any], kept: str, tmp_path: Path
+) -> None:
+    """Whatever its container leaves out, and whether it is copied or encoded."""
+    film = write_video(tmp_path / f"film.{name}", evenly(60, rate), rate=rate, size=(64, 48), **encoding)
+    with serving(film.read_bytes()) as address:
+        done = record("--camera", address, "-o", tmp_path / "out", "--minutes", 20 / rate / 60, "--retry-s", 0)
+    paths = [Path(path) for path in re.findall(r"INFO (\S+\.mp4): ", done.output)]
+    assert len(paths) > 1
+    assert [number_of(image) for path in paths for _, image in frames_of(path)] == list(range(60))
+    for path in paths:
+        with av.open(str(path)) as container:
+            assert container.streams.video[0].codec_context.name == kept
 
 
 @pytest.mark.slow

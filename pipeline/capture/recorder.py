@@ -105,7 +105,9 @@ def record(
         lost_s, wait_s = None, 1.0
         while not control.is_stopped:
             if control.is_paused:
-                control.wait(0.1)
+                log.info("paused, and the camera is off; space goes on")
+                while control.is_interrupted and not control.is_stopped:
+                    control.wait(0.1)
                 continue
             session = _Session(plan, on_file, on_progress)
             try:
@@ -203,7 +205,7 @@ class _Session:
         if self._file is None or before is None:
             return
         step_s = float(dts_s - before[0])
-        if step_s < 0 or step_s > arrival.at_s - before[1] + _MAX_JUMP_S:
+        if step_s < -_MAX_JUMP_S or step_s > arrival.at_s - before[1] + _MAX_JUMP_S:
             log.warning("the camera's clock jumped by %.1f s; a new file begins", step_s)
             self._end_copy()
             self._close_file()
@@ -215,9 +217,10 @@ class _Session:
         with contextlib.suppress(av.InvalidDataError):  # a damaged picture, as the first ones of many cameras
             frames = video.decode(arrival.packet if arrival else None)
         for frame in frames:
-            if frame.pts is None or frame.time_base is None:
+            time_base = frame.time_base or video.time_base
+            if frame.pts is None or time_base is None:
                 continue
-            stamp_s = frame.pts * frame.time_base
+            stamp_s = frame.pts * time_base
             if self._is_due(stamp_s):
                 self._next_file(stamp_s, arrival.at_s if arrival else time.time(), video, is_copied=False)
             assert self._file is not None

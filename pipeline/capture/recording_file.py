@@ -54,7 +54,7 @@ class RecordingFile:
     def __init__(self, folder: Path, start: datetime, video: av.VideoStream, *, first_s: Fraction, is_copied: bool):
         self.start = start
         self._folder, self._first_s, self._last_s, self._frame_s = folder, first_s, first_s, Fraction(0)
-        self._last_tick = -1
+        self._last_tick: int | None = None
         self._name = f"{start:%Y-%m-%dT%H-%M-%S%z}.mp4"
         self._partial = _free_place(hidden_folder(folder), self._name)
         self._container = av.open(str(self._partial), mode="w", format="mp4", options=_CONTAINER)
@@ -96,13 +96,17 @@ class RecordingFile:
         base = packet.time_base
         self._count(packet.pts * base)
         shift = round(self._first_s / base)
-        packet.pts, packet.dts, packet.stream = packet.pts - shift, packet.dts - shift, self._stream
+        dts = packet.dts - shift
+        if self._last_tick is not None and dts <= self._last_tick:
+            dts = self._last_tick + 1  # MP4 has no two pictures with one stamp
+        self._last_tick = dts
+        packet.pts, packet.dts, packet.stream = max(packet.pts - shift, dts), dts, self._stream
         self._container.mux(packet)
 
     def add_frame(self, frame: av.VideoFrame, stamp_s: Fraction) -> None:
         """Encode a picture; one that is not later than the one before is left out."""
         tick = round((stamp_s - self._first_s) / _TICK_S)
-        if tick <= self._last_tick:
+        if self._last_tick is not None and tick <= self._last_tick:
             return
         self._last_tick = tick
         self._count(stamp_s)

@@ -22,7 +22,7 @@ _POLL_S = 0.1
 _PROBED_S = 1.0
 _NUM_WAITING = 32  # packets: at most 130 MB of raw pictures at 1080p
 # What MP4 holds and browsers and this program read; Motion JPEG would take ten times the room.
-_COPIED_CODECS = ("h264", "hevc", "av1", "vp9", "mpeg4")
+_COPIED_CODECS = ("h264", "hevc", "av1", "vp9")
 _CLOCKLESS_FORMATS = ("mpjpeg", "mjpeg", "h264", "hevc", "m4v", "jpeg_pipe")
 """Bare pictures, which FFmpeg gives the stamps of a rate that nobody stated."""
 
@@ -46,13 +46,22 @@ class Arrival:
 
 
 def _stamped(packet: av.Packet[av.VideoStream], at_s: float, *, has_clock: bool) -> Arrival:
-    """The packet with both stamps: by when it arrived, where its stream has no clock."""
+    """The packet with a stamp: by when it arrived, where its stream has no clock."""
     if not has_clock or (packet.pts is None and packet.dts is None):
         packet.time_base = Fraction(1, 1_000_000)
         packet.pts = packet.dts = round(at_s * 1_000_000)
     packet.pts = packet.dts if packet.pts is None else packet.pts
-    packet.dts = packet.pts if packet.dts is None else packet.dts
     return Arrival(packet, at_s)
+
+
+def _fill_dts(arrivals: Sequence[Arrival]) -> None:
+    """Give packets a place in the order of decoding where their container states that of display alone."""
+    later: int | None = None
+    for packet in (arrival.packet for arrival in reversed(arrivals)):
+        if packet.dts is None:
+            assert packet.pts is not None
+            packet.dts = packet.pts if later is None else min(packet.pts, later - 1)
+        later = packet.dts
 
 
 class CameraStream:
@@ -100,20 +109,19 @@ class CameraStream:
                 held.append(arrival)
                 is_known = is_known or not self.is_copied or arrival.at_s - held[0].at_s >= _PROBED_S
                 if is_known:
-                    self._set_origin(held)
-                    yield from held
+                    yield from self._settled(held)
                     held.clear()
         except CameraLost:
-            self._set_origin(held)
-            yield from held
+            yield from self._settled(held)
             raise
-        self._set_origin(held)
-        yield from held
+        yield from self._settled(held)
 
-    def _set_origin(self, arrivals: Sequence[Arrival]) -> None:
-        """What FFmpeg has read to know the stream comes late, so the packet that comes earliest tells the most."""
+    def _settled(self, arrivals: Sequence[Arrival]) -> Sequence[Arrival]:
+        """What FFmpeg has read to know the stream comes late, so the packet that comes earliest tells the origin."""
+        _fill_dts(arrivals)
         if self.origin_s is None and arrivals:
             self.origin_s = min(arrival.at_s - float(arrival.stamp_s) for arrival in arrivals)
+        return arrivals
 
     def _arrivals(self, *, until: Callable[[], bool]) -> Iterator[Arrival]:
         while not until():

@@ -144,10 +144,10 @@ class _StatusLine:
     def show(self, file: RecordingFile) -> None:
         if sys.stderr.isatty():
             line = f"{file.start:%H:%M:%S}  {file.duration_s / 60:.1f} min  {file.num_bytes / 1e6:.1f} MB"
-            click.echo(f"\r{line}\x1b[K", nl=False, err=True)
+            click.echo(f"{line}\x1b[K\r", nl=False, err=True)  # log lines are written over it
             self._is_shown = True
 
     def clear(self) -> None:
         if self._is_shown:
-            click.echo("\r\x1b[K", nl=False, err=True)
+            click.echo("\x1b[K", nl=False, err=True)
             self._is_shown = False

@@ -22,7 +22,6 @@ log = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
 DIARY = "diary.md"
-EVENTS = "events.jsonl"
 _VERSION = 1
 
 
@@ -158,7 +157,7 @@ class OutputFolder:
                     self.set_in_diary_md([])
                 else:
                     log.warning("%s stays: there is text of yours in it", self.path / DIARY)
-            for file in sorted(self._rows[name].files, key=lambda file: file.endswith(EVENTS)):
+            for file in sorted(self._rows[name].files, key=lambda file: file.endswith("events.jsonl")):
                 place = self.path / file
                 if place.suffix == ".md" and not forget_markdown(place):
                     continue

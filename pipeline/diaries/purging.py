@@ -16,7 +16,7 @@ from features.decode.container import UnreadableVideo
 from features.decode.recorded_at import read_clock_tags
 from features.files import locked, sha256_of
 from pipeline.diaries.failure import printable
-from pipeline.diaries.output import EVENTS, OutputFolder, Row
+from pipeline.diaries.output import OutputFolder, Row
 from pipeline.diaries.selection import NothingSelected, select_videos
 from reports.diary.clock import local_zone
 from reports.diary.readings import VideoFile
@@ -24,6 +24,7 @@ from reports.diary.starts import recording_starts
 
 log = logging.getLogger(__name__)
 
+_EVENTS = "events.jsonl"
 _NEVER = datetime.max.replace(tzinfo=UTC)
 
 
@@ -135,7 +136,7 @@ def _remove_diary(output: OutputFolder, row: Row, removed: Removed) -> None:
 
 def _told_start(output: OutputFolder, row: Row) -> Start:
     """When a recording begins by the first line of its events.jsonl."""
-    path = output.path / row.id / EVENTS
+    path = output.path / row.id / _EVENTS
     try:
         with path.open(encoding="utf-8") as lines:
             told = json.loads(lines.readline())
