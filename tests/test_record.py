@@ -347,7 +347,7 @@ def test_space_pauses_and_q_stops(tmp_path: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", code],
         stdin=terminal,
-        stderr=subprocess.PIPE,
+        stderr=terminal,
         cwd=Path(__file__).parents[1],
         start_new_session=True,
     )
@@ -361,6 +361,7 @@ def test_space_pauses_and_q_stops(tmp_path: Path) -> None:
         wait_for(lambda: has_bytes(out))
         os.write(keyboard, b"q")
         assert process.wait(timeout=10) == 0
+        shown = os.read(keyboard, 65536).decode()
     finally:
         process.kill()
         process.communicate()
@@ -369,6 +370,9 @@ def test_space_pauses_and_q_stops(tmp_path: Path) -> None:
     first, second = files_in(out)
     end = started(first) + timedelta(seconds=frames_of(first)[-1][0])
     assert started(second) - end > timedelta(seconds=0.9)
+    assert "space pauses, q stops" in shown
+    assert "paused, and the camera is off" in shown
+    assert re.search(rf"{started(first):%H:%M:%S}  0\.\d min  0\.\d MB", shown)
 
 
 @pytest.mark.slow

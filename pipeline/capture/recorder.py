@@ -106,7 +106,7 @@ def record(
         while not control.is_stopped:
             if control.is_paused:
                 log.info("paused, and the camera is off; space goes on")
-                while control.is_interrupted and not control.is_stopped:
+                while control.is_paused and not control.is_stopped:
                     control.wait(0.1)
                 continue
             session = _Session(plan, on_file, on_progress)

@@ -63,6 +63,7 @@ class RecordingFile:
         self._container.metadata["com.apple.quicktime.creationdate"] = start.isoformat(timespec="milliseconds")
         self._stream = self._container.add_stream_from_template(video) if is_copied else self._encoder(video)
         self._reformatter = None if is_copied else VideoReformatter()
+        self._container.start_encoding()
 
     def _encoder(self, video: av.VideoStream) -> av.VideoStream:
         codec, options = ("libx264", _H264) if "libx264" in av.codecs_available else ("mpeg4", _MPEG4)
@@ -151,7 +152,7 @@ def put_leftovers_in_place(folder: Path) -> list[Path]:
 
 def _put_in_place(partial: Path, folder: Path) -> Path | None:
     if not _has_picture(partial):
-        partial.unlink()
+        partial.unlink(missing_ok=True)
         return None
     place = _free_place(folder, partial.name)
     put_in_place(partial, place)
