@@ -138,7 +138,7 @@ class _WorkerReader:
 
 def read_videos(
     sources: Sequence[Source], reader: ClipReader, *, num_workers: int
-) -> Iterator[tuple[Source, VideoClips]]:
+) -> Generator[tuple[Source, VideoClips], None, None]:
     """Each source in order, with an iterator of its clips that raises `UnreadableVideo`.
 
     When all clips have been taken, the iterator's `end` is what decoding knows of the video; it is None where not all

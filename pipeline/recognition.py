@@ -67,7 +67,8 @@ class WindowModel:
         rows: list[npt.NDArray[np.float32]] = []
         vectors: dict[str, list[npt.NDArray[np.float16]]] = {name: [] for name in self.frozen.poolings}
         windows, numbers, thumbnails = [], [], []
-        ((_, clips),) = read_videos([Source("", path, thumbnails=True)], self.reader, num_workers=num_workers)
+        videos = read_videos([Source("", path, thumbnails=True)], self.reader, num_workers=num_workers)
+        _, clips = next(videos)  # asked for another video, it would drop what is left of this one
         arriving = iter(tqdm(clips, unit="window", file=sys.stderr))
         while batch := list(islice(arriving, batch_size)):
             probabilities, pooled = self._recognised(batch, device)
@@ -77,6 +78,7 @@ class WindowModel:
             windows += [clip.segment for clip in batch]
             numbers += [clip.numbers for clip in batch if clip.numbers is not None]
             thumbnails += [clip.thumbnail for clip in batch if clip.thumbnail is not None]
+        videos.close()
         assert clips.end is not None  # all clips were taken
         return Recognition(
             windows,

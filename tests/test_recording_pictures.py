@@ -89,12 +89,13 @@ def test_large_frames_are_sampled_for_their_numbers() -> None:
     assert picture_numbers(large) == pytest.approx(picture_numbers(small), abs=1e-6)
 
 
+@pytest.mark.parametrize("num_workers", [0, 1])
 @pytest.mark.parametrize("temporal", [False, True])
 def test_recognition_brings_pictures_thumbnails_and_vectors(
-    temporal: bool, models: dict[bool, Path], tea: Path
+    temporal: bool, num_workers: int, models: dict[bool, Path], tea: Path
 ) -> None:
     """Of each window, whichever model looks; the frozen backbone's vectors are the same from both."""
-    seen = load_recogniser(models[temporal]).model.recognise(tea, batch_size=4, num_workers=0)
+    seen = load_recogniser(models[temporal]).model.recognise(tea, batch_size=4, num_workers=num_workers)
     clips = list(ClipReader(PLAN, PREPROCESSING, "auto").clips(Source("tea", tea, thumbnails=True)))
     expected = WindowPictures.of([clip.numbers for clip in clips if clip.numbers is not None])
     for name in ("brightness", "contrast", "motion"):

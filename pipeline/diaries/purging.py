@@ -16,7 +16,8 @@ from features.decode.container import UnreadableVideo
 from features.decode.recorded_at import read_clock_tags
 from features.files import locked, sha256_of
 from pipeline.diaries.failure import printable
-from pipeline.diaries.output import OutputFolder, Row
+from pipeline.diaries.output import EVENTS, OutputFolder, Row
+from pipeline.diaries.pages import write_pages
 from pipeline.diaries.selection import NothingSelected, select_videos
 from reports.diary.clock import local_zone
 from reports.diary.readings import VideoFile
@@ -24,7 +25,6 @@ from reports.diary.starts import recording_starts
 
 log = logging.getLogger(__name__)
 
-_EVENTS = "events.jsonl"
 _NEVER = datetime.max.replace(tzinfo=UTC)
 
 
@@ -96,9 +96,10 @@ def is_before(recording: KnownRecording, day: date, *, include_guesses: bool) ->
 
 
 def remove(recordings: Sequence[KnownRecording], output: OutputFolder | None, cache: Path | None) -> Removed:
-    """Remove what is cached of each recording, its videos, then its diaries, one recording after the other.
+    """Remove what is cached of each recording, its videos, then its diaries, and write the pages that told of it again.
 
-    An interrupted purge goes on with the next one: the diary, which knows the start, goes last.
+    An interrupted purge goes on with the next one: the diary, which knows the start, goes last. Pages of days that have
+    no recording any more go.
     """
     from features.cache import remove_pieces
 
@@ -119,6 +120,8 @@ def remove(recordings: Sequence[KnownRecording], output: OutputFolder | None, ca
                 removed.faults.append(printable(f"{error.filename or recording.name}: {error.strerror}"))
             except ValueError as error:
                 removed.faults.append(f"{recording.name}: its row in the manifest is damaged ({error}), so it stays")
+    if output is not None:
+        removed.faults += write_pages(output).failures
     return removed
 
 
@@ -136,7 +139,7 @@ def _remove_diary(output: OutputFolder, row: Row, removed: Removed) -> None:
 
 def _told_start(output: OutputFolder, row: Row) -> Start:
     """When a recording begins by the first line of its events.jsonl."""
-    path = output.path / row.id / _EVENTS
+    path = output.path / row.id / EVENTS
     try:
         with path.open(encoding="utf-8") as lines:
             told = json.loads(lines.readline())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from reports.diary.pieces import Piece, is_sure
 from reports.diary.rows import phrase
@@ -22,7 +22,7 @@ class Claim:
     """What a line says of one label: `times` times from `start_ms` to `end_ms`, `total_ms` in all.
 
     Times count from the recording's start. `is_return`: pairs of passes are told as ways out and back. `is_sure`: not
-    told as "probably".
+    told as "probably". `is_told`: in words of its own, not only counted among "more events".
     """
 
     label: str
@@ -33,6 +33,7 @@ class Claim:
     event_ids: tuple[str, ...]
     is_sure: bool = True
     is_return: bool = False
+    is_told: bool = True
 
 
 @dataclass(frozen=True)
@@ -70,9 +71,8 @@ def list_pieces(
     """
     clauses: dict[bool, list[_Clause]] = {True: [], False: []}
     groups = _groups(own)
-    if len(groups) > _MOST:
-        groups = sorted(sorted(groups, key=_weight_ms)[-_MOST:], key=groups.index)
-    for group in groups:
+    heaviest = sorted(range(len(groups)), key=lambda i: -_weight_ms(groups[i]))[:_MOST]
+    for group in (groups[i] for i in sorted(heaviest)):
         of_kind = clauses[is_sure([event for piece in group for event in piece.events])]
         thing = of_kind[-1].thing if of_kind else before
         clause = _clause(group, names, before=thing, is_brief=is_brief)
@@ -84,11 +84,13 @@ def list_pieces(
     texts = [clause.phrase + clause.suffix for clause in clauses[True]]
     if clauses[False]:
         texts.append(f"probably {listed([clause.phrase + clause.suffix for clause in clauses[False]])}")
-    untold = sum(len(piece.all_events) for piece in own) - sum(len(piece.all_events) for g in groups for piece in g)
+    untold = [group for i, group in enumerate(groups) if i not in heaviest]
     if untold:
-        texts.append(f"{untold} more events" if untold > 1 else "one more event")
+        count = sum(len(piece.all_events) for group in untold for piece in group)
+        texts.append(f"{count} more events" if count > 1 else "one more event")
     claims = [claim for sure in (True, False) for clause in clauses[sure] for claim in clause.claims]
-    return listed(texts), claims
+    rest = [claim for group in untold for claim in _clause(group, names, before="").claims]
+    return listed(texts), [*claims, *(replace(claim, is_told=False) for claim in rest)]
 
 
 def _groups(own: Iterable[Piece]) -> list[list[Piece]]:

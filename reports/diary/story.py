@@ -11,9 +11,10 @@ from reports.diary.clauses import Claim, lead_sentence, list_pieces
 from reports.diary.clock import clock_time, format_time
 from reports.diary.pieces import Piece, pieces, split_leads
 from reports.diary.recording import Recording
-from reports.diary.roles import LASTING, Role
-from reports.diary.rows import Row, format_percent, format_probability, phrase, story_rows, suppressed_counts
-from reports.diary.wording import capitalised, listed, said_duration, said_times
+from reports.diary.roles import Role
+from reports.diary.rows import Row, format_percent, format_probability, story_rows, suppressed_counts
+from reports.diary.summing import sum_up
+from reports.diary.wording import capitalised, said_duration
 from reports.events import Event, EventsFound
 from reports.spans import Span, segment_span, shifted, to_ms, total
 
@@ -36,7 +37,6 @@ NOT_RECOGNISABLE = "not recognisable"
 _LONG_MS = 30 * 60_000
 """Of a recording this long, clock times are told to the minute."""
 
-_NUM_LEADS = 3
 _LINES_A_DAY = 120  # about; a day's length over this is the grain of its story, within limits
 _GRAIN_MS = (6_000, 120_000)
 _GRAINS_A_LINE = 5  # small change within so many grains shares a line
@@ -120,41 +120,11 @@ def summary(lines: Sequence[StoryLine], names: Mapping[str, str], roles: Mapping
 
     Empty where no line tells of events.
     """
-    sums: dict[tuple[str, bool], _Sum] = {}
-    for line in lines:
-        for claim in line.claims:
-            sums.setdefault((claim.label, claim.is_return), _Sum(claim.label)).add(claim)
-    held = {roles[own.label].thing for own in sums.values() if own.label in roles and roles[own.label].kind == "hold"}
-
-    def role(own: _Sum) -> Role | None:
-        return roles.get(own.label)
-
-    def is_use_of_held(own: _Sum) -> bool:
-        own_role = role(own)
-        return own_role is not None and own_role.kind == "use" and own_role.thing in held
-
-    lasting = [own for own in sums.values() if ((r := role(own)) is None or r.kind in LASTING)]
-    leads = sorted((own for own in lasting if not is_use_of_held(own)), key=lambda own: (-own.total_ms, own.label))
-    clauses = []
-    for own in leads[:_NUM_LEADS]:
-        own_role = role(own)
-        said = own_role.phrase if own_role else phrase(names[own.label])
-        uses = [use for use in lasting if is_use_of_held(use) and own_role and own_role.kind == "hold"]
-        uses = [use for use in uses if own_role and roles[use.label].thing == own_role.thing]
-        used = listed([_counted(roles[use.label].together or roles[use.label].phrase, use.times) for use in uses])
-        duration = said_duration(own.total_ms)
-        if own.times == 1:
-            clauses.append(f"{said} for {duration}" + (f" ({used})" if used else ""))
-        else:
-            clauses.append(f"{said} {said_times(own.times)} ({duration} in all" + (f"; {used})" if used else ")"))
-    for (label, is_return), own in sums.items():
-        if is_return and label in roles:
-            clauses.append(_counted(roles[label].together or roles[label].phrase, own.times // 2))
-    return f"{capitalised(listed(clauses))}." if clauses else ""
+    return sum_up((claim for line in lines for claim in line.claims), names, roles)
 
 
 def headline(recordings: Sequence[Recording], day: date | None = None) -> str:
-    """How long, and how much of it is on video: "3 min, all on video", "5 min on video, of 3 h, in 2 recordings".
+    """How long, and how much of it is on video: "3 min, all on video", "6 min of 2 h 05 min on video, 2 recordings".
 
     Recordings share a clock; with `day`, only what lies on that day counts.
     """
@@ -168,21 +138,6 @@ def headline(recordings: Sequence[Recording], day: date | None = None) -> str:
     if whole_ms - seen_ms >= 1000:
         text = f"{said_duration(seen_ms)} of {said_duration(whole_ms)} on video" if seen_ms else "nothing on video"
     return text + (f", {len(spans)} recordings" if len(spans) > 1 else "")
-
-
-@dataclass
-class _Sum:
-    label: str
-    times: int = 0
-    total_ms: int = 0
-
-    def add(self, claim: Claim) -> None:
-        self.times += claim.times
-        self.total_ms += claim.total_ms
-
-
-def _counted(said: str, count: int) -> str:
-    return f"{said} {said_times(count)}".rstrip()
 
 
 def _event_lines(
@@ -250,6 +205,9 @@ def _gap_line(row: Row) -> StoryLine:
 
 
 def _with_name(line: StoryLine) -> StoryLine:
+    """With its recording's name in front, unless the line is of all recordings."""
+    if line.kind in (NOT_OBSERVED, NOTHING_RECOGNISED):
+        return line
     return replace(line, text=f"{line.recording.file_name}: {line.text}")
 
 

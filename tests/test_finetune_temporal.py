@@ -1,0 +1,171 @@
+"""Temporal heads on what the finetuned block gives: all stages of a tiny project, with them and without."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from ruamel.yaml import YAML
+
+from features.backbone import load_backbone
+from features.files import write_csv, write_json
+from features.store.embeddings import read_embeddings
+from heads import weights
+from heads.action_model import load_action_model, replace_last_block
+from heads.predictions import Predictions
+from pipeline.dataset import manifest
+from pipeline.model_folder import load_recogniser, write_model_folder
+from pipeline.recognition import SequenceModel
+from pipeline.stages import (
+    export,
+    extract,
+    extract_recordings,
+    finetune,
+    finetune_temporal,
+    predict,
+    report,
+    sweep,
+    train,
+)
+from tests.test_finetuning import LABELS, PREPROCESSING, Stages, World, world
+
+pytestmark = pytest.mark.slow
+
+__all__ = ["world"]
+
+AFTER_EMBEDDINGS = (finetune_temporal, predict, sweep, report, export)
+
+
+def run(stages: Stages, *modules: object) -> None:
+    for module in modules:
+        output = stages.run(module.main)  # type: ignore[attr-defined]
+        assert not output.startswith("exit"), output
+
+
+def ask_for(stages: Stages, *embeddings: str) -> None:
+    path = stages.root / "params" / "demo.yaml"
+    values = YAML(typ="safe").load(path)
+    values["temporal"] |= {
+        "embeddings": list(embeddings),
+        "features": ["mean", "max"],
+        "width": 8,
+        "blocks": 1,
+        "members": 2,
+        "sequence_windows": 8,
+        "batch_size": 2,
+        "steps": 20,
+        "evaluate_every_steps": 10,
+    }
+    YAML(typ="safe").dump(values, path)
+
+
+@pytest.fixture(scope="module")
+def stages(world: World, tmp_path_factory: pytest.TempPathFactory) -> Stages:
+    """A project of six videos and two annotated recordings, whose temporal heads see both kinds of embeddings.
+
+    Block inputs of train and val are stored; test and the recordings are decoded.
+    """
+    made = Stages.written(world, tmp_path_factory.mktemp("project"), source="block_inputs")
+    paths = made.paths
+    ask_for(made, "frozen", "finetuned")
+    paths.label_sets.mkdir(parents=True)
+    paths.label_set.write_text("".join(f"{label} Doing {label}\n" for label in LABELS))
+    write_json(paths.facts, {"splits": manifest.read(paths.manifest).facts()})
+    for split, video_id in (("val", "v3"), ("test", "v5")):
+        folder = paths.recordings / split
+        folder.mkdir()
+        shutil.copyfile(world.sources[video_id].path, folder / "day.mp4")
+        write_csv(folder / "day.truth.csv", ["start_s", "end_s", "label"], [(0.5, 2.0, LABELS[0]), (1, 3, LABELS[2])])
+    run(made, extract, extract_recordings, train, finetune, *AFTER_EMBEDDINGS)
+    return made
+
+
+def vectors(stages: Stages, of: str) -> dict[tuple[str, int], np.ndarray]:
+    embeddings, _ = read_embeddings(stages.paths.finetuned_embeddings(of))
+    return dict(zip(embeddings.keys, embeddings.features(["mean", "max"]), strict=True))
+
+
+def test_the_stores_hold_what_the_finetuned_block_gives(stages: Stages) -> None:
+    """Stage 2's head on them gives stage 2's predictions, of stored block inputs and of decoded video alike."""
+    paths = stages.paths
+    backbone = load_backbone(paths.backbone, dtype=torch.float32)
+    model, _ = load_action_model(paths.model("finetune"), backbone, PREPROCESSING, expected={})
+    frozen, _ = read_embeddings(paths.embeddings)
+    found = vectors(stages, "videos")
+    assert list(found) == frozen.keys
+    for path_of in (paths.val_predictions, paths.test_predictions):
+        for of in ("videos", "recordings"):
+            predictions, found = Predictions.load(path_of("finetune", of)), vectors(stages, of)
+            rows = [found[key] for key in zip(predictions.video_ids.tolist(), predictions.window.tolist(), strict=True)]
+            with torch.inference_mode():
+                probabilities = model.tail.head(torch.from_numpy(np.stack(rows))).sigmoid().numpy()
+            np.testing.assert_allclose(probabilities, predictions.probabilities, rtol=0, atol=5e-3)
+    first = frozen.features(["mean", "max"])
+    assert np.abs(first - np.stack(list(vectors(stages, "videos").values()))).max() > 0.01
+
+
+def test_it_is_one_of_the_models_everywhere(stages: Stages) -> None:
+    """Predictions, sweep, metrics, history, report, and the choice of what to export."""
+    paths, model = stages.paths, "finetune_temporal"
+    for of in ("videos", "recordings"):
+        own = Predictions.load(paths.test_predictions(model, of))
+        others = Predictions.load(paths.test_predictions("temporal", of))
+        assert np.array_equal(own.window, others.window)
+        assert np.array_equal(own.targets, others.targets)
+        assert not np.array_equal(own.probabilities, others.probabilities)
+        assert own.model_sha256 == weights.sha256(paths.model(model))
+    metrics = json.loads(paths.metrics(model).read_text())
+    assert metrics.keys() == json.loads(paths.metrics("temporal").read_text()).keys()
+    assert paths.decoding(model).is_file()
+    assert paths.history(model).read_text().startswith("step,train_loss")
+    assert model in paths.report.read_text()
+
+
+def test_a_model_folder_with_it_is_one_of_a_diary_and_caches_apart(stages: Stages, tmp_path: Path) -> None:
+    """The folder gives the probabilities of `predict`, from what is cached for the finetuned block alone."""
+    paths, model = stages.paths, "finetune_temporal"
+    exported = json.loads((paths.diary_model / "diary.json").read_text())
+    write_model_folder(
+        tmp_path / "diary",
+        model=paths.model(model),
+        backbone=paths.backbone,
+        decoding=paths.decoding(model),
+        diary_model={key: value for key, value in exported.items() if key not in ("files", "sha256")}
+        | {"model": model},
+    )
+    recogniser = load_recogniser(tmp_path / "diary")
+    assert isinstance(recogniser.model, SequenceModel)
+    own = recogniser.model.cache
+    before = set(own.root.glob("*/*.safetensors"))
+    found = recogniser.model.recognise(paths.recordings / "test" / "day.mp4", batch_size=4, num_workers=0)
+    assert set(own.root.glob("*/*.safetensors")) == before
+    predictions = Predictions.load(paths.test_predictions(model, "recordings"))
+    np.testing.assert_allclose(found.probabilities, predictions.probabilities, rtol=0, atol=1e-5)
+    frozen = load_backbone(paths.backbone, dtype=torch.float32)
+    before_it = frozen.weights_sha256
+    replace_last_block(paths.model("temporal"), frozen, expected={})
+    assert frozen.weights_sha256 == before_it  # a folder without a block changes nothing
+    replace_last_block(paths.model(model), frozen, expected={})
+    assert own.provenance["backbone"]["sha256"] == frozen.weights_sha256 != before_it
+
+
+def test_where_it_is_not_asked_for_there_is_none(stages: Stages, tmp_path: Path) -> None:
+    """The folders say so, no later stage knows the model, and its metrics are empty."""
+    shutil.copytree(stages.root, tmp_path / "project", symlinks=True)
+    without = Stages(stages.world, tmp_path / "project")
+    paths, model = without.paths, "finetune_temporal"
+    ask_for(without, "frozen")
+    shutil.rmtree(paths.val_predictions(model).parent)
+    shutil.rmtree(paths.sweep(model).parent)
+    run(without, *AFTER_EMBEDDINGS)
+    for folder in (paths.model(model), paths.finetuned):
+        (note,) = folder.iterdir()
+        assert "temporal.embeddings" in note.read_text()
+    assert not paths.val_predictions(model).exists()
+    assert not paths.decoding(model).exists()
+    assert json.loads(paths.metrics(model).read_text()) == {}
+    assert model not in paths.report.read_text()
