@@ -63,6 +63,18 @@ def write_markdown(
     write_bytes(path, text.encode("utf-8", "surrogateescape"))
 
 
+def remove_markdown(path: Path) -> None:
+    """Remove the diary from a file that has one; the file stays where there is more in it, or no diary."""
+    try:
+        left = merged(path.read_bytes().decode("utf-8", "surrogateescape"), "")
+    except (FileNotFoundError, NotOurDiary):
+        return
+    if left.strip() == f"{_BEGIN}\n{_END}":
+        path.unlink()
+    else:
+        write_bytes(path, left.encode("utf-8", "surrogateescape"))
+
+
 def merged(existing: str, generated: str) -> str:
     """The text `existing` with `generated` between its two markers.
 

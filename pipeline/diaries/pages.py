@@ -1,0 +1,151 @@
+"""The pages of an output folder, made of what is stored there of all runs: one a day, and the index."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+from features.files import is_no_room
+from pipeline.diaries.failure import failure_line
+from pipeline.diaries.output import INDEX, STORED, NotOurs, OutputFolder, PageRow
+from reports.diary.day import Day, date_of, make_day, page_keys
+from reports.diary.formats.markdown import NotOurDiary, remove_markdown, write_markdown
+from reports.diary.index import index_entry, write_index_page
+from reports.diary.page import Neighbours, write_day_page
+from reports.diary.stored import StoredRecording, read_stored
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class PagesWritten:
+    """The HTML pages written, the index last, and a line for each that could not be."""
+
+    paths: tuple[Path, ...]
+    failures: tuple[str, ...]
+
+
+def write_pages(output: OutputFolder) -> PagesWritten:
+    """Write the pages that recordings were added to, changed on or removed from, their neighbours and the index.
+
+    Reads what is stored of the recordings on these pages, of any run. A page without a recording is removed; so what
+    a killed run left to do is done by the next one. A stored recording that is damaged is a failure, and on no page.
+    """
+    book = _Book(output)
+    stale = book.stale_keys()
+    days, failures = {}, book.failures
+    for key in sorted(stale):
+        if recordings := book.recordings_of(key):
+            days[key] = make_day(key, recordings)
+    kept = {key: row for key, row in output.pages.items() if key not in stale or key in days}
+    pages = {
+        key: PageRow(key, _files(key), tuple(part.recording.id for part in day.parts), index_entry(day))
+        for key, day in days.items()
+    }
+    before = dict(output.pages)
+    turned = _neighbours(before), _neighbours(kept | pages)
+    for key in turned[1].keys() - days.keys():
+        if turned[0].get(key) != turned[1][key] and (recordings := book.recordings_of(key)):
+            days[key] = make_day(key, recordings)
+    output.set_pages(before | pages)  # what is to go is listed until it is gone
+    paths, told = [], set(book.untold)
+    for key, day in sorted(days.items()):
+        try:
+            paths.append(_write(output, day, turned[1].get(key, Neighbours()), is_ours=key in before))
+        except Exception as error:
+            if is_no_room(error):
+                raise
+            failures.append(
+                str(error)
+                if isinstance(error, NotOurs | NotOurDiary)
+                else failure_line(output.path / f"{key}.html", error)
+            )
+            told -= {part.recording.id for part in day.parts}
+    for key in before.keys() - kept.keys():
+        (output.path / f"{key}.html").unlink(missing_ok=True)
+        remove_markdown(output.path / f"{key}.md")
+    index = output.path / INDEX
+    if kept or pages:
+        write_index_page(index, [row.entry for row in (kept | pages).values()])
+        paths.append(index)
+    else:
+        index.unlink(missing_ok=True)
+    output.set_pages(kept | pages)
+    output.set_told(told)
+    return PagesWritten(tuple(paths), tuple(failures))
+
+
+def _files(key: str) -> tuple[str, ...]:
+    return (f"{key}.html", f"{key}.md")
+
+
+def _neighbours(keys: Iterable[str]) -> dict[str, Neighbours]:
+    """Of each day's page, those of the days before and after it."""
+    dated = ["", *sorted(key for key in keys if date_of(key) is not None), ""]
+    before, after = dict(pairwise(reversed(dated))), dict(pairwise(dated))
+    return {key: Neighbours(before[key], after[key]) for key in dated if key}
+
+
+def _write(output: OutputFolder, day: Day, neighbours: Neighbours, *, is_ours: bool) -> Path:
+    path = output.path / f"{day.key}.html"
+    if path.exists() and not is_ours:
+        raise NotOurs(f"{path} was not written here by this program: move it, and write the diary again")
+    write_day_page(path, day, neighbours)
+    parts = [(part.recording, part.stored.found) for part in day.parts]
+    first = day.parts[0].stored
+    write_markdown(
+        path.with_suffix(".md"),
+        parts,
+        day.names,
+        first.model,
+        min_quiet_s=first.min_quiet_s,
+        roles=day.roles,
+        day=day.date,
+    )
+    return path
+
+
+class _Book:
+    """What is stored in an output folder, read once, and which pages no longer tell it as it is."""
+
+    def __init__(self, output: OutputFolder) -> None:
+        self._output = output
+        self._stored: dict[str, StoredRecording | None] = {}
+        self.failures: list[str] = []
+        self.untold: dict[str, tuple[str, ...]] = {}
+        old = [row.id for row in output.rows.values() if row.status != "unfinished" and not row.can_be_told]
+        if old:
+            log.warning(
+                "on no page, since an earlier version wrote them: %s; write their diaries again", ", ".join(sorted(old))
+            )
+        for row in output.rows.values():
+            if row.can_be_told and not row.is_told and (stored := self._read(row.id)):
+                self.untold[row.id] = page_keys(stored.recording)
+
+    def stale_keys(self) -> set[str]:
+        rows = self._output.rows
+        changed = {
+            page.key
+            for page in self._output.pages.values()
+            if any(name not in rows or not rows[name].is_told for name in page.recordings)
+        }
+        return changed.union(*self.untold.values())
+
+    def recordings_of(self, key: str) -> list[StoredRecording]:
+        page = self._output.pages.get(key)
+        names = {*(page.recordings if page else ()), *(name for name, keys in self.untold.items() if key in keys)}
+        stored = [self._read(name) for name in sorted(names) if name in self._output.rows]
+        return [part for part in stored if part is not None and key in page_keys(part.recording)]
+
+    def _read(self, name: str) -> StoredRecording | None:
+        if name not in self._stored:
+            path = self._output.path / name / STORED
+            try:
+                self._stored[name] = read_stored(path)
+            except Exception as error:  # one damaged file costs itself
+                self._stored[name] = None
+                self.failures.append(failure_line(path, error))
+        return self._stored[name]
