@@ -15,6 +15,7 @@ from features.video import Segment
 from pipeline.diaries.output import NotOurs, OutputFolder, Row
 from pipeline.diaries.pages import PagesWritten, write_pages
 from pipeline.recordings import video_address
+from reports.diary.formats.markdown import write_markdown
 from reports.diary.model import DiaryModel
 from reports.diary.recording import Recording
 from reports.diary.stored import write_stored
@@ -171,10 +172,11 @@ def test_a_folder_of_the_first_version_is_kept_and_told(tmp_path: Path, caplog: 
     row = {"id": "old", "file_name": "old.mp4", "sha256": "0", "status": "written", "files": ["old/diary.md"]}
     write_json(tmp_path / "manifest.json", {"version": 1, "in_diary_md": ["old"], "recordings": [row], "failed": []})
     write_text(tmp_path / "old" / "diary.md", "old")
-    write_text(tmp_path / "diary.md", "old")
+    write_markdown(tmp_path / "diary.md", [], NAMES, MODEL, min_quiet_s=1.0)
     run(tmp_path, "a", MONDAY)
     assert "on no page, since an earlier version wrote them: old; write their diaries again" in caplog.text
     assert (tmp_path / "old" / "diary.md").read_text() == "old"
+    assert not (tmp_path / "diary.md").exists()
     content = json.loads((tmp_path / "manifest.json").read_text())
     assert content["version"] == 2
     assert [own["id"] for own in content["recordings"]] == ["a", "old"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
@@ -62,6 +63,7 @@ def purge(
             if not folder.is_dir():
                 raise NothingNamed(f"{folder}: there is no such folder")
         from features.files import locked
+        from pipeline.capture.recorder import rescue_leftovers
         from pipeline.diaries.output import MANIFEST, OutputFolder
         from pipeline.diaries.purging import is_before, known_recordings, remove
 
@@ -71,18 +73,11 @@ def purge(
             if diaries is not None:
                 stack.enter_context(locked(diaries))
             output = OutputFolder(diaries) if diaries is not None else None
+            if recordings is not None:
+                rescue_leftovers(recordings)
             known = known_recordings(output, recordings)
-            old = [recording for recording in known if is_before(recording, day.date())]
-            chosen = [recording for recording in old if include_guesses or not recording.start.is_guess]
-            for recording in known:
-                if recording.start.at is None:
-                    log.warning("%s stays: when it begins is not known", recording.name)
-                elif recording in old and recording not in chosen:
-                    log.warning(
-                        "%s stays: its start, %s, is a guess; --include-guesses removes it",
-                        recording.name,
-                        _minute(recording),
-                    )
+            chosen = [each for each in known if is_before(each, day.date(), include_guesses=include_guesses)]
+            _tell_kept(known, day, include_guesses=include_guesses)
             if not chosen:
                 click.echo(f"no recording is known to begin before {day:%Y-%m-%d}")
                 return
@@ -94,6 +89,20 @@ def purge(
             if not yes:
                 click.confirm(f"Remove these {len(chosen)} recordings for good?", abort=True)
             _tell(remove(chosen, output, Layout("").cache if is_cache else None))
+
+
+def _tell_kept(known: Sequence[KnownRecording], day: datetime, *, include_guesses: bool) -> None:
+    """Name the recordings that stay though they may be older."""
+    from pipeline.diaries.purging import is_before
+
+    for recording in known:
+        if recording.start.at is None:
+            log.warning("%s stays: when it begins is not known", recording.name)
+        elif (
+            is_before(recording, day.date(), include_guesses=True) and recording.start.is_guess and not include_guesses
+        ):
+            start = _minute(recording)
+            log.warning("%s stays: its start, %s, is a guess; --include-guesses removes it", recording.name, start)
 
 
 def _listed(recording: KnownRecording) -> str:

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from features.files import is_no_room
+from features.files import is_no_room, private_files
 from pipeline.diaries.failure import failure_line
 from pipeline.diaries.output import INDEX, STORED, NotOurs, OutputFolder, PageRow
 from reports.diary.day import Day, date_of, make_day, page_keys
-from reports.diary.formats.markdown import NotOurDiary, remove_markdown, write_markdown
+from reports.diary.formats.markdown import NotOurDiary, forget_markdown, write_markdown
 from reports.diary.index import index_entry, write_index_page
 from reports.diary.page import Neighbours, write_day_page
 from reports.diary.stored import StoredRecording, read_stored
@@ -28,6 +28,7 @@ class PagesWritten:
     failures: tuple[str, ...]
 
 
+@private_files()
 def write_pages(output: OutputFolder) -> PagesWritten:
     """Write the pages that recordings were added to, changed on or removed from, their neighbours and the index.
 
@@ -66,7 +67,8 @@ def write_pages(output: OutputFolder) -> PagesWritten:
             told -= {part.recording.id for part in day.parts}
     for key in before.keys() - kept.keys():
         (output.path / f"{key}.html").unlink(missing_ok=True)
-        remove_markdown(output.path / f"{key}.md")
+        if not forget_markdown(output.path / f"{key}.md"):
+            log.warning("%s stays: there is text of yours in it", output.path / f"{key}.md")
     index = output.path / INDEX
     if kept or pages:
         write_index_page(index, [row.entry for row in (kept | pages).values()])
