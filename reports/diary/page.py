@@ -53,8 +53,9 @@ def thumbnail_name(at_ms: int) -> str:
 
 
 def picture_times_ms(stored: StoredRecording) -> list[int]:
-    """The times, in order, of which the pages show pictures: the middles of events and of what lies between them."""
+    """The times, in order, of which the pages show pictures: the middles of all that lines may tell of."""
     spans = [segment_span(event.segment) for event in stored.found.events]
+    spans += [segment_span(stretch.segment) for stretch in stored.recording.unrecognisable]
     quiet = [span for span in without(stored.recording.observed_spans, spans) if span[1] - span[0] >= 1000]
     return sorted({(start_ms + end_ms) // 2 for start_ms, end_ms in spans + quiet})
 
