@@ -144,10 +144,12 @@ def test_somebody_elses_page_is_not_replaced(tmp_path: Path) -> None:
     for suffix in (".html", ".md"):
         own = tmp_path / f"2026-03-16{suffix}"
         write_text(own, "mine")
-        (failure,) = write_pages(put(tmp_path, "a", MONDAY)).failures
-        assert str(own) in failure
-        assert "move it" in failure
-        assert own.read_text() == "mine"
+        put(tmp_path, "a", MONDAY)
+        for _ in range(2):
+            (failure,) = write_pages(OutputFolder(tmp_path)).failures
+            assert str(own) in failure
+            assert "move it" in failure
+            assert own.read_text() == "mine"
         own.unlink()
         assert write_pages(OutputFolder(tmp_path)).failures == ()
         assert own.exists()
@@ -165,6 +167,17 @@ def test_a_stored_recording_that_is_damaged_costs_itself(tmp_path: Path) -> None
     assert "recording.json" in failure
     assert "write the diary of its video again" in failure
     assert "a-001" not in text(tmp_path / "2026-03-16.html")
+    write_text(tmp_path / "b" / "recording.json", "{}")
+    later = run_later(tmp_path)
+    assert sorted(line.split(" ")[0] for line in later.failures) == [
+        f"{tmp_path / 'a' / 'recording.json'}:",
+        f"{tmp_path / 'b' / 'recording.json'}:",
+    ]
+    assert len(run_later(tmp_path).failures) == 2
+
+
+def run_later(out: Path) -> PagesWritten:
+    return write_pages(put(out, "c", MONDAY))
 
 
 def test_a_folder_of_the_first_version_is_kept_and_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

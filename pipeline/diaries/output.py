@@ -31,7 +31,7 @@ _EVENTS = "events.jsonl"
 _OLD_DIARY = "diary.md"  # of the first version
 THUMBNAILS = "thumbnails"
 _VERSION = 2
-_PAGE_NAME = re.compile(r"(\d{4}-\d\d-\d\d|undated-.*)(\.\w+)?", re.IGNORECASE)
+_PAGE_NAME = re.compile(r"(\d{4}-\d\d-\d\d|undated-.*)\.(html|md)", re.IGNORECASE)
 
 
 class NotOurs(Exception):
@@ -188,9 +188,9 @@ class OutputFolder:
         self._has_old_diary = False
         self._save()
 
-    def set_told(self, ids: Iterable[str]) -> None:
-        """Note that the pages have what these recordings are now."""
-        self._rows |= {name: replace(self._rows[name], is_told=True) for name in ids}
+    def set_told(self, ids: Iterable[str], *, is_told: bool = True) -> None:
+        """Note whether the pages have what these recordings are now."""
+        self._rows |= {name: replace(self._rows[name], is_told=is_told) for name in ids}
         self._save()
 
     def remove(self, ids: Iterable[str]) -> None:

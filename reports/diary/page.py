@@ -28,10 +28,24 @@ from reports.events import Event
 from reports.spans import segment_span, without
 from reports.templating import load_template
 
+
+def format_in_ten(share: float) -> str:
+    """A share of events as people say it; never that all or none of them are right.
+
+    >>> [format_in_ten(share) for share in (0.77, 0.97, 0.02)]
+    ['about 8 in 10', 'more than 9 in 10', 'fewer than 1 in 10']
+    """
+    tenths = round(10 * share)
+    if tenths >= 10:
+        return "more than 9 in 10"
+    return f"about {tenths} in 10" if tenths else "fewer than 1 in 10"
+
+
 FILTERS: Mapping[str, Callable[..., str]] = {
     "duration": format_duration,
     "percent": format_percent,
     "probability": format_probability,
+    "in_ten": format_in_ten,
     "visible": visible,
 }
 _UNIT = re.compile(r"([\d½]) (s|min|h)\b")  # stay on one line
@@ -84,7 +98,7 @@ def write_day_page(path: Path, day: Day, neighbours: Neighbours) -> None:
         day=day,
         neighbours=neighbours,
         models=_models(day.parts),
-        guesses=[part for part in day.parts if part.recording.is_guess or part.recording.clock_note],
+        guesses=_guesses(day.parts),
         faulty=[part for part in day.parts if part.recording.faults or part.recording.missing_ms],
         story=_story_by_hour(lines, day) if is_long else [{"name": "", "rows": lines}],
         is_long=is_long,
@@ -167,6 +181,19 @@ def _hour(part: Part, at_ms: int) -> str:
         if part.recording.recorded_at
         else (hour_name(at_ms // 3_600_000))
     )
+
+
+def _guesses(parts: Sequence[Part]) -> list[dict[str, Any]]:
+    """What is doubtful about clocks, once for all recordings of which it is the same."""
+    grouped: dict[tuple[bool, str, str], list[str]] = {}
+    for part in parts:
+        own = part.recording
+        if own.is_guess or own.clock_note:
+            grouped.setdefault((own.is_guess, own.clock_source, own.clock_note), []).append(own.file_name)
+    return [
+        {"is_guess": is_guess, "source": source, "note": note, "file_name": files[0], "count": len(files)}
+        for (is_guess, source, note), files in grouped.items()
+    ]
 
 
 def _by_hour(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
