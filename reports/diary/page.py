@@ -24,28 +24,16 @@ from reports.diary.rows import format_percent, format_probability
 from reports.diary.stored import StoredRecording
 from reports.diary.story import StoryLine, summary
 from reports.diary.timeline import bands, day_axis, hour_name, hours, label_hue, lanes, ticks, zone_of
+from reports.diary.wording import said_in_ten
 from reports.events import Event
 from reports.spans import segment_span, without
 from reports.templating import load_template
-
-
-def format_in_ten(share: float) -> str:
-    """A share of events as people say it; never that all or none of them are right.
-
-    >>> [format_in_ten(share) for share in (0.77, 0.97, 0.02)]
-    ['about 8 in 10', 'more than 9 in 10', 'fewer than 1 in 10']
-    """
-    tenths = round(10 * share)
-    if tenths >= 10:
-        return "more than 9 in 10"
-    return f"about {tenths} in 10" if tenths else "fewer than 1 in 10"
-
 
 FILTERS: Mapping[str, Callable[..., str]] = {
     "duration": format_duration,
     "percent": format_percent,
     "probability": format_probability,
-    "in_ten": format_in_ten,
+    "in_ten": said_in_ten,
     "visible": visible,
 }
 _UNIT = re.compile(r"([\d½]) (s|min|h)\b")  # stay on one line

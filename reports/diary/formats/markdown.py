@@ -18,6 +18,7 @@ from reports.diary.recording import Recording
 from reports.diary.roles import Role
 from reports.diary.rows import Row, format_percent, format_probability, phrase, story_rows, suppressed_counts
 from reports.diary.story import StoryLine, headline, summary, tell
+from reports.diary.wording import said_in_ten
 from reports.events import EventsFound
 from reports.spans import segment_span, total
 
@@ -136,8 +137,8 @@ def _trust(model: DiaryModel) -> str:
     sentences = []
     if model.test_precision is not None:
         sentences.append(
-            f"Of events like these, about {round(10 * model.test_precision)} in 10 were right on recordings that the "
-            "model had never seen."
+            f"Of events like these, {said_in_ten(model.test_precision)} were right on recordings that the model had "
+            "never seen."
         )
     return " ".join([*sentences, *([in_markdown(model.trained_on)] if model.trained_on else [])])
 
