@@ -74,9 +74,8 @@ def write_diaries(
             lasted_s = max(seen.end.end_s, files[number].duration_s or 0)
             files[number] = replace(files[number], duration_s=lasted_s)
             start = recording_starts(files, given=recorded_at, zone=zone, now=now)[number]
-            stretches = recogniser.unrecognisable(seen)
-            recording = _recording(row.id, path, seen, start, stretches)
-            found = recogniser.events(row.id, seen, stretches)
+            recording = _recording(row.id, path, seen, start, recogniser.unrecognisable(seen))
+            found = recogniser.events(row.id, seen, recording.unrecognisable)
             with output.writing(row, is_damaged=bool(seen.end.faults)) as folder:
                 _write_recording(
                     folder,
@@ -118,7 +117,11 @@ def _video_file(path: Path) -> VideoFile:
 
 
 def _recording(
-    recording_id: str, path: Path, seen: Recognition, start: RecordingStart, stretches: tuple[Unrecognisable, ...]
+    recording_id: str,
+    path: Path,
+    seen: Recognition,
+    start: RecordingStart,
+    unrecognisable: tuple[Unrecognisable, ...],
 ) -> Recording:
     return Recording(
         id=recording_id,
@@ -132,7 +135,7 @@ def _recording(
         clock_readings=start.readings,
         faults=seen.end.faults + seen.end.facts,
         stated_s=seen.end.stated_s,
-        unrecognisable=stretches,
+        unrecognisable=unrecognisable,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import stat
 from dataclasses import replace
 from datetime import datetime
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from features.files import sha256_of, write_bytes
+from features.files import sha256_of
 from features.video import Segment
 from pipeline.cli.__main__ import main
 from pipeline.diaries.output import OutputFolder
@@ -27,7 +28,6 @@ from reports.events import EventsFound
 from tests.diaries import stored
 from tests.videos import evenly, write_video
 
-NOTHING = EventsFound((), {})
 MODEL = DiaryModel("demo", "diary", "linear", "a" * 64, "b" * 64, {})
 STARTS = {  # by file: the start, and whether it is a guess
     "2026-03-12T09-00-00+0100": ("2026-03-12T09:00:00+01:00", False),
@@ -66,10 +66,8 @@ class Home:
                 is_guess=is_guess,
             )
             with output.writing(planned.row, is_damaged=False) as out:
-                write_jsonl(out / "events.jsonl", recording, NOTHING, {}, MODEL)
-                write_stored(out / "recording.json", stored(recording, NOTHING, {}, MODEL))
-                write_bytes(out / "thumbnails" / "1.jpg", b"12345")
-        write_pages(output)
+                write_jsonl(out / "events.jsonl", recording, EventsFound((), {}), {}, MODEL)
+                (out / "diary.html").write_text("pictures")
         for sha256 in self.sha256s().values():
             for piece in (f"key1/{sha256}.safetensors", f"key2/{sha256}.thumbnails-640.safetensors"):
                 (self.cache / piece).write_bytes(b"12345")
@@ -101,26 +99,19 @@ def test_everything_of_a_recording_goes_and_nothing_else(home: Home) -> None:
     done = purge("--diaries", home.diaries, "--recordings", home.videos, answer="y\n")
     assert done.exit_code == 0, done.output
     gone = before - home.contents()
-    pages = {str(home.diaries / f"2026-03-{day}.{kind}") for day in (12, 13) for kind in ("html", "md")}
-    assert gone == pages | {
+    assert gone == {
         str(path)
         for name, sha256 in old.items()
         for path in (
             home.videos / f"{name}.mp4",
             home.diaries / name,
             home.diaries / name / "events.jsonl",
-            home.diaries / name / "recording.json",
-            home.diaries / name / "thumbnails",
-            home.diaries / name / "thumbnails" / "1.jpg",
+            home.diaries / name / "diary.html",
             home.cache / "key1" / f"{sha256}.safetensors",
             home.cache / "key2" / f"{sha256}.thumbnails-640.safetensors",
         )
     }
     assert set(home.manifest()) == {"guessed", "unknown", "kept"}
-    texts = "".join(path.read_text() for path in home.diaries.glob("*.*"))
-    assert "kept.mp4" in texts
-    assert "2026-03-13" not in texts
-    assert "late.mp4" not in (home.diaries / "2026-03-14.html").read_text()  # it ran past midnight
     assert "guessed.mp4 stays: its start, 2026-03-10 08:00, is a guess" in done.output
     assert "unknown.mp4 stays: when it begins is not known" in done.output
     assert "removed 2 videos" in done.output
@@ -178,7 +169,7 @@ def test_an_interrupted_purge_goes_on(home: Home) -> None:
     """What is left after any step has a start still, so that the next purge finds and removes it."""
     name = "late"
     (home.videos / f"{name}.mp4").unlink()
-    (home.diaries / name / "recording.json").unlink()
+    (home.diaries / name / "diary.html").unlink()
     manifest = json.loads((home.diaries / "manifest.json").read_text())
     for row in manifest["recordings"]:
         row["status"] = "unfinished" if row["id"] == name else row["status"]
@@ -186,17 +177,6 @@ def test_an_interrupted_purge_goes_on(home: Home) -> None:
     assert purge("--diaries", home.diaries, "--recordings", home.videos, "--yes").exit_code == 0
     assert name not in home.manifest()
     assert not (home.diaries / name).exists()
-
-
-def test_pages_that_an_interrupted_purge_left_go_with_the_next_one(home: Home) -> None:
-    """Also where no recording is left to remove; and pages that are written again are private."""
-    OutputFolder(home.diaries).remove(["late", "2026-03-12T09-00-00+0100"])
-    assert (home.diaries / "2026-03-13.html").is_file()
-    done = purge("--diaries", home.diaries, "--yes")
-    assert (done.exit_code, "no recording is known to begin before 2026-03-14" in done.output) == (0, True)
-    assert sorted(path.name for path in home.diaries.glob("2026-*.html")) == ["2026-03-10.html", "2026-03-14.html"]
-    if os.name != "nt":
-        assert stat.S_IMODE((home.diaries / "2026-03-14.html").stat().st_mode) == 0o600
 
 
 def test_what_a_killed_recording_left_is_not_forgotten(home: Home) -> None:
@@ -207,14 +187,55 @@ def test_what_a_killed_recording_left_is_not_forgotten(home: Home) -> None:
     assert [path.name for path in home.videos.rglob("2026-03-13*")] == []
 
 
-def test_notes_of_the_user_stay_on_a_day(home: Home) -> None:
-    """What is generated goes from between its markers."""
-    page = home.diaries / "2026-03-12.md"
-    page.write_text("Dear diary,\n" + page.read_text())
-    assert purge("--diaries", home.diaries, "--yes").exit_code == 0
-    assert page.read_text().startswith("Dear diary,\n<!-- diary: begin")
-    assert "2026-03-12T09" not in page.read_text()
-    assert not page.with_suffix(".html").exists()
+def with_pages(home: Home) -> None:
+    """What runs store of the recordings, and the pages of it."""
+    output = OutputFolder(home.diaries)
+    for name, (start, is_guess) in STARTS.items():
+        at, source = (datetime.fromisoformat(start), readings.GIVEN) if start else (None, readings.UNKNOWN)
+        recording = Recording(name, f"{name}.mp4", 4.0, at, source, (Segment(0, 4),), is_guess=is_guess)
+        with output.writing(output.rows[name], is_damaged=False) as out:
+            shutil.copy(home.diaries / name / "events.jsonl", out)
+            write_stored(out / "recording.json", stored(recording, EventsFound((), {}), {}, MODEL))
+    assert write_pages(output).failures == ()
+
+
+def test_pages_forget_a_recording(home: Home) -> None:
+    """A page goes with the last recording of its day; one that has others is written without it."""
+    with_pages(home)
+    assert "late.mp4" in (home.diaries / "2026-03-14.html").read_text()  # it runs past midnight
+    done = purge("--diaries", home.diaries, "--yes")
+    assert done.exit_code == 0, done.output
+    names = {path.name for path in home.diaries.iterdir() if path.suffix in (".html", ".md")}
+    assert names == {
+        f"{key}{suffix}" for key in ("2026-03-10", "2026-03-14", "undated-unknown") for suffix in (".html", ".md")
+    } | {"index.html"}
+    assert not [path for path in home.diaries.rglob("*") if path.is_file() and "late.mp4" in path.read_text()]
+    OutputFolder(home.diaries)  # and the folder is as usable as before
+
+
+def test_pages_that_an_interrupted_purge_left_go_with_the_next_one(home: Home) -> None:
+    """Also where no recording is left to remove; and pages that are written again are private."""
+    with_pages(home)
+    OutputFolder(home.diaries).remove(["late", "2026-03-12T09-00-00+0100"])
+    assert (home.diaries / "2026-03-13.html").is_file()
+    done = purge("--diaries", home.diaries, "--yes")
+    assert (done.exit_code, "no recording is known to begin before 2026-03-14" in done.output) == (0, True)
+    assert sorted(path.name for path in home.diaries.glob("2026-*.html")) == ["2026-03-10.html", "2026-03-14.html"]
+    if os.name != "nt":
+        assert stat.S_IMODE((home.diaries / "2026-03-14.html").stat().st_mode) == 0o600
+
+
+def test_notes_of_the_user_stay_in_a_diary(home: Home) -> None:
+    """What is generated goes from between its markers, and the user's words around them are named."""
+    with_pages(home)
+    notes = home.diaries / "2026-03-13.md"
+    notes.write_text("Dear diary,\n" + notes.read_text())
+    done = purge("--diaries", home.diaries, "--yes")
+    assert done.exit_code == 0
+    assert notes.read_text().startswith("Dear diary,\n<!-- diary: begin")
+    assert "late.mp4" not in notes.read_text()
+    assert f"{notes} stays: there is text of yours in it" in done.output
+    OutputFolder(home.diaries)
 
 
 def test_a_damaged_manifest_never_empties_the_cache(home: Home) -> None:

@@ -16,7 +16,7 @@ from features.decode.container import UnreadableVideo
 from features.decode.recorded_at import read_clock_tags
 from features.files import locked, sha256_of
 from pipeline.diaries.failure import printable
-from pipeline.diaries.output import EVENTS, OutputFolder, Row
+from pipeline.diaries.output import OutputFolder, Row
 from pipeline.diaries.pages import write_pages
 from pipeline.diaries.selection import NothingSelected, select_videos
 from reports.diary.clock import local_zone
@@ -25,6 +25,7 @@ from reports.diary.starts import recording_starts
 
 log = logging.getLogger(__name__)
 
+_EVENTS = "events.jsonl"
 _NEVER = datetime.max.replace(tzinfo=UTC)
 
 
@@ -96,10 +97,10 @@ def is_before(recording: KnownRecording, day: date, *, include_guesses: bool) ->
 
 
 def remove(recordings: Sequence[KnownRecording], output: OutputFolder | None, cache: Path | None) -> Removed:
-    """Remove what is cached of each recording, its videos, then its diaries, and write the pages that told of it again.
+    """Remove what is cached of each recording, its videos, then its diaries, one recording after the other.
 
-    An interrupted purge goes on with the next one: the diary, which knows the start, goes last. Pages of days that have
-    no recording any more go.
+    An interrupted purge goes on with the next one: the diary, which knows the start, goes last. The pages of their days
+    are written anew without them, or removed.
     """
     from features.cache import remove_pieces
 
@@ -139,7 +140,7 @@ def _remove_diary(output: OutputFolder, row: Row, removed: Removed) -> None:
 
 def _told_start(output: OutputFolder, row: Row) -> Start:
     """When a recording begins by the first line of its events.jsonl."""
-    path = output.path / row.id / EVENTS
+    path = output.path / row.id / _EVENTS
     try:
         with path.open(encoding="utf-8") as lines:
             told = json.loads(lines.readline())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
@@ -63,16 +64,19 @@ def write_markdown(
     write_bytes(path, text.encode("utf-8", "surrogateescape"))
 
 
-def remove_markdown(path: Path) -> None:
-    """Remove the diary from a file that has one; the file stays where there is more in it, or no diary."""
+def forget_markdown(path: Path) -> bool:
+    """Remove what `write_markdown` wrote, and the file, unless there is text of the user in it; whether it is gone."""
     try:
-        left = merged(path.read_bytes().decode("utf-8", "surrogateescape"), "")
-    except (FileNotFoundError, NotOurDiary):
-        return
-    if left.strip() == f"{_BEGIN}\n{_END}":
-        path.unlink()
-    else:
-        write_bytes(path, left.encode("utf-8", "surrogateescape"))
+        text = path.read_bytes().decode("utf-8", "surrogateescape")
+    except FileNotFoundError:
+        return True
+    with contextlib.suppress(NotOurDiary):  # the user took the markers out: all of it is the user's
+        text = merged(text, "")
+        if not text.replace(_BEGIN, "").replace(_END, "").strip("\ufeff \t\r\n"):
+            path.unlink()
+            return True
+        write_bytes(path, text.encode("utf-8", "surrogateescape"))
+    return False
 
 
 def merged(existing: str, generated: str) -> str:
@@ -167,7 +171,7 @@ def _day_lines(
     )
     yield from ("", "<details>")
     counted = f"All {len(events)} events" if len(events) != 1 else "The one event"
-    yield f"<summary>{counted}{f'; {unsure} less certain, not told' if unsure else ''}</summary>"
+    yield f"<summary>{counted}; {unsure} less certain, not told</summary>"
     yield from ("", "| Time | Duration | What | Peak | Event |", "|---|--:|---|--:|---|")
     for row in rows:
         if row.event is None:
