@@ -15,6 +15,7 @@ from features.provenance import require_provenance
 from features.store.embeddings import read_embeddings
 from heads import weights
 from heads.training.grid import Trial, best_of, save_table, settings_of, train_heads
+from heads.typicality import Typicality
 from pipeline.dataset import labels, manifest
 from pipeline.dataset.manifest import Manifest
 from pipeline.dataset.truth import SplitTruth, split_truth
@@ -29,7 +30,7 @@ from reports.exclusions import find_exclusions
 
 @stage
 def main(params: Params, paths: Layout) -> None:
-    """Train heads on stored embeddings and keep the best of each kind."""
+    """Train heads on stored embeddings and keep the best of each kind; and what is typical of train."""
     label_set = labels.read_label_set(paths.label_set)
     videos = manifest.read(paths.manifest)
     embeddings, provenance = read_embeddings(paths.embeddings)
@@ -40,6 +41,8 @@ def main(params: Params, paths: Layout) -> None:
     reviewed = _reviewed(params, paths, provenance, videos, label_set.ids)
     repeats = params.corrections.repeats
     config = {"provenance": provenance, "labels": [{"id": each.id, "name": each.name} for each in label_set.labels]}
+    typicality = Typicality.fit(train.embeddings.features([Typicality.pooling]))
+    typicality.save(paths.typicality, backbone_sha256=provenance["backbone"]["sha256"])
     config |= reviewed.facts(repeats=repeats)
     linear = _linear(params, train, val, reviewed)
     temporal = temporal_trials(
