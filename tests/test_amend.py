@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 
 from pipeline.cli.__main__ import main
 from pipeline.dataset.recordings import read_truth
+from pipeline.diaries.output import OutputFolder
 from reports.corrections import read_corrections
 from tests.diaries import Page
 from tests.model_folders import make_model_folder
@@ -178,3 +179,15 @@ def test_a_later_run_keeps_what_was_said(tmp_path: Path) -> None:
     assert diary(*write, video.rename(tmp_path / "moved" / "other.mp4")).exit_code == 0
     assert [row[1::3] for row in rows(out, "other")] == [("eat", True)]
     assert page(out).count("confirmed by you") == 2
+
+
+def test_what_is_purged_is_forgotten(out: Path) -> None:
+    """What people said of a recording goes with it, and its truth; what they said of others stays."""
+    amend(out, "kitchen-001", "right")
+    amend(out, "hall-001", "wrong")
+    (out / "kitchen.truth.csv").write_text("start_s,end_s,label\n")
+    done = diary("purge", "--before", "2026-03-15", "--diaries", out, "--yes")
+    assert done.exit_code == 0, done.output
+    assert [line.event_id for line in read_corrections(out / "corrections.jsonl")] == ["hall-001"]
+    assert not (out / "kitchen.truth.csv").exists()
+    assert list(OutputFolder(out).rows) == ["hall"]

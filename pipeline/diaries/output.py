@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 MANIFEST = "manifest.json"
 INDEX = "index.html"
 CORRECTIONS = "corrections.jsonl"
+TRUTH = ".truth.csv"
 STORED = "recording.json"
 EVENTS = "events.jsonl"
 THUMBNAILS = "thumbnails"
