@@ -164,6 +164,7 @@ class FinetuneParams(_ScheduleKeys):
 class DiaryParams:
     min_precision: Annotated[float, Gt(0), Lt(1)]
     min_quiet_s: NonNegative
+    trained_on: Annotated[str, MinLen(1)]
 
 
 def _require_short_windows(plan: WindowPlan) -> WindowPlan:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Protocol
@@ -20,6 +21,7 @@ from features.clips import ClipReader, Source, read_videos
 from features.decode.damage import VideoEnd
 from features.extraction import BlockInputSelection, extract
 from features.pictures import WindowPictures
+from features.store.embeddings import VideoEmbeddings
 from features.thumbnails import Thumbnails
 from features.video import Clip, Segment
 from heads.action_model import ActionModel
@@ -104,7 +106,8 @@ class WindowModel:
 class SequenceModel:
     """Looks at the windows of the whole video: temporal heads on `features` of the frozen backbone's embeddings.
 
-    Embeddings come from the `cache`, or go into it: with another head the same video is not decoded again.
+    Embeddings come from the `cache`, or go into it: with another head the same video is not decoded again. `frozen` is
+    the backbone as it came with its own cache, where `backbone` has a finetuned block.
     """
 
     head: TemporalEnsemble
@@ -112,29 +115,38 @@ class SequenceModel:
     backbone: Backbone
     reader: ClipReader
     cache: EmbeddingCache
+    frozen: tuple[Backbone, EmbeddingCache] | None = None
 
     def recognise(self, path: Path, *, batch_size: int, num_workers: int) -> Recognition:
         """Embed the video, unless it has been, and run the head on all its windows."""
-        with self.cache.locked():
-            extraction = extract(
-                self.backbone,
-                [Source("", path)],
-                self.reader,
-                cache=self.cache,
-                selection=BlockInputSelection({}, "fp32"),
-                batch_size=batch_size,
-                num_workers=num_workers,
-                device=best_device(),
-                thumbnails=True,
-            )
-            if extraction.failures:
-                raise extraction.failures[""]
-            digest = extraction.sha256s[""]
-            video, end = self.cache.load(digest), self.cache.video_end(digest)
-            thumbnails = self.cache.load_thumbnails(digest)
+        embed = partial(_embedded, path, self.reader, batch_size=batch_size, num_workers=num_workers)
+        video, end, thumbnails = embed(self.backbone, self.cache)
+        frozen_vectors = video.vectors if self.frozen is None else embed(*self.frozen)[0].vectors
         vectors = torch.from_numpy(np.concatenate([video.vectors[name] for name in self.features], axis=1))
         steps = torch.from_numpy(window_steps(video.start_s, stride_s=self.reader.plan.stride_s))
         probabilities = predict_sequence(self.head, vectors, steps).sigmoid().numpy()
         windows = [Segment(start_s, end_s) for start_s, end_s in zip(video.start_s, video.end_s, strict=True)]
         assert video.pictures is not None  # the cache keeps them
-        return Recognition(windows, probabilities, end, video.pictures, thumbnails, video.vectors)
+        return Recognition(windows, probabilities, end, video.pictures, thumbnails, frozen_vectors)
+
+
+def _embedded(
+    path: Path, reader: ClipReader, backbone: Backbone, cache: EmbeddingCache, *, batch_size: int, num_workers: int
+) -> tuple[VideoEmbeddings, VideoEnd, Thumbnails]:
+    """What the cache holds of the video, once it does. Raises `UnreadableVideo`."""
+    with cache.locked():
+        extraction = extract(
+            backbone,
+            [Source("", path)],
+            reader,
+            cache=cache,
+            selection=BlockInputSelection({}, "fp32"),
+            batch_size=batch_size,
+            num_workers=num_workers,
+            device=best_device(),
+            thumbnails=True,
+        )
+        if extraction.failures:
+            raise extraction.failures[""]
+        digest = extraction.sha256s[""]
+        return cache.load(digest), cache.video_end(digest), cache.load_thumbnails(digest)

@@ -23,7 +23,7 @@ from reports.diary.clock import local_zone
 from reports.diary.formats.export import write_formats
 from reports.diary.page import nearest_ms, picture_times_ms, thumbnail_name
 from reports.diary.readings import VideoFile
-from reports.diary.recording import Recording
+from reports.diary.recording import Recording, Unrecognisable
 from reports.diary.starts import RecordingStart, recording_starts
 from reports.diary.stored import StoredRecording, write_stored
 from reports.events import EventsFound, observed
@@ -75,10 +75,8 @@ def write_diaries(
             lasted_s = max(seen.end.end_s, files[number].duration_s or 0)
             files[number] = replace(files[number], duration_s=lasted_s)
             start = recording_starts(files, given=recorded_at, zone=zone, now=now)[number]
-            recording = _recording(row.id, path, seen, start)
-            found = recogniser.decoding.events(
-                row.id, seen.windows, seen.probabilities, stride_s=recogniser.stride_s, careful=True
-            )
+            recording = _recording(row.id, path, seen, start, recogniser.unrecognisable(seen))
+            found = recogniser.events(row.id, seen, recording.unrecognisable)
             with output.writing(row, is_damaged=bool(seen.end.faults)) as folder:
                 _write_recording(
                     folder,
@@ -120,7 +118,13 @@ def _video_file(path: Path) -> VideoFile:
     return VideoFile(path.name, modified_s, tags, tags.duration_s)
 
 
-def _recording(recording_id: str, path: Path, seen: Recognition, start: RecordingStart) -> Recording:
+def _recording(
+    recording_id: str,
+    path: Path,
+    seen: Recognition,
+    start: RecordingStart,
+    unrecognisable: tuple[Unrecognisable, ...],
+) -> Recording:
     return Recording(
         id=recording_id,
         file_name=decodable(path.name),
@@ -133,6 +137,7 @@ def _recording(recording_id: str, path: Path, seen: Recognition, start: Recordin
         clock_readings=start.readings,
         faults=seen.end.faults + seen.end.facts,
         stated_s=seen.end.stated_s,
+        unrecognisable=unrecognisable,
     )
 
 

@@ -21,12 +21,12 @@ def is_true(claim: Claim, truth: Truth, role: Role | None) -> bool:
     """
     own = [(start, end) for label, start, end in truth if label == claim.label]
     stretch = (claim.start_ms, claim.end_ms)
-    if claim.times == 1:
+    if claim.times == 1 and claim.is_counted:
         matching = [span for span in own if 10 * _shared(span, stretch) >= 3 * _joint(span, stretch)]
         matching = sorted(matching, key=lambda span: -_shared(span, stretch))[:1]
     else:
         matching = [span for span in own if 2 * _shared(span, stretch) >= span[1] - span[0]]
-    if len(matching) != claim.times:
+    if claim.is_counted and len(matching) != claim.times:
         return False
     true_ms = total(matching)
     is_timed = role is None or role.kind in LASTING

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -227,10 +228,10 @@ def test_the_axis_shortens_what_nobody_recorded() -> None:
 
 
 def test_pictures_are_wanted_of_events_and_of_what_lies_between() -> None:
-    """Their middles, each once, in order."""
+    """Their middles, each once, in order; what cannot be recognised has its own."""
     times = picture_times_ms(part())
     assert times == sorted(set(times))
-    assert {51_000, 41_000, 6_000, 185_750} <= set(times)
+    assert {51_000, 41_000, 6_000, 180_750, 235_000} <= set(times)
 
 
 def test_what_is_stored_comes_back(tmp_path: Path) -> None:
@@ -255,6 +256,28 @@ def test_the_same_day_gives_the_same_bytes(tmp_path: Path) -> None:
     one, other = part(), part(EIGHT + timedelta(minutes=2), recording_id="hall")
     assert day_html(tmp_path, one, other) == day_html(tmp_path, other, one)
     assert [path.name for path in tmp_path.iterdir()] == ["2026-11-23.html"]
+
+
+def test_what_many_recordings_share_is_said_once(tmp_path: Path) -> None:
+    """Of a dashcam's minutes: one line on their clock, six on what is wrong with them, and the rest counted."""
+    minutes = [
+        stored(
+            replace(
+                kitchen(EIGHT + timedelta(minutes=5 * i), f"{i}.mp4", f"r{i}"), is_guess=True, faults=(f"fault {i}",)
+            ),
+            NOTHING,
+            NAMES,
+            MODEL,
+        )
+        for i in range(9)
+    ]
+    text = Page(day_html(tmp_path, *minutes)).text
+    first = text[: text.index("The story")]
+    assert first.count("a guess") == 1
+    assert "The clock times of 9 recordings are a guess from the file’s metadata." in first
+    assert first.count("fault ") == 6
+    assert "And 3 more: see the recordings below." in first
+    assert text.count("fault 8") == 1
 
 
 def test_days_lead_to_each_other(tmp_path: Path) -> None:

@@ -148,7 +148,7 @@ def test_names_of_the_runs_own_files_and_of_the_users_are_avoided(
         *("index.html", "manifest.json", "mp4", "file", "folder", "link", "half", "2026", "2026")
     ]
     assert written[7].startswith("2026-03-14.html-")
-    assert written[8].startswith("2026-03-14-")
+    assert written[8] == "2026-03-14"
     assert written[2] == "mp4"
     assert all((out / name / "events.jsonl").is_file() for name in written)
     assert f"file.mp4: its diary goes to {written[3]}, since the name file is not free" in caplog.text

@@ -15,6 +15,7 @@ from features.video import Segment
 from pipeline.diaries.output import NotOurs, OutputFolder, Row
 from pipeline.diaries.pages import PagesWritten, write_pages
 from pipeline.recordings import video_address
+from reports.diary.formats.markdown import write_markdown
 from reports.diary.model import DiaryModel
 from reports.diary.recording import Recording
 from reports.diary.stored import write_stored
@@ -143,10 +144,12 @@ def test_somebody_elses_page_is_not_replaced(tmp_path: Path) -> None:
     for suffix in (".html", ".md"):
         own = tmp_path / f"2026-03-16{suffix}"
         write_text(own, "mine")
-        (failure,) = write_pages(put(tmp_path, "a", MONDAY)).failures
-        assert str(own) in failure
-        assert "move it" in failure
-        assert own.read_text() == "mine"
+        put(tmp_path, "a", MONDAY)
+        for _ in range(2):
+            (failure,) = write_pages(OutputFolder(tmp_path)).failures
+            assert str(own) in failure
+            assert "move it" in failure
+            assert own.read_text() == "mine"
         own.unlink()
         assert write_pages(OutputFolder(tmp_path)).failures == ()
         assert own.exists()
@@ -164,6 +167,17 @@ def test_a_stored_recording_that_is_damaged_costs_itself(tmp_path: Path) -> None
     assert "recording.json" in failure
     assert "write the diary of its video again" in failure
     assert "a-001" not in text(tmp_path / "2026-03-16.html")
+    write_text(tmp_path / "b" / "recording.json", "{}")
+    later = run_later(tmp_path)
+    assert sorted(line.split(" ")[0] for line in later.failures) == [
+        f"{tmp_path / 'a' / 'recording.json'}:",
+        f"{tmp_path / 'b' / 'recording.json'}:",
+    ]
+    assert len(run_later(tmp_path).failures) == 2
+
+
+def run_later(out: Path) -> PagesWritten:
+    return write_pages(put(out, "c", MONDAY))
 
 
 def test_a_folder_of_the_first_version_is_kept_and_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -171,10 +185,11 @@ def test_a_folder_of_the_first_version_is_kept_and_told(tmp_path: Path, caplog: 
     row = {"id": "old", "file_name": "old.mp4", "sha256": "0", "status": "written", "files": ["old/diary.md"]}
     write_json(tmp_path / "manifest.json", {"version": 1, "in_diary_md": ["old"], "recordings": [row], "failed": []})
     write_text(tmp_path / "old" / "diary.md", "old")
-    write_text(tmp_path / "diary.md", "old")
+    write_markdown(tmp_path / "diary.md", [], NAMES, MODEL, min_quiet_s=1.0)
     run(tmp_path, "a", MONDAY)
     assert "on no page, since an earlier version wrote them: old; write their diaries again" in caplog.text
     assert (tmp_path / "old" / "diary.md").read_text() == "old"
+    assert not (tmp_path / "diary.md").exists()
     content = json.loads((tmp_path / "manifest.json").read_text())
     assert content["version"] == 2
     assert [own["id"] for own in content["recordings"]] == ["a", "old"]

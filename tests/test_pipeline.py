@@ -18,6 +18,7 @@ import psutil
 import pytest
 from ruamel.yaml import YAML
 
+from features.decode.grid import frames_on_grid
 from features.store.embeddings import read_embeddings
 from pipeline import params
 from pipeline.layout import Layout
@@ -356,3 +357,13 @@ def test_kills_at_any_level_cost_no_finished_video(clone: Path) -> None:
     assert after_kills == {
         path: path.read_bytes() for path in (clone / "data" / "demo").glob("*.zarr/**/*") if path.is_file()
     }
+
+
+def test_models_of_the_project_are_compared_on_one_video(clone: Path, tmp_path: Path) -> None:
+    """Side by side, with all frames; one that was never trained is named."""
+    video = write_video(tmp_path / "a.mp4", evenly(24, 12))
+    command = [sys.executable, "-m", "pipeline.cli", "overlay", str(video), "-o", str(tmp_path / "out.mp4")]
+    assert "no model 'other' in this project" in run(clone, *command, "--compare", "linear,other", fails=True)
+    run(clone, *command, "--compare", "linear,finetune")
+    written = list(frames_on_grid(tmp_path / "out.mp4", sample_fps=12, decoder="pyav"))
+    assert [frame.image.shape for frame in written] == [(120, 320, 3)] * 24

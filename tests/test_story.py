@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
@@ -97,6 +98,7 @@ def test_the_same_use_after_a_short_gap_is_one() -> None:
     assert told("c052 10 14 \n c052 20 24 \n c105 15 16") == [
         "Worked on the laptop twice (8 s); meanwhile turned the light off."
     ]
+    assert told("c052 10 20 \n c052 25 35") == ["Worked on the laptop for 20 s."]  # pauses are not counted
     assert told("c052 10 17 \n c052 30 37") == ["Worked on the laptop for 7 s."] * 2
 
 
@@ -186,6 +188,28 @@ def test_chapters_that_touch_are_not_of_one_time() -> None:
         (recording(60.0, EIGHT + timedelta(seconds=59.5), "two"), found("c059 6 35", "two")),
     ]
     assert {line.text for line in tell(parts, NAMES, ROLES, min_quiet_s=1_000.0)} == {"Sat in a chair for 30 s."}
+
+
+def test_recordings_that_follow_each_other_are_told_as_one() -> None:
+    """What goes on over the end of a file is one thing; a line belongs to the recording in which it begins."""
+    parts = [
+        (recording(60.0, name="one"), found("c110 9 10 \n c107 10 59.5 \n c106 20 24", "one")),
+        (recording(60.0, EIGHT + timedelta(seconds=60), "two"), found("c107 0 60 \n c106 5 9", "two")),
+        (recording(60.0, EIGHT + timedelta(seconds=120.4), "three"), found("c107 0.5 20 \n c123 30 50", "three")),
+        (recording(60.0, EIGHT + timedelta(seconds=190), "later"), found("c123 0 20", "later")),
+    ]
+    lines = tell(parts, NAMES, ROLES, min_quiet_s=1_000.0)
+    assert [(line.recording.id, line.start_ms, line.end_ms, line.text) for line in lines] == [
+        ("one", 9_000, 140_400, "Picked up a cup and held it for 2 min: drank twice (8 s)."),
+        ("three", 30_000, 50_000, "Sat on the sofa for 20 s."),
+        ("three", 60_000, 69_600, "Not observed for 10 s."),
+        ("later", 0, 20_000, "Sat on the sofa for 20 s."),
+    ]
+    assert sorted(lines[0].event_ids) == ["one-001", "one-002", "one-003", "three-001", "two-001", "two-002"]
+    (held,) = (claim for claim in lines[0].claims if claim.label == "c107")
+    assert (held.times, held.event_ids) == (1, ("one-002", "two-001", "three-001"))
+    undated = [(replace(part, recorded_at=None, recorded_at_source="unknown"), own) for part, own in parts[:1]]
+    assert [line.start for line in tell(undated, NAMES, ROLES, min_quiet_s=1_000.0)] == ["00:09"]
 
 
 def test_days_split_at_midnight() -> None:

@@ -73,6 +73,7 @@ def review(
         if truth:
             _write_truths(output.path, recordings)
             return
+        from features.files import private_files
         from pipeline.diaries.correcting import Corrections
         from pipeline.diaries.failure import printable
         from pipeline.review.queue import queue
@@ -104,7 +105,8 @@ def review(
                 )
             click.echo(address.url)
 
-        serve(session, host=host, port=port, on_start=tell)
+        with private_files():  # for all threads: which files others may read is a matter of the process
+            serve(session, host=host, port=port, on_start=tell)
 
 
 def _write_truths(folder: Path, recordings: list[Reviewed]) -> None:

@@ -72,7 +72,7 @@ def write(
     """
     with logging_to_stderr(), one_line_errors():
         if model is None:
-            model = _model_of_project(project or _find_project(), profile, label_set)
+            model = model_of_project(project or find_project(), profile, label_set)
         # Imported here, so that `--help` answers at once.
         from features.files import locked, private_files
         from pipeline.diaries.output import OutputFolder
@@ -112,7 +112,7 @@ def write(
         click.get_current_context().exit(_DAMAGED)
 
 
-def _model_of_project(root: Path, profile: str | None, label_set: str | None) -> Path:
+def model_of_project(root: Path, profile: str | None, label_set: str | None) -> Path:
     from pipeline import params
 
     project = params.load_project(root)
@@ -127,7 +127,7 @@ def _model_of_project(root: Path, profile: str | None, label_set: str | None) ->
     return model
 
 
-def _find_project() -> Path:
+def find_project() -> Path:
     """The folder here or above that holds a project of this program, else the one that it is installed from."""
     installed = Path(__file__).resolve().parents[2]
     for folder in (Path.cwd(), *Path.cwd().parents, installed):

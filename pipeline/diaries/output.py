@@ -19,6 +19,7 @@ from features.files import PARTIAL, atomic_folder, private_files, sha256_of, wri
 from pipeline.diaries.failure import decodable, failure_line, printable
 from pipeline.diaries.names import VideoIdentity, recording_ids, safe_stem
 from pipeline.diaries.selection import Selection
+from reports.diary.formats.markdown import forget_markdown
 from reports.diary.index import IndexEntry
 
 log = logging.getLogger(__name__)
@@ -28,10 +29,11 @@ INDEX = "index.html"
 CORRECTIONS = "corrections.jsonl"
 TRUTH = ".truth.csv"
 STORED = "recording.json"
-EVENTS = "events.jsonl"
+_EVENTS = "events.jsonl"
+_OLD_DIARY = "diary.md"  # of the first version
 THUMBNAILS = "thumbnails"
 _VERSION = 2
-_PAGE_NAME = re.compile(r"(\d{4}-\d\d-\d\d|undated-.*)(\.\w+)?", re.IGNORECASE)
+_PAGE_NAME = re.compile(r"(\d{4}-\d\d-\d\d|undated-.*)\.(html|md)", re.IGNORECASE)
 
 
 class NotOurs(Exception):
@@ -110,7 +112,7 @@ class OutputFolder:
         self.path = path
         with private_files():
             path.mkdir(parents=True, exist_ok=True)
-        self._rows, self._pages = _read_manifest(path / MANIFEST)
+        self._rows, self._pages, self._has_old_diary = _read_manifest(path / MANIFEST)
         self._failed: list[dict[str, str]] = []
         if not self._pages and (path / INDEX).exists():
             raise NotOurs(f"{path / INDEX} was not written here by this program: move it, or name another folder")
@@ -183,13 +185,16 @@ class OutputFolder:
         self._save()
 
     def set_pages(self, pages: Mapping[str, PageRow]) -> None:
-        """List these pages and no others."""
+        """List these pages and no others; they take the place of the first version's diary.md."""
         self._pages = dict(pages)
+        if self._has_old_diary and not forget_markdown(self.path / _OLD_DIARY):
+            log.warning("%s is of an earlier version, and is not written any more", self.path / _OLD_DIARY)
+        self._has_old_diary = False
         self._save()
 
-    def set_told(self, ids: Iterable[str]) -> None:
-        """Note that the pages have what these recordings are now."""
-        self._rows |= {name: replace(self._rows[name], is_told=True) for name in ids}
+    def set_told(self, ids: Iterable[str], *, is_told: bool = True) -> None:
+        """Note whether the pages have what these recordings are now."""
+        self._rows |= {name: replace(self._rows[name], is_told=is_told) for name in ids}
         self._save()
 
     def set_corrected(self, name: str, corrections: str) -> None:
@@ -199,12 +204,15 @@ class OutputFolder:
     def remove(self, ids: Iterable[str]) -> None:
         """Remove recordings, and of their folders what runs wrote; the pages are to be written again.
 
-        A row goes after its files, and of these the one that says when the recording begins goes last.
+        What the user wrote into a diary.md stays. A row goes after its files, and of these the one that says when the
+        recording begins goes last.
         """
         for name in ids:
             self._set(replace(self._rows[name], status="unfinished", is_told=False), name)
-            for file in sorted(self._rows[name].files, key=lambda file: file.endswith(EVENTS)):
+            for file in sorted(self._rows[name].files, key=lambda file: file.endswith(_EVENTS)):
                 place = self.path / file
+                if place.suffix == ".md" and not forget_markdown(place):
+                    continue
                 shutil.rmtree(place) if _is_plain_folder(place) else place.unlink(missing_ok=True)
             with contextlib.suppress(OSError):  # somebody's files are in it
                 (self.path / name).rmdir()
@@ -250,10 +258,10 @@ def _page_names(files: Iterable[VideoIdentity]) -> list[str]:
     return [stem for stem in (safe_stem(file.name) for file in files) if _PAGE_NAME.fullmatch(stem)]
 
 
-def _read_manifest(path: Path) -> tuple[dict[str, Row], dict[str, PageRow]]:
+def _read_manifest(path: Path) -> tuple[dict[str, Row], dict[str, PageRow], bool]:
     """The rows by id and the pages by key; nothing where there is no file. Raises `NotOurs`.
 
-    Of the first version, which had no pages, the recordings are kept.
+    Of the first version, which had no pages, the recordings are kept; the third value says whether it left a diary.md.
     """
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -261,9 +269,10 @@ def _read_manifest(path: Path) -> tuple[dict[str, Row], dict[str, PageRow]]:
             raise ValueError(f"version {content['version']}, wanted {_VERSION}")
         rows = [Row(**{**row, "files": tuple(row["files"])}) for row in content["recordings"]]
         pages = [_PAGE.validate_python(page) for page in content.get("pages", [])]
-        return {row.id: row for row in rows}, {page.key: page for page in pages}
+        has_old_diary = bool(content.get("in_diary_md"))
+        return {row.id: row for row in rows}, {page.key: page for page in pages}, has_old_diary
     except FileNotFoundError:
-        return {}, {}
+        return {}, {}, False
     except (ValueError, KeyError, TypeError) as error:
         raise NotOurs(
             f"{path} is not a list of diaries ({type(error).__name__}: {error}): move it, or name another folder"

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from features.files import is_no_room
+from features.files import is_no_room, private_files
 from pipeline.diaries.correcting import Corrections
 from pipeline.diaries.failure import failure_line
-from pipeline.diaries.output import INDEX, STORED, NotOurs, OutputFolder, PageRow
+from pipeline.diaries.output import INDEX, STORED, OutputFolder, PageRow
 from reports.diary.day import Day, date_of, make_day, page_keys
-from reports.diary.formats.markdown import NotOurDiary, remove_markdown, write_markdown
+from reports.diary.formats.markdown import NotOurDiary, forget_markdown, write_markdown
 from reports.diary.index import index_entry, write_index_page
 from reports.diary.page import Neighbours, write_day_page
 from reports.diary.stored import StoredRecording
@@ -29,6 +29,7 @@ class PagesWritten:
     failures: tuple[str, ...]
 
 
+@private_files()
 def write_pages(output: OutputFolder) -> PagesWritten:
     """Write the pages that recordings were added to, changed on or removed from, their neighbours and the index.
 
@@ -36,51 +37,57 @@ def write_pages(output: OutputFolder) -> PagesWritten:
     a killed run left to do is done by the next one. A stored recording that is damaged is a failure, and on no page.
     """
     book = _Book(output)
-    stale = book.stale_keys()
-    days, failures = {}, book.failures
-    for key in sorted(stale):
-        if recordings := book.recordings_of(key):
-            days[key] = make_day(key, recordings)
-    kept = {key: row for key, row in output.pages.items() if key not in stale or key in days}
-    pages = {
-        key: PageRow(key, _files(key), tuple(part.recording.id for part in day.parts), index_entry(day))
-        for key, day in days.items()
-    }
     before = dict(output.pages)
-    turned = _neighbours(before), _neighbours(kept | pages)
-    for key in turned[1].keys() - days.keys():
-        if turned[0].get(key) != turned[1][key] and (recordings := book.recordings_of(key)):
+    stale = book.stale_keys()
+    days = {key: make_day(key, recordings) for key in sorted(stale) if (recordings := book.recordings_of(key))}
+    told = set(book.untold)
+    for key in [key for key in days if key not in before and _page(output, key).exists()]:
+        book.failures.append(
+            f"{_page(output, key)} was not written here by this program: move it, and write the diary again"
+        )
+        told -= {part.recording.id for part in days.pop(key).parts}
+    after = {key: row for key, row in before.items() if key not in stale}
+    after |= {key: _page_row(day) for key, day in days.items()}
+    neighbours_before, neighbours = _neighbours(before), _neighbours(after)
+    for key in neighbours.keys() - days.keys():
+        if neighbours_before.get(key) != neighbours[key] and (recordings := book.recordings_of(key)):
             days[key] = make_day(key, recordings)
-    output.set_pages(before | pages)  # what is to go is listed until it is gone
-    paths, told = [], set(book.untold)
+    output.set_pages(before | after)  # what is to go is listed until it is gone
+    paths = []
     for key, day in sorted(days.items()):
         try:
-            paths.append(_write(output, day, turned[1].get(key, Neighbours()), is_ours=key in before))
+            write_day_page(_page(output, key), day, neighbours.get(key, Neighbours()))
+            _write_markdown(_page(output, key).with_suffix(".md"), day)
+            paths.append(_page(output, key))
         except Exception as error:
             if is_no_room(error):
                 raise
-            failures.append(
-                str(error)
-                if isinstance(error, NotOurs | NotOurDiary)
-                else failure_line(output.path / f"{key}.html", error)
-            )
+            is_sentence = isinstance(error, NotOurDiary)
+            book.failures.append(str(error) if is_sentence else failure_line(_page(output, key), error))
             told -= {part.recording.id for part in day.parts}
-    for key in before.keys() - kept.keys():
-        (output.path / f"{key}.html").unlink(missing_ok=True)
-        remove_markdown(output.path / f"{key}.md")
+    for key in before.keys() - after.keys():
+        _page(output, key).unlink(missing_ok=True)
+        if not forget_markdown(_page(output, key).with_suffix(".md")):
+            log.warning("%s stays: there is text of yours in it", _page(output, key).with_suffix(".md"))
     index = output.path / INDEX
-    if kept or pages:
-        write_index_page(index, [row.entry for row in (kept | pages).values()])
+    if after:
+        write_index_page(index, [row.entry for row in after.values()])
         paths.append(index)
     else:
         index.unlink(missing_ok=True)
-    output.set_pages(kept | pages)
+    output.set_pages(after)
     output.set_told(told)
-    return PagesWritten(tuple(paths), tuple(failures))
+    output.set_told(book.damaged, is_told=False)
+    return PagesWritten(tuple(paths), tuple(book.failures))
 
 
-def _files(key: str) -> tuple[str, ...]:
-    return (f"{key}.html", f"{key}.md")
+def _page(output: OutputFolder, key: str) -> Path:
+    return output.path / f"{key}.html"
+
+
+def _page_row(day: Day) -> PageRow:
+    files = (f"{day.key}.html", f"{day.key}.md")
+    return PageRow(day.key, files, tuple(part.recording.id for part in day.parts), index_entry(day))
 
 
 def _neighbours(keys: Iterable[str]) -> dict[str, Neighbours]:
@@ -90,23 +97,17 @@ def _neighbours(keys: Iterable[str]) -> dict[str, Neighbours]:
     return {key: Neighbours(before[key], after[key]) for key in dated if key}
 
 
-def _write(output: OutputFolder, day: Day, neighbours: Neighbours, *, is_ours: bool) -> Path:
-    path = output.path / f"{day.key}.html"
-    if path.exists() and not is_ours:
-        raise NotOurs(f"{path} was not written here by this program: move it, and write the diary again")
-    write_day_page(path, day, neighbours)
-    parts = [(part.recording, part.stored.found) for part in day.parts]
+def _write_markdown(path: Path, day: Day) -> None:
     first = day.parts[0].stored
     write_markdown(
-        path.with_suffix(".md"),
-        parts,
+        path,
+        [(part.recording, part.stored.found) for part in day.parts],
         day.names,
         first.model,
         min_quiet_s=first.min_quiet_s,
         roles=day.roles,
         day=day.date,
     )
-    return path
 
 
 class _Book:
@@ -126,6 +127,11 @@ class _Book:
         for row in output.rows.values():
             if row.can_be_told and not row.is_told and (stored := self._read(row.id)):
                 self.untold[row.id] = page_keys(stored.recording)
+
+    @property
+    def damaged(self) -> list[str]:
+        """Ids of recordings that could not be read: the next run tries, and tells, again."""
+        return [name for name, stored in self._stored.items() if stored is None]
 
     def stale_keys(self) -> set[str]:
         rows = self._output.rows

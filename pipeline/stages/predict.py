@@ -26,6 +26,7 @@ from heads.linear import LinearHead, load_linear_head
 from heads.predictions import Predictions
 from heads.temporal import TemporalEnsemble, load_temporal_head, predict_sequence
 from heads.training.sequences import sequences_of
+from heads.typicality import Typicality
 from pipeline.dataset import manifest
 from pipeline.dataset.recordings import recording_paths, true_actions
 from pipeline.dataset.truth import SplitTruth, recording_truth, split_truth
@@ -48,6 +49,9 @@ def main(params: Params, paths: Layout) -> None:
     require_provenance(recordings_provenance, expected=provenance, path=paths.recording_embeddings)
     linear, config = load_linear_head(paths.model("linear"), expected=provenance)
     temporal, temporal_config = load_temporal_head(paths.model("temporal"), expected=provenance)
+    typicality = Typicality.load(
+        paths.typicality, backbone_sha256=provenance["backbone"]["sha256"], remedy="run `dvc repro train`"
+    )
     preprocessing = Preprocessing.from_checkpoint(paths.backbone)
     # In the precision of the embeddings, which the head that stage 2 began from has seen.
     dtype = DTYPES[provenance["precision"]]
@@ -95,8 +99,9 @@ def main(params: Params, paths: Layout) -> None:
             rows[video_id, clip.window] = row
         ordered = [rows[key] for key in truth.embeddings.keys]
         by_model["finetune"] = np.array(ordered, dtype=np.float32).reshape(-1, len(label_ids))
+        distances = typicality.distances(truth.embeddings.features([Typicality.pooling]))
         for model, probabilities in by_model.items():
-            _predictions(truth, probabilities, weights.sha256(paths.model(model))).save(path_of(model, of))
+            _predictions(truth, probabilities, distances, weights.sha256(paths.model(model))).save(path_of(model, of))
         log.info(
             "%s: %d windows of %d videos; finetune: %d from stored block inputs (%s), %d from video",
             *(truth.name, len(ordered), len(truth.video_ids)),
@@ -165,7 +170,7 @@ def _clips(
             bar.update()
 
 
-def _predictions(truth: SplitTruth, probabilities: np.ndarray, model_sha256: str) -> Predictions:
+def _predictions(truth: SplitTruth, probabilities: np.ndarray, distances: np.ndarray, model_sha256: str) -> Predictions:
     rows = truth.embeddings
     return Predictions(
         labels=truth.labels,
@@ -179,6 +184,7 @@ def _predictions(truth: SplitTruth, probabilities: np.ndarray, model_sha256: str
         # Reversed intervals have no time, so a video may carry a label that none of its windows does.
         video_targets=truth.videos,
         model_sha256=model_sha256,
+        distances=distances,
     )
 
 

@@ -14,6 +14,7 @@ from reports.spans import segment_span, total
 Names = Mapping[str, str]
 
 _MOST = 8  # clauses of a list; what is shortest beyond them is counted
+_COUNTED_MS = 6_000  # uses that last longer on average are not counted: short pauses in them are not seen
 _MOMENT_MS = 2_000  # what a thing without a duration weighs
 
 
@@ -22,7 +23,8 @@ class Claim:
     """What a line says of one label: `times` times from `start_ms` to `end_ms`, `total_ms` in all.
 
     Times count from the recording's start. `is_return`: pairs of passes are told as ways out and back. `is_sure`: not
-    told as "probably". `is_told`: in words of its own, not only counted among "more events".
+    told as "probably". `is_counted`: how often is said. `is_told`: in words of its own, not
+    only counted among "more events".
     """
 
     label: str
@@ -33,6 +35,7 @@ class Claim:
     event_ids: tuple[str, ...]
     is_sure: bool = True
     is_return: bool = False
+    is_counted: bool = True
     is_told: bool = True
 
 
@@ -120,7 +123,9 @@ def _clause(
             claims.append(_claim(opening.label, [opening]))
         if (opening and is_sure([opening])) or first.is_return or (first.kind == "use" and first.thing == before):
             said = first.role.together
-    times = said_times(len(group) if first.is_return else len(events))
+    if first.kind in ("use", "") and claims[0].total_ms > _COUNTED_MS * len(events):
+        claims[0] = replace(claims[0], is_counted=False)
+    times = said_times(len(group) if first.is_return else len(events)) if claims[0].is_counted else ""
     if not first.lasts:
         return _Clause(said, f" {times}" if times else "", first.thing, first.kind, claims[0].is_sure, tuple(claims))
     duration = said_duration(claims[0].total_ms)

@@ -24,6 +24,7 @@ from reports.diary.rows import format_percent, format_probability
 from reports.diary.stored import StoredRecording
 from reports.diary.story import StoryLine, summary
 from reports.diary.timeline import bands, day_axis, hour_name, hours, label_hue, lanes, ticks, zone_of
+from reports.diary.wording import said_in_ten
 from reports.events import Event
 from reports.spans import segment_span, without
 from reports.templating import load_template
@@ -32,6 +33,7 @@ FILTERS: Mapping[str, Callable[..., str]] = {
     "duration": format_duration,
     "percent": format_percent,
     "probability": format_probability,
+    "in_ten": said_in_ten,
     "visible": visible,
 }
 _UNIT = re.compile(r"([\d½]) (s|min|h)\b")  # stay on one line
@@ -53,8 +55,9 @@ def thumbnail_name(at_ms: int) -> str:
 
 
 def picture_times_ms(stored: StoredRecording) -> list[int]:
-    """The times, in order, of which the pages show pictures: the middles of events and of what lies between them."""
+    """The times, in order, of which the pages show pictures: the middles of all that lines may tell of."""
     spans = [segment_span(event.segment) for event in stored.found.events]
+    spans += [segment_span(stretch.segment) for stretch in stored.recording.unrecognisable]
     quiet = [span for span in without(stored.recording.observed_spans, spans) if span[1] - span[0] >= 1000]
     return sorted({(start_ms + end_ms) // 2 for start_ms, end_ms in spans + quiet})
 
@@ -83,7 +86,7 @@ def write_day_page(path: Path, day: Day, neighbours: Neighbours) -> None:
         day=day,
         neighbours=neighbours,
         models=_models(day.parts),
-        guesses=[part for part in day.parts if part.recording.is_guess or part.recording.clock_note],
+        guesses=_guesses(day.parts),
         faulty=[part for part in day.parts if part.recording.faults or part.recording.missing_ms],
         story=_story_by_hour(lines, day) if is_long else [{"name": "", "rows": lines}],
         is_long=is_long,
@@ -166,6 +169,19 @@ def _hour(part: Part, at_ms: int) -> str:
         if part.recording.recorded_at
         else (hour_name(at_ms // 3_600_000))
     )
+
+
+def _guesses(parts: Sequence[Part]) -> list[dict[str, Any]]:
+    """What is doubtful about clocks, once for all recordings of which it is the same."""
+    grouped: dict[tuple[bool, str, str], list[str]] = {}
+    for part in parts:
+        own = part.recording
+        if own.is_guess or own.clock_note:
+            grouped.setdefault((own.is_guess, own.clock_source, own.clock_note), []).append(own.file_name)
+    return [
+        {"is_guess": is_guess, "source": source, "note": note, "file_name": files[0], "count": len(files)}
+        for (is_guess, source, note), files in grouped.items()
+    ]
 
 
 def _by_hour(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, time, timedelta
 
+from reports.diary.chains import Chain, chains, overlapping
 from reports.diary.clauses import Claim, lead_sentence, list_pieces
 from reports.diary.clock import clock_time, format_time
 from reports.diary.pieces import Piece, pieces, split_leads
@@ -97,20 +98,22 @@ def tell(
     """The story of recordings that share one clock, in order: each event is in one line.
 
     They share one if all their starts are known; a recording whose start is not known comes alone. Each recording tells
-    its own story, day by day; where two overlap, each line has its recording's name in front. The longer the recordings
-    of a day are, the longer are the shortest leads and the shortest stretches of which nothing is recognised.
+    its own story, day by day; where two overlap, each line has its recording's name in front. Recordings that follow
+    each other are told as one: a line may end, and have events, in the next of them. The longer the recordings of a day
+    are, the longer are the shortest leads and the shortest stretches of which nothing is recognised.
     """
     grains = _grains(parts)
     gaps = [row for row in story_rows(parts, min_quiet_s) if row.event is None and _is_told(row, grains)]
     lines = [_gap_line(row) for row in gaps]
-    for recording, found in parts:
-        cuts = [row.span[0] - recording.origin_ms for row in gaps]
+    for chain in chains(parts):
+        first = chain.recordings[0]
+        cuts = [row.span[0] - chain.origin_ms for row in gaps]
         days: dict[date | None, list[Event]] = {}
-        for event in found.events:
-            days.setdefault(_day(recording, segment_span(event.segment)[0]), []).append(event)
+        for event in chain.events:
+            days.setdefault(_day(first, segment_span(event.segment)[0]), []).append(event)
         for events in days.values():
-            lines += _event_lines(recording, pieces(events, roles), names, cuts, grains[_day(recording, 0)])
-    named = _overlapping([recording for recording, _ in parts])
+            lines += _event_lines(chain, pieces(events, roles), names, cuts, grains[_day(first, 0)])
+    named = overlapping([recording for recording, _ in parts])
     lines = [_with_name(line) if line.recording.id in named else line for line in lines]
     return sorted(lines, key=lambda line: (line.span, line.event_ids))
 
@@ -141,13 +144,13 @@ def headline(recordings: Sequence[Recording], day: date | None = None) -> str:
 
 
 def _event_lines(
-    recording: Recording, found: Sequence[Piece], names: Mapping[str, str], gap_starts: Sequence[int], grain_ms: int
+    chain: Chain, found: Sequence[Piece], names: Mapping[str, str], gap_starts: Sequence[int], grain_ms: int
 ) -> list[StoryLine]:
     leads, rest = split_leads(found, grain_ms)
     lines = []
     for lead, inside in leads:
         text, claims = lead_sentence(lead, inside, names)
-        lines.append(_line(recording, lead.whole_span, text, [lead, *inside], claims, is_sure=lead.is_sure))
+        lines.append(_line(chain, lead.whole_span, text, [lead, *inside], claims, is_sure=lead.is_sure))
     # Small change between leads and gaps shares a line.
     cuts = sorted([*gap_starts, *(lead.whole_span[0] for lead, _ in leads)])
     between: list[list[Piece]] = []
@@ -163,23 +166,32 @@ def _event_lines(
         told, claims = list_pieces(own, names)
         span = (own[0].whole_span[0], max(piece.whole_span[1] for piece in own))
         is_sure = any(piece.is_sure for piece in own)
-        lines.append(_line(recording, span, f"{capitalised(told)}.", own, claims, is_sure=is_sure))
+        lines.append(_line(chain, span, f"{capitalised(told)}.", own, claims, is_sure=is_sure))
     return lines
 
 
 def _line(
-    recording: Recording, span: Span, text: str, told: Sequence[Piece], claims: Sequence[Claim], *, is_sure: bool
+    chain: Chain, span: Span, text: str, told: Sequence[Piece], claims: Sequence[Claim], *, is_sure: bool
 ) -> StoryLine:
     events = sorted((event for piece in told for event in piece.all_events), key=lambda e: (e.segment, e.id))
+    recording, begin_ms = chain.at(span[0])
     return StoryLine(
         recording=recording,
-        start_ms=span[0],
-        end_ms=span[1],
+        start_ms=span[0] - begin_ms,
+        end_ms=span[1] - begin_ms,
         text=text,
-        event_ids=tuple(event.id for event in events),
+        event_ids=chain.ids(event.id for event in events),
         kind=EVENTS,
         certainty="plain" if is_sure else "probably",
-        claims=tuple(claims),
+        claims=tuple(
+            replace(
+                claim,
+                start_ms=claim.start_ms - begin_ms,
+                end_ms=claim.end_ms - begin_ms,
+                event_ids=chain.ids(claim.event_ids),
+            )
+            for claim in claims
+        ),
     )
 
 
@@ -209,19 +221,6 @@ def _with_name(line: StoryLine) -> StoryLine:
     if line.kind in (NOT_OBSERVED, NOTHING_RECOGNISED):
         return line
     return replace(line, text=f"{line.recording.file_name}: {line.text}")
-
-
-def _overlapping(recordings: Sequence[Recording]) -> set[str]:
-    """Ids of the recordings that run at the same time as another one."""
-    ids: set[str] = set()
-    latest: tuple[int, str] | None = None  # the end that lies farthest ahead, and whose it is
-    spans = {recording.id: shifted(recording.span_ms, recording.origin_ms) for recording in recordings}
-    for own, (start, end) in sorted(spans.items(), key=lambda pair: pair[1]):
-        if latest is not None and latest[0] - start >= 1000:  # less is rounding where chapters follow each other
-            ids |= {own, latest[1]}
-        if latest is None or end > latest[0]:
-            latest = (end, own)
-    return ids
 
 
 def _day(recording: Recording, offset_ms: int) -> date | None:

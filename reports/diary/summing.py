@@ -23,10 +23,12 @@ class _Sum:
     times: int = 0
     total_ms: int = 0
     sure_times: int = 0
+    is_counted: bool = True
 
     def add(self, claim: Claim) -> None:
         self.times += claim.times
         self.total_ms += claim.total_ms
+        self.is_counted = self.is_counted and claim.is_counted
         self.sure_times += claim.times if claim.is_sure else 0
 
     @property
@@ -35,8 +37,10 @@ class _Sum:
 
     @property
     def counted(self) -> str:
-        """In few words and how often: "drank 14 times"."""
+        """In few words and how often or how long: "drank 14 times"."""
         said = self.role.together or self.role.phrase if self.role else self.label
+        if not self.is_counted:
+            return f"{said} for {said_duration(self.total_ms)}"
         return f"{said} {said_times(self.times // 2 if self.is_return else self.times)}".rstrip()
 
 
@@ -64,7 +68,7 @@ def sum_up(claims: Iterable[Claim], names: Mapping[str, str], roles: Mapping[str
         used = ""
         if own.role and own.role.kind == "hold":
             used = listed([use.counted for use in uses[own.role.thing]])
-        duration, times = said_duration(own.total_ms), said_times(own.times)
+        duration, times = said_duration(own.total_ms), said_times(own.times) if own.is_counted else ""
         if times:
             clauses.append(f"{said} {times} ({duration} in all{f'; {used}' if used else ''})")
         else:
