@@ -16,7 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal, get_args
 
-from features.files import append_line
+from features.files import append_line, remove_lines
 from features.video import Segment
 from reports.events import Event, EventsFound
 from reports.spans import Span, segment_span, union, without
@@ -127,6 +127,11 @@ def read_corrections(path: Path) -> list[Correction]:
         else:
             corrections[correction.id] = correction
     return list(corrections.values())
+
+
+def forget_corrections(path: Path, video_sha256: str) -> int:
+    """Remove the lines of a video from the file, those that are damaged too, and say how many."""
+    return remove_lines(path, lambda line: video_sha256.encode() in line)
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ from reports.diary.page import thumbnail_name
 from reports.diary.recording import Recording
 from reports.diary.stored import write_stored
 from reports.events import Event, EventRule, EventsFound
+from reports.review.sampling import questions
 from tests.diaries import stored
 from tests.videos import evenly, write_video
 
@@ -85,11 +86,9 @@ def put(out: Path, recording_id: str, video: Path, start: datetime | None, durat
 
 
 def session_of(out: Path, *, who: str = "ada") -> ReviewSession:
-    from pipeline.review.queue import questions
-
     recordings, faults = reviewed_recordings(OutputFolder(out))
     assert faults == []
-    items = [item for each in recordings for item in questions(each.stored)]
+    items = [item for each in recordings for item in questions(each.stored.recording, each.stored.found)]
     return ReviewSession(out, recordings, items, who=who)
 
 

@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 
 from pipeline.cli.__main__ import main
 from pipeline.dataset.recordings import read_truth
+from pipeline.diaries.output import OutputFolder
 from reports.corrections import read_corrections
 from tests.diaries import Page
 from tests.model_folders import make_model_folder
@@ -123,7 +124,12 @@ def test_what_does_not_fit_is_told_in_a_line(out: Path, words: list[str], told: 
 
 
 def test_a_folder_without_diaries_is_told(tmp_path: Path, out: Path) -> None:
-    for command in (["review", tmp_path], ["amend", tmp_path, "a-001", "wrong"], ["review", tmp_path / "none"]):
+    commands: list[list[str | Path]] = [
+        ["review", tmp_path],
+        ["review", tmp_path / "none"],
+        ["amend", tmp_path, "a-001", "wrong"],
+    ]
+    for command in commands:
         done = diary(*command)
         assert done.exit_code == 1
         assert "no folder of diaries" in done.output
@@ -157,20 +163,31 @@ def test_the_truth_of_what_was_reviewed_as_a_whole(out: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_a_later_run_keeps_what_was_said(tmp_path: Path) -> None:
-    """Of the same video, and of the same bytes under another name in another folder."""
+    """Of the same bytes, under another name in another folder."""
     model, out = make_model_folder(tmp_path), tmp_path / "out"
     video = write_video(tmp_path / "day.mp4", evenly(24, 12), size=(64, 48))
-    write = ["write", "--model", model, "-o", out, "--recorded-at", "2026-03-14T08:00:00"]
+    write: list[str | Path] = ["write", "--model", model, "-o", out, "--recorded-at", "2026-03-14T08:00:00"]
     assert diary(*write, video).exit_code == 0
     stated = rows(out, "day")
     assert {row[1] for row in stated} == {"sit", "eat"}
     wrong = next(row for row in stated if row[1] == "sit")
     amend(out, f"day-{wrong[0]}", "wrong")
     amend(out, "day-" + next(row[0] for row in stated if row[1] == "eat"), "right")
-    assert diary(*write, video).exit_code == 0
-    assert [row[1::3] for row in rows(out, "day")] == [("eat", True)]
     (tmp_path / "moved").mkdir()
     assert diary(*write, video.rename(tmp_path / "moved" / "other.mp4")).exit_code == 0
     assert [row[1::3] for row in rows(out, "other")] == [("eat", True)]
     assert page(out).count("confirmed by you") == 2
+
+
+def test_what_is_purged_is_forgotten(out: Path) -> None:
+    """What people said of a recording goes with it, and its truth; what they said of others stays."""
+    amend(out, "kitchen-001", "right")
+    amend(out, "hall-001", "wrong")
+    (out / "kitchen.truth.csv").write_text("start_s,end_s,label\n")
+    done = diary("purge", "--before", "2026-03-15", "--diaries", out, "--yes")
+    assert done.exit_code == 0, done.output
+    assert [line.event_id for line in read_corrections(out / "corrections.jsonl")] == ["hall-001"]
+    assert not (out / "kitchen.truth.csv").exists()
+    assert list(OutputFolder(out).rows) == ["hall"]

@@ -16,7 +16,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from pipeline.cli.review import WAYS
+from pipeline.review.queue import IN_ORDER
 from reports.corrections import read_corrections
+from reports.review.sampling import STRATEGIES, Chance
 from tests.reviews import make_diaries, served
 
 pytestmark = pytest.mark.slow
@@ -83,3 +86,49 @@ def test_it_serves_this_machine_alone_and_ends_with_an_interrupt(tmp_path: Path)
         assert server.wait(timeout=20) == 0
     with served(out) as (_, again):
         assert urlsplit(again).path != parts.path
+
+
+def state(address: str) -> dict[str, Any]:
+    with urllib.request.urlopen(f"{address}session", timeout=30) as answer:
+        told: dict[str, Any] = json.load(answer)
+    return told
+
+
+def test_the_ways_that_the_command_offers_are_those_that_there_are() -> None:
+    assert (*STRATEGIES, IN_ORDER) == WAYS
+
+
+def test_what_is_asked(tmp_path: Path) -> None:
+    """A sample with its chances, the same for two people, and not what one has answered; of a day, that day's alone."""
+    out = make_diaries(tmp_path)
+    with served(out, "--name", "ada", "-n", "6") as (_, address):
+        items = state(address)["items"]
+        assert len(items) == 6
+        chances = [Chance.parse(item["sampling"]) for item in items]
+        assert {chance.strategy for chance in chances if chance} == {"uncertainty", "quiet"}
+        first = next(item for item in items if item["label"])
+        fields = {key: first[key] for key in ("label", "start_s", "end_s", "event_id", "probability", "sampling")}
+        post(address, recording=first["recording"], verdict="right", **fields)
+    (line,) = read_corrections(out / "corrections.jsonl")
+    assert Chance.parse(line.sampling) is not None
+    assert line.probability == first["probability"]
+    with served(out, "--name", "bob", "-n", "6") as (_, address):
+        assert state(address)["items"] == items
+    with served(out, "--name", "ada", "-n", "60", "--by", "random") as (_, address):
+        again = state(address)["items"]
+        assert len(again) == 9
+        assert first["event_id"] not in {item["event_id"] for item in again}
+    with served(out / "2026-03-14.html", "--by", "in-order") as (_, address):
+        assert {item["recording"] for item in state(address)["items"]} == {"kitchen"}
+
+
+def test_videos_that_were_moved_are_found_by_content(tmp_path: Path) -> None:
+    out = make_diaries(tmp_path)
+    (tmp_path / "videos").rename(tmp_path / "old")
+    (tmp_path / "old" / "hall.mp4").rename(tmp_path / "old" / "renamed.mp4")
+    with served(out) as (_, address):
+        assert not any(each["video"] for each in state(address)["recordings"].values())
+    with served(out, "--videos", str(tmp_path / "old")) as (_, address):
+        assert all(each["video"] for each in state(address)["recordings"].values())
+        with urllib.request.urlopen(f"{address}video/hall", timeout=30) as answer:
+            assert answer.read() == (tmp_path / "old" / "renamed.mp4").read_bytes()

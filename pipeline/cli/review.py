@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+WAYS = ("uncertainty", "even", "balanced", "random", "in-order")
+_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+
 
 class NothingComplete(Exception):
     """No recording was reviewed as a whole."""
@@ -23,33 +26,56 @@ class NothingComplete(Exception):
 
 @click.command()
 @click.argument("diaries", metavar="FOLDER|DAY", type=click.Path(path_type=Path))
-@click.option("--by", "sampling", type=click.Choice(["in-order"]), default="in-order", show_default=True)
+@click.option(
+    "--by",
+    type=click.Choice(WAYS),
+    default=WAYS[0],
+    show_default=True,
+    help="What is asked: what is uncertain, evenly over probabilities or labels, at random, or all in order of time.",
+)
 @click.option("-n", "--num", type=click.IntRange(min=1), default=60, show_default=True, help="How much is asked.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Another one, another sample.")
 @click.option("--name", help="Who judges.  [default: the account's name]")
+@click.option("--videos", type=_FOLDER, help="Where the videos are now, if they were moved; known by content.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address of this machine to serve at.")
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port to serve at.  [default: a free one]")
 @click.option("--truth", is_flag=True, help="Write <recording>.truth.csv of what was reviewed as a whole, and end.")
-def review(diaries: Path, sampling: str, num: int, name: str | None, host: str, port: int, truth: bool) -> None:
+def review(
+    diaries: Path,
+    by: str,
+    num: int,
+    seed: int,
+    name: str | None,
+    videos: Path | None,
+    host: str,
+    port: int,
+    truth: bool,
+) -> None:
     """Serve a page that plays what a diary states, and takes what you say of it: right, wrong, something else.
 
     FOLDER is one that `diary write` wrote to; DAY is a page in it, such as diaries/2026-03-14. Answers are kept in
-    FOLDER/corrections.jsonl from the moment that they are given, and the pages of the diary follow them.
+    FOLDER/corrections.jsonl from the moment that they are given, and the pages of the diary follow them. A quarter of
+    what is asked are stretches without events, so that what was missed is known, too; what you answered in an earlier
+    review is not asked again.
 
     Open the address that is printed; end with Ctrl-C. It is served to this machine alone, unless --host names an
     address that others reach.
     """
     with logging_to_stderr(), one_line_errors():
         # Imported here, so that `--help` answers at once.
-        from pipeline.review.recordings import open_diaries, reviewed_recordings
+        from pipeline.review.recordings import each_video_once, found_again, open_diaries, reviewed_recordings
 
         output, key = open_diaries(diaries)
         recordings, faults = reviewed_recordings(output, key)
+        recordings = each_video_once(found_again(recordings, videos) if videos else recordings)
         for line in faults:
             log.warning("%s", line)
         if truth:
             _write_truths(output.path, recordings)
             return
+        from features.files import private_files
         from pipeline.diaries.correcting import Corrections
+        from pipeline.diaries.failure import printable
         from pipeline.review.queue import queue
         from pipeline.review.rewriting import Rewriter
         from pipeline.review.server import Address, serve
@@ -58,7 +84,7 @@ def review(diaries: Path, sampling: str, num: int, name: str | None, host: str, 
         who = name or getpass.getuser()
         corrections = Corrections(output.path)
         said = {each.id: corrections.of(each.video_sha256) for each in recordings}
-        items = queue([each.stored for each in recordings], said, who=who, sampling=sampling, num=num)
+        items = queue(recordings, said, who=who, way=by, num=num, seed=seed)
         rewriter = Rewriter(output.path)
         session = ReviewSession(
             output.path, recordings, items, who=who, on_change=rewriter.changed, close=rewriter.close
@@ -73,10 +99,14 @@ def review(diaries: Path, sampling: str, num: int, name: str | None, host: str, 
                 )
             without_video = [each.stored.recording.file_name for each in recordings if each.video is None]
             if without_video:
-                log.warning("not where they were, so they cannot be played: %s", ", ".join(without_video))
+                log.warning(
+                    "not where they were, so they cannot be played: %s; say with --videos where they are",
+                    ", ".join(map(printable, without_video)),
+                )
             click.echo(address.url)
 
-        serve(session, host=host, port=port, on_start=tell)
+        with private_files():  # for all threads: which files others may read is a matter of the process
+            serve(session, host=host, port=port, on_start=tell)
 
 
 def _write_truths(folder: Path, recordings: list[Reviewed]) -> None:

@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 MANIFEST = "manifest.json"
 INDEX = "index.html"
 CORRECTIONS = "corrections.jsonl"
+TRUTH = ".truth.csv"
 STORED = "recording.json"
 _EVENTS = "events.jsonl"
 _OLD_DIARY = "diary.md"  # of the first version

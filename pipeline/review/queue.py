@@ -1,33 +1,40 @@
-"""What is asked in a review, and in which order: events that a diary states, and stretches without any."""
+"""What a review asks: a sample of all that can be asked of recordings, or all of it in order, and what answers it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
+from dataclasses import replace
 
+from pipeline.review.recordings import Reviewed
 from reports.corrections import Correction
-from reports.diary.stored import StoredRecording
-from reports.spans import Span, segment_span, without
+from reports.review.sampling import Item, draw, questions
 
-QUIET_MS = 10_000
-"""Stretches without events are asked about in pieces of at most this length: as long as one can keep in mind."""
-_SHORTEST_QUIET_MS = 2_000
+IN_ORDER = "in-order"
+"""The way of a queue that is not drawn by a strategy: all that the diary tells of and what lies between, by time."""
 
 
-@dataclass(frozen=True)
-class Item:
-    """One question: is this event right? With an empty `label`: is nothing on in this time?
+def queue(
+    recordings: Sequence[Reviewed],
+    said: Mapping[str, Sequence[Correction]],
+    *,
+    who: str,
+    way: str,
+    num: int,
+    seed: int,
+) -> list[Item]:
+    """Up to `num` questions that `who` has not answered yet, drawn by a strategy, or in order where that is the `way`.
 
-    `probability` is the mean one of the event; `sampling` says how the item was drawn.
+    `said` has the corrections by recording. Where two people have answered nothing, the same `seed` asks both the same.
     """
-
-    recording_id: str
-    span: Span
-    label: str = ""
-    event_id: str = ""
-    probability: float | None = None
-    sampling: str = "in order"
+    items: list[Item] = []
+    for reviewed in recordings:
+        own = [correction for correction in said[reviewed.id] if correction.who == who]
+        stored = reviewed.stored
+        found = replace(stored.found, less_certain=()) if way == IN_ORDER else stored.found
+        items += questions(stored.recording, found, own)
+    if way == IN_ORDER:
+        return [replace(item, sampling=IN_ORDER) for item in items[:num]]
+    return draw(items, num=num, strategy=way, seed=seed)
 
 
 def answer(item: Item, corrections: Iterable[Correction]) -> Correction | None:
@@ -39,36 +46,3 @@ def answer(item: Item, corrections: Iterable[Correction]) -> Correction | None:
         if correction.verdict in verdicts and correction.label == item.label and correction.span == item.span
     ]
     return answers[-1] if answers else None
-
-
-def questions(stored: StoredRecording) -> list[Item]:
-    """All that can be asked of a recording, in order of time: each event, and what lies between them in pieces."""
-    name, events = stored.recording.id, stored.found.events
-    items = [Item(name, segment_span(event.segment), event.label, event.id, event.mean_probability) for event in events]
-    for span in without(stored.recording.observed_spans, [item.span for item in items]):
-        items += [Item(name, piece) for piece in _pieces(span)]
-    return sorted(items, key=lambda item: (item.span, item.label))
-
-
-def _pieces(span: Span) -> list[Span]:
-    """The span in equal pieces of at most `QUIET_MS`; none where it is too short to be asked about."""
-    start, end = span
-    if end - start < _SHORTEST_QUIET_MS:
-        return []
-    count = -(-(end - start) // QUIET_MS)
-    edges = [start + (end - start) * number // count for number in range(count + 1)]
-    return list(pairwise(edges))
-
-
-def queue(
-    recordings: Sequence[StoredRecording],
-    said: Mapping[str, Sequence[Correction]],
-    *,
-    who: str,
-    sampling: str,
-    num: int,
-) -> list[Item]:
-    """Up to `num` questions that `who` has not answered yet; `said` has the corrections by recording."""
-    own = {name: [each for each in corrections if each.who == who] for name, corrections in said.items()}
-    items = [item for stored in recordings for item in questions(stored)]
-    return [item for item in items if answer(item, own.get(item.recording_id, ())) is None][:num]

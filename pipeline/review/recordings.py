@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import unquote_to_bytes
 
+from features.files import sha256_of
 from pipeline.diaries.failure import failure_line, printable
 from pipeline.diaries.output import MANIFEST, STORED, OutputFolder
+from pipeline.diaries.selection import select_videos
 from reports.diary.day import page_keys
 from reports.diary.stored import StoredRecording, read_stored
 
@@ -68,6 +71,24 @@ def reviewed_recordings(output: OutputFolder, key: str = "") -> tuple[list[Revie
     if not recordings:
         raise NothingToReview("\n".join([f"{output.path} has no diary that can be reviewed", *faults]))
     return sorted(recordings, key=lambda each: (each.stored.recording.origin_ms, each.id)), faults
+
+
+def each_video_once(recordings: Sequence[Reviewed]) -> list[Reviewed]:
+    """One recording of each video, one whose video can be played if there is: what is said holds for all of them."""
+    by_video: dict[str, Reviewed] = {}
+    for reviewed in recordings:
+        other = by_video.get(reviewed.video_sha256)
+        if other is None or (other.video is None and reviewed.video is not None):
+            by_video[reviewed.video_sha256] = reviewed
+    return [reviewed for reviewed in recordings if by_video[reviewed.video_sha256] is reviewed]
+
+
+def found_again(recordings: Sequence[Reviewed], folder: Path) -> list[Reviewed]:
+    """The recordings, those whose videos were moved with what has their bytes below `folder`. Reads all bytes there."""
+    if all(reviewed.video is not None for reviewed in recordings):
+        return list(recordings)
+    videos = {sha256_of(path): path for path in select_videos([folder]).videos}
+    return [replace(each, video=each.video or videos.get(each.video_sha256)) for each in recordings]
 
 
 def _video(folder: Path, stored: StoredRecording) -> Path | None:

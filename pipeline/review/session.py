@@ -12,13 +12,14 @@ from features.files import private_files, sha256_of
 from pipeline.diaries.correcting import Corrections
 from pipeline.diaries.output import CORRECTIONS
 from pipeline.review.judgement import BadJudgement, make_correction
-from pipeline.review.queue import Item, answer
+from pipeline.review.queue import answer
 from pipeline.review.recordings import Reviewed
 from reports.corrections import Correction, append_correction
 from reports.diary.clock import format_time
 from reports.diary.escaping import visible
 from reports.diary.page import thumbnail_name
 from reports.diary.timeline import label_hue
+from reports.review.sampling import Item
 
 _LAST_VERDICTS = 300
 
@@ -128,6 +129,7 @@ class ReviewSession:
             "event_id": item.event_id,
             "probability": item.probability,
             "sampling": item.sampling,
+            "told": item.is_told,
         }
 
     def _now(self, who: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from features.files import write_csv
 from pipeline.diaries.correcting import Corrections
+from pipeline.diaries.output import TRUTH
 from pipeline.review.recordings import Reviewed
 from reports.corrections import Correction, known_times
 from reports.spans import Span, total, without
@@ -26,7 +27,7 @@ def write_truth(folder: Path, reviewed: Reviewed, corrections: Sequence[Correcti
     stored = reviewed.stored
     known = known_times(corrections, stored.names, exclusions=stored.exclusions)
     rows = sorted((start, end, label) for label, spans in known.on.items() for start, end in spans)
-    path = folder / f"{reviewed.id}.truth.csv"
+    path = folder / f"{reviewed.id}{TRUTH}"
     write_csv(path, ("start_s", "end_s", "label"), [(start / 1000, end / 1000, label) for start, end, label in rows])
     return path
 

@@ -227,7 +227,7 @@
       length(each.end_s - each.start_s)].filter(Boolean).join(" · ");
     $("ask").textContent = isQuiet() ? "Is nothing on here that the diary knows?" : `${nameOf(each.label)}?`;
     $("sure").textContent = isQuiet() ? "The diary has no event in this stretch."
-      : each.probability === null ? "A person added it." : `The model gives it ${percent(each.probability)}.`;
+      : each.probability === null ? "A person added it." : `The model gives it ${percent(each.probability)}${each.told === false ? "; the diary does not tell it" : ""}.`;
     $("said").hidden = !answer;
     $("said").textContent = answer ? `You said: ${words(answer)}.` : "";
     $("right").lastElementChild.textContent = isQuiet() ? (added ? "Nothing else" : "Nothing")
