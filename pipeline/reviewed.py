@@ -18,14 +18,17 @@ from features.video import Segment
 from heads.predictions import rows_by_video
 from heads.targets import cell_targets, known_targets, window_cells, window_targets
 from heads.training.sequences import Sequences, sequences_of
-from reports.corrections import Correction, known_times
+from reports.corrections import Correction, Known, known_times
 from reports.exclusions import Exclusion
-from reports.spans import Span
+from reports.spans import Span, without
 
 log = logging.getLogger(__name__)
 
 _KEPT_APART = ("val/", "test/")
 """Recordings below these choose a model or measure it, and teach none."""
+
+_BESIDE_MS = 1000
+"""A review plays a clip with this much before and after the event."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,29 +70,36 @@ def read_hashes(path: Path) -> dict[str, str]:
         return {row["recording"]: row["sha256"] for row in csv.DictReader(file)}
 
 
-def usable_corrections(
+def teaching_corrections(
     corrections: Iterable[Correction], sha256s: Mapping[str, str]
 ) -> dict[str, tuple[Correction, ...]]:
-    """The corrections of each recording, by id, that a training may see; `sha256s` has the recordings' hashes by id.
+    """The corrections of each video, by its hash, that a training may see; `sha256s` has the recordings' hashes by id.
 
-    A recording below val/ or test/ teaches nothing, nor does a copy of one. Of equal files the first id stands for all.
+    A recording below val/ or test/ teaches nothing, and no other file with the same bytes does.
     """
-    ids: defaultdict[str, list[str]] = defaultdict(list)
-    for recording_id, sha256 in sorted(sha256s.items()):
-        ids[sha256].append(recording_id)
+    apart = {sha256: recording_id for recording_id, sha256 in sha256s.items() if recording_id.startswith(_KEPT_APART)}
     by_video: defaultdict[str, list[Correction]] = defaultdict(list)
     for correction in corrections:
         by_video[correction.video_sha256].append(correction)
-    usable: dict[str, tuple[Correction, ...]] = {}
-    for sha256, own in by_video.items():
-        apart = [recording_id for recording_id in ids[sha256] if recording_id.startswith(_KEPT_APART)]
-        if apart:
-            log.info("%d corrections teach nothing: %s chooses or measures models", len(own), apart[0])
-        elif not ids[sha256]:
-            log.info("%d corrections teach nothing: no recording here has the hash %s…", len(own), sha256[:16])
+    for sha256 in apart.keys() & by_video.keys():
+        log.info(
+            "%d corrections of %s teach nothing: it chooses or measures models", len(by_video[sha256]), apart[sha256]
+        )
+    return {sha256: tuple(own) for sha256, own in by_video.items() if sha256 not in apart}
+
+
+def corrections_here(
+    corrections: Iterable[Correction], sha256s: Mapping[str, str]
+) -> dict[str, tuple[Correction, ...]]:
+    """Those of `teaching_corrections` by recording id; of equal files the first id stands for all."""
+    ids = {sha256: recording_id for recording_id, sha256 in sorted(sha256s.items(), reverse=True)}
+    here = {}
+    for sha256, own in teaching_corrections(corrections, sha256s).items():
+        if sha256 in ids:
+            here[ids[sha256]] = own
         else:
-            usable[ids[sha256][0]] = tuple(own)
-    return usable
+            log.warning("%d corrections teach nothing: no recording here has the hash %s…", len(own), sha256[:16])
+    return here
 
 
 def reviewed_windows(
@@ -109,7 +119,8 @@ def reviewed_windows(
     for video_id, own in rows_by_video(rows.video_ids).items():
         segments = [Segment(*times) for times in zip(rows.start_s[own], rows.end_s[own], strict=True)]
         known = known_times(corrections[video_id], labels, exclusions=pairs)
-        on, judged = _stretches(known.on), [*_stretches(known.on), *_stretches(known.off)]
+        on, beside = _stretches(known.on), _stretches(_beside(corrections[video_id], known))
+        judged = [*on, *_stretches(known.off), *beside]
         is_on = window_targets(segments, on, labels, min_overlap_s=min_overlap_s)
         windows[own] = known_targets(segments, is_on, judged, labels)
         cells[own] = known_targets(
@@ -119,6 +130,19 @@ def reviewed_windows(
             labels,
         )
     return ReviewedWindows(rows, windows, cells)
+
+
+def _beside(corrections: Sequence[Correction], known: Known) -> dict[str, list[Span]]:
+    """By label, the moments beside what a person gave its ends: there it is off, unless something else says on."""
+    beside: defaultdict[str, list[Span]] = defaultdict(list)
+    for correction in corrections:
+        if correction.verdict in ("change", "add"):
+            is_change = correction.verdict == "change"
+            label = correction.new_label if is_change else correction.label
+            start, end = correction.new_span if is_change else correction.span
+            if (start, end) in known.on.get(label, ()):
+                beside[label] += [(max(0, start - _BESIDE_MS), start), (end, end + _BESIDE_MS)]
+    return {label: without(spans, known.on[label]) for label, spans in beside.items()}
 
 
 def _stretches(times: Mapping[str, Sequence[Span]]) -> list[tuple[str, Segment]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from pipeline.cli.amend import amend
+from pipeline.cli.learn import learn
 from pipeline.cli.overlay import overlay
 from pipeline.cli.purge import purge
 from pipeline.cli.record import record
@@ -18,7 +19,7 @@ def main() -> None:
     """Turn recordings into a diary that you can read and trust, on this machine alone."""
 
 
-for command in (record, write, review, amend, overlay, purge):
+for command in (record, write, review, amend, learn, overlay, purge):
     main.add_command(command)
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from pipeline.dataset.manifest import Manifest
 from pipeline.dataset.truth import SplitTruth, split_truth
 from pipeline.layout import Layout
 from pipeline.params import Params
-from pipeline.reviewed import ReviewedWindows, read_hashes, reviewed_windows, usable_corrections
+from pipeline.reviewed import ReviewedWindows, corrections_here, read_hashes, reviewed_windows
 from pipeline.stage import stage
 from pipeline.training import temporal_config, temporal_trials, training_config
 from reports.corrections import read_corrections
@@ -76,7 +76,7 @@ def _reviewed(
     recordings, own_provenance = read_embeddings(paths.recording_embeddings)
     require_provenance(own_provenance, expected=provenance, path=paths.recording_embeddings)
     return reviewed_windows(
-        usable_corrections(read_corrections(paths.corrections_file), read_hashes(paths.recording_hashes)),
+        corrections_here(read_corrections(paths.corrections_file), read_hashes(paths.recording_hashes)),
         recordings,
         label_ids,
         exclusions=find_exclusions([(video.length_s, video.actions) for video in videos.split("train")], label_ids),
