@@ -39,7 +39,8 @@ class Changes:
             lines.append(
                 f"On what was reviewed, precision {self.right_before / judged_before:.2f} -> "
                 f"{self.right_after / judged_after:.2f}; {self.gone} of {_entries(self.wrong_before, 'wrong ')} "
-                f"{'is' if self.gone == 1 else 'are'} gone. The model learned from these answers: elsewhere it gains less."
+                f"{'is' if self.gone == 1 else 'are'} gone. The model learned from just these answers: "
+                "elsewhere it gains less."
             )
         return lines
 
