@@ -84,7 +84,7 @@ def make_project(root: Path) -> Layout:
     values["windows"] = {name: getattr(PLAN, name) for name in values["windows"]}
     short = {"features": ["mean"], "steps": 60, "evaluate_every_steps": 20, "learning_rate": 0.01, "loss": "bce"}
     values["train"] |= short | {"weight_decay": 0.0}
-    values["temporal"] |= short | {"width": 8, "blocks": 1, "dropout": 0.0, "members": 1, "batch_size": 4}
+    values["temporal"] |= short | {"steps": 200, "width": 8, "blocks": 1, "dropout": 0.0, "members": 1, "batch_size": 4}
     (root / "params").mkdir(parents=True)
     (root / "params" / "tiny.yaml").write_text(json.dumps(values))
     (root / "params.yaml").write_text(json.dumps({"profile": "tiny", "label_sets": ["diary"]}))

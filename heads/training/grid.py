@@ -5,7 +5,6 @@ Knows embeddings in memory and targets, and no file but the table that it writes
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -137,7 +136,7 @@ def _but_the_first(evaluate: Evaluate) -> Evaluate:
         nonlocal is_first
         found = evaluate(model)
         if is_first:
-            is_first, found = False, {**found, "map": [-math.inf] * len(found["map"])}
+            is_first, found = False, {**found, "map": [-1.0] * len(found["map"])}
         return found
 
     return evaluate_later
