@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import pytest
+from click.testing import CliRunner
 
+from pipeline.cli.__main__ import main
 from reports.corrections import read_corrections
 from tests.reviews import KITCHEN, NAMES, make_diaries, served
 
@@ -154,6 +156,9 @@ def test_a_whole_review_by_keyboard(visit: Visit, out: Path) -> None:
         ("right", "html", (12000, 14000), "", ""),
         ("complete", "", (14000, 24000), "", ""),
     ]
+    done = CliRunner().invoke(main, ["review", str(out), "--truth"])
+    assert done.exit_code == 0, done.output
+    assert (out / "kitchen.truth.csv").read_text() == "start_s,end_s,label\n1.0,5.5,sit\n12.0,14.0,html\n"
     assert {line.who for line in read_corrections(out / "corrections.jsonl")} == {"ada"}
     (moved,) = [line for line in read_corrections(out / "corrections.jsonl") if line.new_label == "sit"]
     assert moved.new_span == (1000, 5500)

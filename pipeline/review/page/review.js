@@ -61,7 +61,9 @@
     sending = true;
     try {
       const now = await ask("corrections", { recording: item().recording, who: who(), ...fields });
-      Object.assign(session, now);
+      Object.assign(session.events, now.events);
+      Object.assign(session.complete, now.complete);
+      Object.assign(session, { answers: now.answers, verdicts: now.verdicts });
       return now.id;
     } catch (error) {
       say(error instanceof TypeError ? "The program does not answer: is `diary review` still running? This was not kept."
@@ -302,7 +304,7 @@
         if (video.ended) play(true);
       }
       $("head").style.left = `${place(clamp(now, ...view))}%`;
-      $("clock").textContent = clock(now, true);
+      $("clock").textContent = video.readyState || video.hidden ? clock(now, true) : "Looking whether it is still the same video…";
     }
     requestAnimationFrame(tick);
   };
