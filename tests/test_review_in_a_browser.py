@@ -95,7 +95,7 @@ def press(page: Page, keys: str) -> None:
 def test_a_whole_review_by_keyboard(visit: Visit, out: Path) -> None:
     """Right, wrong, skip, undo, another label, other ends, an event that was missing, what is complete, a note."""
     page = visit(viewport={"width": 1280, "height": 860})
-    shows(page, "#ask", "Is nothing on here")
+    shows(page, "#ask", "Is anything on here?")
     for keys, selector, text in [
         ("", "#progress", "0 of 10, about 1 minute left"),
         ("y", "#ask", "Opening a door?"),
@@ -128,7 +128,8 @@ def test_a_whole_review_by_keyboard(visit: Visit, out: Path) -> None:
         ("ArrowLeft", "#said", "You said: Holding a cup is wrong."),
         ("ArrowRight y", "#ask", NAMES["html"]),
         ("y", "#progress", "9 of 10"),
-        ("c", "#progress", "All 10 answered"),
+        ("y", "#progress", "All 10 answered"),
+        ("y", "#message", "You said so already, and all questions are answered."),
         ("", "#given li:nth-child(5)", "note: <i>dark</i>"),
     ]:
         press(page, keys)
@@ -241,7 +242,7 @@ def test_an_answer_that_was_not_kept_is_said(browser: Browser, out: Path) -> Non
     with served(out, "--name", "ada", "--by", "in-order") as (server, address):
         page = browser.new_page()
         page.goto(address)
-        shows(page, "#ask", "Is nothing on here")
+        shows(page, "#ask", "Is anything on here?")
         server.terminate()
         server.wait(timeout=20)
         page.keyboard.press("y")

@@ -133,7 +133,10 @@ class ReviewSession:
         }
 
     def _now(self, who: str, recordings: Sequence[Reviewed]) -> dict[str, Any]:
-        """Which items `who` has answered, the last verdicts of all, and the events that then hold in `recordings`."""
+        """Which items `who` has answered, the last verdicts of all, and the events that hold in `recordings`.
+
+        These are by what `who` said alone: two people do not influence each other.
+        """
         corrections = Corrections(self.out)
         of_video = {name: corrections.of(each.video_sha256) for name, each in self._recordings.items()}
         own = {name: [each for each in said if each.who == who] for name, said in of_video.items()}
@@ -146,9 +149,9 @@ class ReviewSession:
                 {"recording": name, "when_in": _when(self._recordings[name], each), **dataclasses.asdict(each)}
                 for _, name, each in verdicts[-_LAST_VERDICTS:]
             ],
-            "events": {each.id: self._events(each, of_video[each.id]) for each in recordings},
+            "events": {each.id: self._events(each, own[each.id]) for each in recordings},
             "complete": {
-                each.id: [[said.start_s, said.end_s] for said in of_video[each.id] if said.verdict == "complete"]
+                each.id: [[said.start_s, said.end_s] for said in own[each.id] if said.verdict == "complete"]
                 for each in recordings
             },
         }
