@@ -1,4 +1,4 @@
-"""Embeddings of videos, decoded beside the forward pass. Knows batches, no cache and no output file."""
+"""Embeddings of videos, part by part, decoded beside the forward pass. Knows batches, no cache and no output file."""
 
 from __future__ import annotations
 
@@ -24,9 +24,13 @@ Results = tuple[dict[str, torch.Tensor], torch.Tensor]
 """Of a batch: pooled vectors (B, D) float16 by pooling, and the block inputs that are kept, (k, N, D)."""
 
 
+PART_WINDOWS = 64
+"""A longer video comes in parts of so many windows each, up to the end of a batch."""
+
+
 @dataclass(frozen=True, eq=False)
 class EmbeddedVideo:
-    """Embeddings of a video's windows, and the block inputs of those that they are kept for.
+    """Embeddings of the windows of a video, or of a part, and the block inputs of those that they are kept for.
 
     `block_inputs` (len(block_input_windows), N, D) are in the order of the window numbers `block_input_windows`.
     `end` is what decoding found; None where not all clips were taken. `thumbnails` are those that the source asked for.
@@ -38,18 +42,40 @@ class EmbeddedVideo:
     end: VideoEnd | None
     thumbnails: Thumbnails
 
+    @classmethod
+    def joined(cls, parts: Sequence[EmbeddedVideo]) -> EmbeddedVideo:
+        """One video of its parts, in order; its `end` is the last one's."""
+        parts = [part for part in parts[:-1] if len(part.embeddings)] + [parts[-1]]
+        if len(parts) == 1:
+            return parts[0]
+        return cls(
+            VideoEmbeddings.joined([part.embeddings for part in parts if len(part.embeddings)]),
+            tuple(window for part in parts for window in part.block_input_windows),
+            torch.cat([part.block_inputs for part in parts if len(part.embeddings)]),
+            parts[-1].end,
+            Thumbnails.joined([part.thumbnails for part in parts]),
+        )
+
 
 @dataclass
-class PendingVideo:
-    """A decoded video that may still be on its way through the backbone; `failure` is why it could not be decoded."""
+class PendingPart:
+    """A part of a video, decoded, that may still be on its way through the backbone: its windows are in order.
+
+    Each video has one that `is_last`. `failure` is why the video could not be decoded any further.
+    """
 
     source: Source
     batches: list[_SubmittedBatch] = field(default_factory=list)
+    is_last: bool = False
     end: VideoEnd | None = None
     failure: UnreadableVideo | None = None
 
+    @property
+    def num_windows(self) -> int:
+        return sum(len(batch.rows) for batch in self.batches)
+
     def result(self) -> EmbeddedVideo:
-        """Wait for the video; raises `UnreadableVideo` where it cannot be read or an embedding is not finite."""
+        """Wait for the part; raises `UnreadableVideo` where it cannot be read or an embedding is not finite."""
         if self.failure is not None:
             raise self.failure
         return assemble_video(self.source, self.batches, self.end)
@@ -64,34 +90,43 @@ def embed_videos(
     batch_size: int,
     num_workers: int,
     device: torch.device,
-) -> Iterator[tuple[Source, PendingVideo]]:
-    """Embed the sources in their order, while workers decode the next ones.
+    part_windows: int = PART_WINDOWS,
+    submitted: Callable[[str, float], None] | None = None,
+) -> Iterator[tuple[Source, PendingPart]]:
+    """Embed the sources in their order, part by part, while workers decode the next ones.
 
     A batch holds up to `batch_size` windows of one video and never of two, so that a video's embeddings do not depend
     on the videos read beside it. `block_input_windows`, by video id, are the windows whose block inputs are kept.
-    `backbone` is on `device`. A video comes when the next one's first batch has been submitted, so that the device does
-    not idle between videos; one video's results and a batch of clips are in memory at a time.
+    `backbone` is on `device`. A part has `part_windows` windows, up to the end of a batch, or what is left of
+    the video: two parts' results and two batches of clips are in memory at a time, however long a video is. A part
+    comes when the next batch has been submitted, so that the device does not idle. `submitted` hears of each batch up
+    to which second of its video it reaches.
     """
     backbone.eval()
-    previous: PendingVideo | None = None
+    previous: PendingPart | None = None
     with _cores(device) as cores:
         for source, clips in read_videos(sources, reader, num_workers=num_workers):
-            video = PendingVideo(source)
+            part = PendingPart(source)
             kept = block_input_windows.get(source.video_id, frozenset())
             try:
                 for batch in _batches(clips, batch_size):
-                    video.batches.append(submit_batch(backbone, reader, batch, kept, device, cores))
+                    if part.num_windows >= part_windows:
+                        previous, part = part, PendingPart(source)
+                    part.batches.append(submit_batch(backbone, reader, batch, kept, device, cores))
+                    if submitted is not None:
+                        submitted(source.video_id, batch[-1].segment.end_s)
                     if previous is not None:
                         yield previous.source, previous
                         previous = None
-                    elif len(video.batches) > 1:
-                        video.batches[-2].wait()
-                video.end = clips.end
+                    elif len(part.batches) > 1:
+                        part.batches[-2].wait()
+                part.end = clips.end
             except UnreadableVideo as failure:
-                video.failure = failure
+                part.failure = failure
             if previous is not None:
                 yield previous.source, previous
-            previous = video
+            part.is_last = True
+            previous = part
         if previous is not None:
             yield previous.source, previous
 

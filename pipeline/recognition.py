@@ -25,6 +25,8 @@ from features.video import Clip, Segment
 from heads.action_model import ActionModel
 from heads.temporal import TemporalHead, predict_sequence, window_steps
 
+_CHUNK_WINDOWS = 2048
+
 
 @dataclass(frozen=True, eq=False)
 class Recognition:
@@ -132,9 +134,22 @@ class SequenceModel:
             digest = extraction.sha256s[""]
             video, end = self.cache.load(digest), self.cache.video_end(digest)
             thumbnails = self.cache.load_thumbnails(digest)
-        vectors = torch.from_numpy(np.concatenate([video.vectors[name] for name in self.features], axis=1))
-        steps = torch.from_numpy(window_steps(video.start_s, stride_s=self.reader.plan.stride_s))
-        probabilities = predict_sequence(self.head, vectors, steps).sigmoid().numpy()
+        steps = window_steps(video.start_s, stride_s=self.reader.plan.stride_s)
+        probabilities = self._probabilities([video.vectors[name] for name in self.features], steps)
         windows = [Segment(start_s, end_s) for start_s, end_s in zip(video.start_s, video.end_s, strict=True)]
         assert video.pictures is not None  # the cache keeps them
         return Recognition(windows, probabilities, end, video.pictures, thumbnails, video.vectors)
+
+    def _probabilities(
+        self, vectors: Sequence[npt.NDArray[np.float16]], steps: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.float32]:
+        """Probabilities (n, L) of windows with `vectors` (n, D) each: a part's vectors at once, and those in reach."""
+        reach = self.head.shape.reach
+        rows = [np.empty((0, self.head.linear.out_features), dtype=np.float32)]
+        for first in range(0, len(steps), _CHUNK_WINDOWS):
+            last = min(first + _CHUNK_WINDOWS, len(steps)) - 1
+            begin, end = np.searchsorted(steps, [steps[first] - reach, steps[last] + reach + 1])
+            part = torch.from_numpy(np.concatenate([each[begin:end] for each in vectors], axis=1))
+            logits = predict_sequence(self.head, part, torch.from_numpy(steps[begin:end] - steps[begin]))
+            rows.append(logits[first - begin : last + 1 - begin].sigmoid().numpy())
+        return np.concatenate(rows)
