@@ -15,6 +15,7 @@ import torch
 from features.decode.container import UnreadableVideo, failing_as
 from features.decode.damage import VideoEnd, VideoItems
 from features.decode.grid import Decoder, frames_on_grid
+from features.gate import MotionGate
 from features.pictures import picture_numbers
 from features.preprocess import Preprocessing
 from features.thumbnails import Thumbnail
@@ -49,11 +50,15 @@ class Source:
 
 @dataclass(frozen=True)
 class ClipReader:
-    """How a source becomes clips: the windows, the preprocessing of each frame, and the decoder."""
+    """How a source becomes clips: the windows, the preprocessing of each frame, the decoder, and perhaps a motion gate.
+
+    The gate marks clips of videos that are read as a whole.
+    """
 
     plan: WindowPlan
     preprocessing: Preprocessing
     decoder: Decoder
+    gate: MotionGate | None = None
 
     def clips(self, source: Source) -> VideoClips:
         """The source's clips in order, one in memory at a time; raises `UnreadableVideo`, whatever goes wrong.
@@ -76,18 +81,27 @@ class ClipReader:
         cropped = self.preprocessing.resize_crop_frames(whole)
         last = math.inf if source.windows is None else max(source.windows, default=-1)
         window = -1
-        for clip in cut_clips(cropped, plan, first_frame=source.first_frame):
+        clips = _numbered(cut_clips(cropped, plan, first_frame=source.first_frame))
+        if self.gate is not None and source.windows is None:
+            clips = self.gate.marked(clips)
+        for clip in clips:
             window = clip.window
             if window > last:
                 return None
             if window >= source.first_window and (source.windows is None or window in source.windows):
-                yield replace(clip, numbers=picture_numbers(clip.frames), thumbnail=middles.of(window))
+                thumbnail = middles.of(window)
+                yield clip if clip.repeats else replace(clip, thumbnail=thumbnail)
             if window == last:
                 return None
         if window < 0 and source.windows is None and frames.end is not None:
             pauses = f"{frames.end.end_s:.2f} s with pauses of more than {plan.max_still_s:g} s"
             raise UnreadableVideo(source.path, f"no window of {plan.window_s:g} s without a pause", pauses)
         return frames.end
+
+
+def _numbered(clips: Iterable[Clip]) -> Iterator[Clip]:
+    for clip in clips:
+        yield replace(clip, numbers=picture_numbers(clip.frames))
 
 
 class _Middles:

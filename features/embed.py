@@ -9,12 +9,15 @@ from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from features.backbone import Backbone
 from features.clips import ClipReader, Source, read_videos
 from features.decode.container import UnreadableVideo
 from features.decode.damage import VideoEnd
+from features.gate import batches as batches_of
+from features.gate import embedded_row
 from features.pictures import PictureNumbers, WindowPictures
 from features.store.embeddings import VideoEmbeddings
 from features.thumbnails import Thumbnail, Thumbnails
@@ -95,7 +98,7 @@ def embed_videos(
 ) -> Iterator[tuple[Source, PendingPart]]:
     """Embed the sources in their order, part by part, while workers decode the next ones.
 
-    A batch holds up to `batch_size` windows of one video and never of two, so that a video's embeddings do not depend
+    A batch embeds up to `batch_size` windows of one video and never of two, so that a video's embeddings do not depend
     on the videos read beside it. `block_input_windows`, by video id, are the windows whose block inputs are kept.
     `backbone` is on `device`. A part has `part_windows` windows, up to the end of a batch, or what is left of
     the video: two parts' results and two batches of clips are in memory at a time, however long a video is. A part
@@ -109,7 +112,7 @@ def embed_videos(
             part = PendingPart(source)
             kept = block_input_windows.get(source.video_id, frozenset())
             try:
-                for batch in _batches(clips, batch_size):
+                for batch in batches_of(clips, batch_size):
                     if part.num_windows >= part_windows:
                         previous, part = part, PendingPart(source)
                     part.batches.append(submit_batch(backbone, reader, batch, kept, device, cores))
@@ -131,22 +134,12 @@ def embed_videos(
             yield previous.source, previous
 
 
-def _batches(clips: Iterator[Clip], batch_size: int) -> Iterator[list[Clip]]:
-    batch: list[Clip] = []
-    for clip in clips:
-        batch.append(clip)
-        if len(batch) == batch_size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
-
-
 @dataclass
 class _SubmittedBatch:
     """A batch on its way through the backbone, without its pixels."""
 
     rows: Sequence[tuple[int, float, float, int]]
+    embedded_row: npt.NDArray[np.int64]
     numbers: Sequence[PictureNumbers]
     thumbnails: Sequence[Thumbnail]
     block_input_windows: Sequence[int]
@@ -203,8 +196,9 @@ def submit_batch(
         # Indexed, which copies: the few that are kept must not keep all the others in memory.
         return {name: vectors.to(torch.float16) for name, vectors in pooled.items()}, block_input[keep]
 
-    frames = torch.from_numpy(np.stack([clip.frames for clip in batch]))
-    keep = torch.tensor([clip.window in kept for clip in batch])
+    embedded_clips = [clip for clip in batch if not clip.repeats]
+    frames = torch.from_numpy(np.stack([clip.frames for clip in embedded_clips]))
+    keep = torch.tensor([clip.window in kept for clip in embedded_clips])
     pending: Callable[[], Results]
     if cores is not None:
         shares = zip(frames.chunk(cores.count), keep.chunk(cores.count), strict=True)
@@ -223,9 +217,10 @@ def submit_batch(
         pending = partial(_copied, pooled, block_inputs, copied)
     return _SubmittedBatch(
         [(clip.window, clip.segment.start_s, clip.segment.end_s, clip.num_padded) for clip in batch],
+        embedded_row(batch),
         [clip.numbers for clip in batch if clip.numbers is not None],
         [clip.thumbnail for clip in batch if clip.thumbnail is not None],
-        [clip.window for clip in batch if clip.window in kept],
+        [clip.window for clip in embedded_clips if clip.window in kept],
         pending,
     )
 
@@ -258,7 +253,12 @@ def assemble_video(source: Source, batches: Sequence[_SubmittedBatch], end: Vide
         np.array(start_s, dtype=np.float64),
         np.array(end_s, dtype=np.float64),
         np.array(num_padded, dtype=np.int32),
-        {name: torch.cat([vectors[name] for vectors in pooled]).numpy() for name in pooled[0]},
+        {
+            name: np.concatenate(
+                [vectors[name].numpy()[batch.embedded_row] for vectors, batch in zip(pooled, batches, strict=True)]
+            )
+            for name in pooled[0]
+        },
         WindowPictures.of([numbers for batch in batches for numbers in batch.numbers]),
     )
     fault = embeddings.not_finite()

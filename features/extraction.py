@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from features import gate as gate_module
 from features import preprocess
 from features.backbone import DTYPES, Backbone
 from features.cache import EmbeddingCache
@@ -51,7 +52,9 @@ class Extraction:
 
 def provenance(backbone: Backbone, reader: ClipReader) -> dict[str, Any]:
     """All that a video's embeddings are a function of besides its bytes, as plain JSON: the key of the cache."""
+    gate = {} if reader.gate is None else {"motion_gate": asdict(reader.gate) | {"version": gate_module.VERSION}}
     return {
+        **gate,
         "backbone": {"sha256": backbone.weights_sha256},
         "windows": asdict(reader.plan),
         "decoder": decoder_provenance(reader.decoder),

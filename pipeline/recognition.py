@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
@@ -19,6 +18,7 @@ from features.cache import EmbeddingCache
 from features.clips import ClipReader, Source, read_videos
 from features.decode.damage import VideoEnd
 from features.extraction import BlockInputSelection, extract
+from features.gate import batches, embedded_row
 from features.pictures import WindowPictures
 from features.thumbnails import Thumbnails
 from features.video import Clip, Segment
@@ -71,12 +71,13 @@ class WindowModel:
         windows, numbers, thumbnails = [], [], []
         videos = read_videos([Source("", path, thumbnails=True)], self.reader, num_workers=num_workers)
         _, clips = next(videos)  # asked for another video, it would drop what is left of this one
-        arriving = iter(tqdm(clips, unit="window", file=sys.stderr))
-        while batch := list(islice(arriving, batch_size)):
-            probabilities, pooled = self._recognised(batch, device)
-            rows.append(probabilities)
+        arriving = tqdm(clips, unit="window", file=sys.stderr)
+        for batch in batches(arriving, batch_size):
+            probabilities, pooled = self._recognised([clip for clip in batch if not clip.repeats], device)
+            row_of = embedded_row(batch)
+            rows.append(probabilities[row_of])
             for name, each in pooled.items():
-                vectors[name].append(each)
+                vectors[name].append(each[row_of])
             windows += [clip.segment for clip in batch]
             numbers += [clip.numbers for clip in batch if clip.numbers is not None]
             thumbnails += [clip.thumbnail for clip in batch if clip.thumbnail is not None]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import asdict
 
 from features.sealed import damage_told
 from heads import weights
@@ -41,6 +42,7 @@ def main(params: Params, paths: Layout) -> None:
             "decoder": params.extract.decoder,
             "precision": params.extract.precision,
             "min_quiet_s": params.diary.min_quiet_s,
+            "motion_gate": None if params.recordings.gate is None else asdict(params.recordings.gate),
         },
     )
     log.info("exported %s to %s; event F1 on val: %s", best, paths.diary_model, scores)
