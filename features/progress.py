@@ -16,6 +16,7 @@ class VideoSeconds(tqdm):
     which a part is done already begin at `done_s`.
     """
 
+    _stated_s: Mapping[str, float | None]
     _reached_s: dict[str, float]
 
     @classmethod
@@ -30,13 +31,15 @@ class VideoSeconds(tqdm):
             initial=sum(done_s.values()),
             desc=desc,
             file=file or sys.stderr,
+            disable=not stated_s,
             bar_format="{desc}: {n:.0f}" + until + " s of video, {speed}" + (", {remaining} left" if total else ""),
         )
-        bar._reached_s = dict(done_s)
+        bar._stated_s, bar._reached_s = stated_s, dict(done_s)
         return bar
 
     def reach(self, video_id: str, time_s: float) -> None:
-        """The video is done up to `time_s`."""
+        """The video is done up to `time_s`, which may be past the end that it states."""
+        time_s = min(time_s, self._stated_s.get(video_id) or time_s)
         self.update(max(0.0, time_s - self._reached_s.get(video_id, 0.0)))
         self._reached_s[video_id] = max(time_s, self._reached_s.get(video_id, 0.0))
 

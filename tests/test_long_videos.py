@@ -188,6 +188,35 @@ def test_a_damaged_part_is_computed_again(world: Path, whole: Path, tmp_path: Pa
     assert pieces(tmp_path) == pieces(whole)
 
 
+def test_a_long_video_comes_in_parts_of_bounded_size(world: Path) -> None:
+    """Whole batches each; together they are the video, and the last one knows how it ended."""
+    reader = ClipReader(PLAN, Preprocessing.from_checkpoint(world / "backbone"), "pyav")
+    backbone = load_backbone(world / "backbone", dtype=torch.float32)
+
+    def embedded(part_windows: int) -> list[tuple[bool, embed.EmbeddedVideo]]:
+        videos = embed.embed_videos(
+            backbone,
+            [Source("one", world / "long.mp4"), Source("two", world / "long.mp4")],
+            reader,
+            block_input_windows={},
+            batch_size=8,
+            num_workers=0,
+            device=torch.device("cpu"),
+            part_windows=part_windows,
+        )
+        return [(part.is_last, part.result()) for source, part in videos if source.video_id == "two"]
+
+    parts, ((_, whole),) = embedded(20), embedded(1000)
+    assert [len(part.embeddings) for _, part in parts] == [24] * 8 + [NUM_WINDOWS - 8 * 24]
+    assert [is_last for is_last, _ in parts] == [False] * 8 + [True]
+    assert [part.end for _, part in parts] == [None] * 8 + [whole.end]
+    joined = embed.EmbeddedVideo.joined([part for _, part in parts])
+    assert joined.end == whole.end
+    assert np.array_equal(joined.embeddings.window, whole.embeddings.window)
+    for name, vectors in whole.embeddings.vectors.items():
+        assert np.array_equal(joined.embeddings.vectors[name], vectors)
+
+
 def test_long_recordings_are_recognised_in_chunks(world: Path, whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A part's vectors at once, with those in reach, give what all at once give."""
     model = load_recogniser(world / "model").model
@@ -222,6 +251,8 @@ def test_progress_is_told_in_seconds_of_video() -> None:
     assert values["speed"] == f"{speed:.1f}x real time"
     assert "280 of 400 s of video" in str(bar)
     assert str(bar).endswith(" left")
+    bar.reach("a", 107.0)  # longer than stated
+    assert bar.n == 330.0
     bar.close()
     endless = VideoSeconds.of({"a": None, "b": 3.0}, done_s={}, desc="extract", file=out)
     assert str(endless) == "extract: 0 s of video, starting"
