@@ -202,6 +202,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     temporal = train_temporal_heads(
         *sequences,
         shape=shape,
+        num_members=1,
         settings=settings,
         schedule=SCHEDULE,
         batch_size=8,
@@ -210,7 +211,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
         cpu=True,
     )
     weights.save(folder / "linear", best_of(linear).head.state_dict(), config)
-    weights.save(folder / "temporal", best_of(temporal).head.state_dict(), config | {"temporal": asdict(shape)})
+    weights.save(
+        folder / "temporal", best_of(temporal).head.state_dict(), config | {"temporal": asdict(shape), "members": 1}
+    )
     recogniser = recogniser_of(folder, "temporal")
     write(recogniser, videos, folder / "told")
     write(replace(recogniser, limits=NO_LIMITS), videos, folder / "invented")
