@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 REPOSITORY = Path(__file__).parents[1]
-CHROMIUM = shutil.which("chromium")
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 START = datetime(2026, 3, 14, 8, 2, 11, tzinfo=timezone(timedelta(hours=1)))
 HOURS, EVENTS = 10, 2000
 
