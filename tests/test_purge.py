@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import stat
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -210,6 +211,18 @@ def test_pages_forget_a_recording(home: Home) -> None:
     } | {"index.html"}
     assert not [path for path in home.diaries.rglob("*") if path.is_file() and "late.mp4" in path.read_text()]
     OutputFolder(home.diaries)  # and the folder is as usable as before
+
+
+def test_pages_that_an_interrupted_purge_left_go_with_the_next_one(home: Home) -> None:
+    """Also where no recording is left to remove; and pages that are written again are private."""
+    with_pages(home)
+    OutputFolder(home.diaries).remove(["late", "2026-03-12T09-00-00+0100"])
+    assert (home.diaries / "2026-03-13.html").is_file()
+    done = purge("--diaries", home.diaries, "--yes")
+    assert (done.exit_code, "no recording is known to begin before 2026-03-14" in done.output) == (0, True)
+    assert sorted(path.name for path in home.diaries.glob("2026-*.html")) == ["2026-03-10.html", "2026-03-14.html"]
+    if os.name != "nt":
+        assert stat.S_IMODE((home.diaries / "2026-03-14.html").stat().st_mode) == 0o600
 
 
 def test_notes_of_the_user_stay_in_a_diary(home: Home) -> None:

@@ -106,6 +106,8 @@ def test_a_model_folder_has_the_roles_of_its_labels(tmp_path: Path) -> None:
         model=tmp_path / "head",
         backbone=tmp_path / "backbone",
         decoding=tmp_path / "decoding.json",
+        typicality=tmp_path / "typicality.safetensors",
+        limits=tmp_path / "limits.json",
         diary_model={key: value for key, value in diary.items() if key not in ("files", "sha256", "roles")},
         roles=roles,
     )
