@@ -125,6 +125,7 @@ def _line(number: int, line: StoryLine, day: Day, names: Mapping[str, str]) -> d
         "number": number,
         "line": line,
         "hour": _hour(part, line.start_ms),
+        "ids": [visible(event.id) for event in events],
         "when": line.start,
         "hue": label_hue(lead.label) if lead else None,
         "labels": sorted({names[event.label] for event in events}),
