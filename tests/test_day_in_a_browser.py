@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 REPOSITORY = Path(__file__).parents[1]
-CHROMIUM = shutil.which("chromium")
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 START = datetime(2026, 3, 14, 8, 2, 11, tzinfo=timezone(timedelta(hours=1)))
 HOURS, EVENTS = 10, 2000
 
@@ -259,9 +259,22 @@ def test_the_strip_zooms_and_leads_to_events(written: Written, visit: Visit) -> 
     )
     assert len(ticks) >= 3
     assert all(before[1] <= after[0] for before, after in pairwise(ticks))
-    page.locator('[data-id="camera-4-010"]').dispatch_event("click")
+    page.locator('b[data-ids="camera-4-010"]').dispatch_event("click")
+    assert page.locator(".current").evaluate_all("rows => rows.map(row => row.id)") == ["camera-4-010"]
     assert page.locator("#camera-4-010").is_visible()
-    assert "current" in (page.locator("#camera-4-010").get_attribute("class") or "")
+
+
+def test_a_line_leads_to_its_events(written: Written, visit: Visit) -> None:
+    """All of them are marked in the table; one of them plays below its row."""
+    page = visit.open(written.long)
+    page.locator(".told summary").first.click()
+    link = page.locator(".line.events:visible .ids").first
+    ids = (link.get_attribute("data-ids") or "").split("\n")
+    link.click()
+    assert len(ids) > 1
+    assert sorted(page.locator(".current").evaluate_all("rows => rows.map(row => row.id)")) == sorted(ids)
+    page.locator(".current:visible a.play").first.click()
+    assert page.locator(".current:visible + tr video").count() == 1
 
 
 @pytest.mark.parametrize("name", ["long", "short", "index"])

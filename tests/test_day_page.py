@@ -144,10 +144,14 @@ def test_names_cannot_break_a_page(tmp_path: Path) -> None:
 def test_every_event_is_in_the_table_and_on_the_strip_once(tmp_path: Path) -> None:
     """Those that are less certain are counted, in a fold, and not in the story."""
     page = Page(day_html(tmp_path, part()))
-    bars = [attrs["data-id"] for _, attrs in page.tags if attrs.get("data-id")]
+    bars = [attrs["data-ids"] for tag, attrs in page.tags if tag == "b" and attrs.get("data-ids")]
+    told = [
+        event_id for tag, attrs in page.tags if tag == "a" for event_id in (attrs.get("data-ids") or "").split("\n")
+    ]
     for event in FOUND.events:
         assert page.ids.count(event.id) == 1
         assert bars.count(event.id) == 1
+        assert told.count(event.id) == 1
     assert "All events (4)" in page.text
     assert "Less certain (1)" in page.text
     assert "kitchen-901" in page.ids

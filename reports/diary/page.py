@@ -13,8 +13,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from markupsafe import Markup
-
 from features.files import write_text
 from reports.diary.clock import format_duration, format_time
 from reports.diary.day import Day, Part
@@ -29,14 +27,22 @@ from reports.events import Event
 from reports.spans import segment_span, without
 from reports.templating import load_template
 
+_UNIT = re.compile(r"([\d½]) (s|min|h)\b")  # stay on one line
+
+
+def said(text: str) -> str:
+    """A sentence as it is shown: numbers stay with their units on one line."""
+    return _UNIT.sub("\\1\N{NO-BREAK SPACE}\\2", visible(text))
+
+
 FILTERS: Mapping[str, Callable[..., str]] = {
     "duration": format_duration,
     "percent": format_percent,
     "probability": format_probability,
     "in_ten": said_in_ten,
+    "said": said,
     "visible": visible,
 }
-_UNIT = re.compile(r"([\d½]) (s|min|h)\b")  # stay on one line
 _PICTURE_MS = 60_000  # while nothing moves there may be no other one
 _SHORT_STORY = 40  # lines; a longer one is folded by the hour
 
@@ -100,7 +106,7 @@ def write_day_page(path: Path, day: Day, neighbours: Neighbours) -> None:
         rules=[_rules(model, names) for model in _models(day.parts)],
         suppressed=_suppressed(day.parts, names),
         has_video=any(part.stored.video for part in day.parts),
-        script=Markup(script),  # ours, from the package
+        script=script,
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
     write_text(path, text)
@@ -119,7 +125,7 @@ def _line(number: int, line: StoryLine, day: Day, names: Mapping[str, str]) -> d
         "number": number,
         "line": line,
         "hour": _hour(part, line.start_ms),
-        "text": _UNIT.sub("\\1\N{NO-BREAK SPACE}\\2", visible(line.text)),
+        "ids": [visible(event.id) for event in events],
         "when": line.start,
         "hue": label_hue(lead.label) if lead else None,
         "labels": sorted({names[event.label] for event in events}),
