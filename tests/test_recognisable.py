@@ -160,11 +160,11 @@ def test_what_is_measured_is_what_diaries_tell(decoding: Decoding) -> None:
     assert (limited["recall"], limited["stated_per_hour"]) == (0.0, 0.0)
 
 
-def test_one_val_window_in_a_hundred_lies_beyond_the_limit(tmp_path: Path) -> None:
+def test_the_limit_leaves_one_val_window_in_a_hundred_and_a_quarter_more(tmp_path: Path) -> None:
     """The limits are read as they were written; edited ones, and such of no window, are refused."""
     distances = np.random.default_rng(0).gamma(20.0, size=2000)
     limits = Limits.chosen(distances)
-    assert np.mean(distances > limits.max_distance) == pytest.approx(0.01, abs=0.001)
+    assert np.mean(1.25 * distances > limits.max_distance) == pytest.approx(0.01, abs=0.001)
     limits.save(tmp_path / "limits.json")
     assert Limits.load(tmp_path / "limits.json") == limits
     text = (tmp_path / "limits.json").read_text()

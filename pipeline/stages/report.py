@@ -113,8 +113,7 @@ def main(params: Params, paths: Layout) -> None:
             "backbone": f"{provenance['backbone']['id']} (sha256 {provenance['backbone']['sha256'][:16]}…)",
             "windows": ", ".join(f"{key} {value:g}" for key, value in provenance["windows"].items()),
             "features of the head": ", ".join(config["features"]),
-            "temporal head": f"sees {reach} windows, {reach * stride_s:g} s, on either side of each; "
-            f"the mean of {temporal['members']}",
+            "temporal heads": f"{temporal['members']}; each sees {reach} windows, {reach * stride_s:g} s, on a side",
             "precision": provenance["precision"],
             "seed": str(params.seed),
         },
