@@ -22,7 +22,7 @@ from pipeline.layout import Layout
 from reports.diary.day import make_day
 from reports.diary.index import index_entry, write_index_page
 from reports.diary.model import DiaryModel
-from reports.diary.page import Neighbours, thumbnail_name, write_day_page
+from reports.diary.page import THUMBNAILS, Neighbours, thumbnail_name, write_day_page
 from reports.diary.recording import Recording, Unrecognisable
 from reports.diary.roles import Role
 from reports.diary.stored import StoredRecording
@@ -91,7 +91,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Written:
     picture = Thumbnail.of(np.zeros((90, 160, 3), np.uint8), 0.0)
     for hour in hours:
         for at_ms in hour.thumbnails_ms:
-            place = out / hour.recording.id / thumbnail_name(at_ms)
+            place = out / hour.recording.id / THUMBNAILS / thumbnail_name(at_ms)
             place.parent.mkdir(parents=True, exist_ok=True)
             place.write_bytes(picture.jpeg)
     own = hours[0]

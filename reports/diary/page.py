@@ -43,6 +43,7 @@ FILTERS: Mapping[str, Callable[..., str]] = {
     "said": said,
     "visible": visible,
 }
+THUMBNAILS = "thumbnails"
 _PICTURE_MS = 60_000  # while nothing moves there may be no other one
 _SHORT_STORY = 40  # lines; a longer one is folded by the hour
 
@@ -56,8 +57,8 @@ class Neighbours:
 
 
 def thumbnail_name(at_ms: int) -> str:
-    """Where a picture lies, relative to the recording's folder."""
-    return f"thumbnails/{at_ms:09d}.jpg"
+    """The file of a picture in the folder `THUMBNAILS` of its recording."""
+    return f"{at_ms:09d}.jpg"
 
 
 def picture_times_ms(stored: StoredRecording) -> list[int]:
@@ -158,7 +159,7 @@ def _picture(part: Part, span: tuple[int, int]) -> str | None:
     nearest = nearest_ms(part.stored.thumbnails_ms, middle_ms)
     if not span[0] - _PICTURE_MS <= nearest <= span[1] + _PICTURE_MS:
         return None
-    return quote(f"{part.recording.id}/{thumbnail_name(nearest)}")
+    return quote(f"{part.recording.id}/{THUMBNAILS}/{thumbnail_name(nearest)}")
 
 
 def _play(part: Part, start_ms: int, end_ms: int) -> str | None:
