@@ -125,6 +125,7 @@ def load_recogniser(folder: Path) -> Recogniser:
     from features.cache import EmbeddingCache
     from features.clips import ClipReader
     from features.extraction import provenance as cache_key
+    from features.gate import MotionGate
     from features.preprocess import Preprocessing
     from heads.action_model import load_action_model, replace_last_block
     from heads.temporal import load_temporal_head
@@ -151,7 +152,8 @@ def load_recogniser(folder: Path) -> Recogniser:
     backbone.require_fit(num_frames=provenance["windows"]["num_frames"], crop_size=preprocessing.crop_size)
     with damage_told(folder / weights.FILES[1], remedy=_REMEDY):
         plan = WindowPlan(**provenance["windows"])
-    reader = ClipReader(plan, preprocessing, diary["decoder"])
+        gate = MotionGate(**diary["motion_gate"]) if diary.get("motion_gate") else None
+    reader = ClipReader(plan, preprocessing, diary["decoder"], gate)
     model: VideoModel
     if "temporal" in config:
         head, config = load_temporal_head(folder, expected=expected)

@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from tqdm import tqdm
 
 from features.backbone import Backbone, best_device
 from features.cache import EmbeddingCache
 from features.clips import ClipReader, Source, read_videos
 from features.decode.damage import VideoEnd
 from features.extraction import BlockInputSelection, extract
+from features.gate import batches, embedded_row
 from features.pictures import WindowPictures
+from features.progress import VideoSeconds, stated_seconds
 from features.store.embeddings import VideoEmbeddings
 from features.thumbnails import Thumbnails
 from features.video import Clip, Segment
 from heads.action_model import ActionModel
 from heads.temporal import TemporalEnsemble, predict_sequence, window_steps
+
+_CHUNK_WINDOWS = 2048
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,15 +75,17 @@ class WindowModel:
         windows, numbers, thumbnails = [], [], []
         videos = read_videos([Source("", path, thumbnails=True)], self.reader, num_workers=num_workers)
         _, clips = next(videos)  # asked for another video, it would drop what is left of this one
-        arriving = iter(tqdm(clips, unit="window", file=sys.stderr))
-        while batch := list(islice(arriving, batch_size)):
-            probabilities, pooled = self._recognised(batch, device)
-            rows.append(probabilities)
-            for name, each in pooled.items():
-                vectors[name].append(each)
-            windows += [clip.segment for clip in batch]
-            numbers += [clip.numbers for clip in batch if clip.numbers is not None]
-            thumbnails += [clip.thumbnail for clip in batch if clip.thumbnail is not None]
+        with VideoSeconds.of({"": stated_seconds(path)}, done_s={}, desc="recognise") as bar:
+            for batch in batches(clips, batch_size):
+                probabilities, pooled = self._recognised([clip for clip in batch if not clip.repeats], device)
+                row_of = embedded_row(batch)
+                rows.append(probabilities[row_of])
+                for name, each in pooled.items():
+                    vectors[name].append(each[row_of])
+                windows += [clip.segment for clip in batch]
+                numbers += [clip.numbers for clip in batch if clip.numbers is not None]
+                thumbnails += [clip.thumbnail for clip in batch if clip.thumbnail is not None]
+                bar.reach("", batch[-1].segment.end_s)
         videos.close()
         assert clips.end is not None  # all clips were taken
         return Recognition(
@@ -145,12 +148,25 @@ class SequenceModel:
         frozen_vectors: Mapping[str, npt.NDArray[np.float16]],
     ) -> Recognition:
         """What the head says of a video's embeddings."""
-        vectors = torch.from_numpy(np.concatenate([video.vectors[name] for name in self.features], axis=1))
-        steps = torch.from_numpy(window_steps(video.start_s, stride_s=self.reader.plan.stride_s))
-        probabilities = predict_sequence(self.head, vectors, steps).sigmoid().numpy()
+        steps = window_steps(video.start_s, stride_s=self.reader.plan.stride_s)
+        probabilities = self._probabilities([video.vectors[name] for name in self.features], steps)
         windows = [Segment(start_s, end_s) for start_s, end_s in zip(video.start_s, video.end_s, strict=True)]
         assert video.pictures is not None  # the cache keeps them
         return Recognition(windows, probabilities, end, video.pictures, thumbnails, frozen_vectors)
+
+    def _probabilities(
+        self, vectors: Sequence[npt.NDArray[np.float16]], steps: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.float32]:
+        """Probabilities (n, L) of windows with `vectors` (n, D) each: a part's vectors at once, and those in reach."""
+        reach = self.head.shape.reach
+        rows = [np.empty((0, self.head.num_labels), dtype=np.float32)]
+        for first in range(0, len(steps), _CHUNK_WINDOWS):
+            last = min(first + _CHUNK_WINDOWS, len(steps)) - 1
+            begin, end = np.searchsorted(steps, [steps[first] - reach, steps[last] + reach + 1])
+            part = torch.from_numpy(np.concatenate([each[begin:end] for each in vectors], axis=1))
+            logits = predict_sequence(self.head, part, torch.from_numpy(steps[begin:end] - steps[begin]))
+            rows.append(logits[first - begin : last + 1 - begin].sigmoid().numpy())
+        return np.concatenate(rows)
 
 
 def _embedded(

@@ -11,11 +11,11 @@ from pathlib import Path
 from urllib.parse import quote
 
 from features.decode.recorded_at import read_clock_tags
-from features.files import is_no_room, private_files, write_bytes
+from features.files import is_no_room, private_files, write_into
 from features.thumbnails import Thumbnails
 from pipeline.diaries.correcting import Corrections, apply_corrections, formats_of
 from pipeline.diaries.failure import decodable, failure_line, printable
-from pipeline.diaries.output import STORED, THUMBNAILS, OutputFolder, Planned, Row
+from pipeline.diaries.output import STORED, OutputFolder, Planned, Row
 from pipeline.diaries.pages import write_pages
 from pipeline.model_folder import Recogniser
 from pipeline.recognition import Recognition
@@ -23,7 +23,7 @@ from reports.changes import Changes, changes
 from reports.corrections import Correction, known_times
 from reports.diary.clock import local_zone
 from reports.diary.formats.export import write_formats
-from reports.diary.page import nearest_ms, picture_times_ms, thumbnail_name
+from reports.diary.page import THUMBNAILS, nearest_ms, picture_times_ms, thumbnail_name
 from reports.diary.readings import VideoFile
 from reports.diary.recording import Recording, Unrecognisable
 from reports.diary.starts import RecordingStart, recording_starts
@@ -216,9 +216,7 @@ def _write_recording(
         exclusions=tuple((pair.first, pair.second) for pair in recogniser.decoding.exclusions),
     )
     pictures = _chosen(thumbnails, picture_times_ms(stored))
-    (folder / THUMBNAILS).mkdir()
-    for at_ms, jpeg in pictures.items():
-        write_bytes(folder / thumbnail_name(at_ms), jpeg)
+    write_into(folder / THUMBNAILS, {thumbnail_name(at_ms): jpeg for at_ms, jpeg in pictures.items()})
     stored = replace(stored, thumbnails_ms=tuple(pictures))
     write_stored(folder / STORED, stored)
     return stored

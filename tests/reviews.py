@@ -100,6 +100,7 @@ def served(out: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str], st
         cwd=REPOSITORY,
         env={**os.environ, "TZ": "Europe/Berlin"},
         stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
     )
     try:

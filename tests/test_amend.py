@@ -10,13 +10,16 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from pipeline import params
 from pipeline.cli.__main__ import main
 from pipeline.dataset.recordings import read_truth
 from pipeline.diaries.output import OutputFolder
+from pipeline.layout import Layout
+from pipeline.stages import diary as diary_stage
 from reports.corrections import read_corrections
 from tests.diaries import Page
 from tests.model_folders import make_model_folder
-from tests.reviews import make_diaries
+from tests.reviews import REPOSITORY, make_diaries
 from tests.videos import evenly, write_video
 
 
@@ -176,9 +179,20 @@ def test_a_later_run_keeps_what_was_said(tmp_path: Path) -> None:
     amend(out, f"day-{wrong[0]}", "wrong")
     amend(out, "day-" + next(row[0] for row in stated if row[1] == "eat"), "right")
     (tmp_path / "moved").mkdir()
-    assert diary(*write, video.rename(tmp_path / "moved" / "other.mp4")).exit_code == 0
+    moved = video.rename(tmp_path / "moved" / "other.mp4")
+    assert diary(*write, moved).exit_code == 0
     assert [row[1::3] for row in rows(out, "other")] == [("eat", True)]
     assert page(out).count("confirmed by you") == 2
+    # The project's stage makes its folder anew.
+    paths = Layout("demo", "diary", tmp_path / "project")
+    shutil.copytree(model, paths.diary_model)
+    paths.recordings.mkdir(parents=True)
+    shutil.copy(moved, paths.recordings / "other.mp4")
+    shutil.copytree(out, paths.diaries)
+    diary_stage.main.callback.__wrapped__(params.load(REPOSITORY, "demo"), paths)  # type: ignore[union-attr]
+    assert list(OutputFolder(paths.diaries).rows) == ["other"]
+    assert [row[1::3] for row in rows(paths.diaries, "other")] == [("eat", True)]
+    assert len(read_corrections(paths.diaries / "corrections.jsonl")) == 2
 
 
 def test_what_is_purged_is_forgotten(out: Path) -> None:

@@ -22,7 +22,7 @@ from pipeline.layout import Layout
 from reports.diary.day import make_day
 from reports.diary.index import index_entry, write_index_page
 from reports.diary.model import DiaryModel
-from reports.diary.page import Neighbours, thumbnail_name, write_day_page
+from reports.diary.page import THUMBNAILS, Neighbours, thumbnail_name, write_day_page
 from reports.diary.recording import Recording, Unrecognisable
 from reports.diary.roles import Role
 from reports.diary.stored import StoredRecording
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 REPOSITORY = Path(__file__).parents[1]
-CHROMIUM = shutil.which("chromium")
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 START = datetime(2026, 3, 14, 8, 2, 11, tzinfo=timezone(timedelta(hours=1)))
 HOURS, EVENTS = 10, 2000
 
@@ -91,7 +91,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Written:
     picture = Thumbnail.of(np.zeros((90, 160, 3), np.uint8), 0.0)
     for hour in hours:
         for at_ms in hour.thumbnails_ms:
-            place = out / hour.recording.id / thumbnail_name(at_ms)
+            place = out / hour.recording.id / THUMBNAILS / thumbnail_name(at_ms)
             place.parent.mkdir(parents=True, exist_ok=True)
             place.write_bytes(picture.jpeg)
     own = hours[0]
@@ -259,9 +259,22 @@ def test_the_strip_zooms_and_leads_to_events(written: Written, visit: Visit) -> 
     )
     assert len(ticks) >= 3
     assert all(before[1] <= after[0] for before, after in pairwise(ticks))
-    page.locator('[data-id="camera-4-010"]').dispatch_event("click")
+    page.locator('b[data-ids="camera-4-010"]').dispatch_event("click")
+    assert page.locator(".current").evaluate_all("rows => rows.map(row => row.id)") == ["camera-4-010"]
     assert page.locator("#camera-4-010").is_visible()
-    assert "current" in (page.locator("#camera-4-010").get_attribute("class") or "")
+
+
+def test_a_line_leads_to_its_events(written: Written, visit: Visit) -> None:
+    """All of them are marked in the table; one of them plays below its row."""
+    page = visit.open(written.long)
+    page.locator(".told summary").first.click()
+    link = page.locator(".line.events:visible .ids").first
+    ids = (link.get_attribute("data-ids") or "").split("\n")
+    link.click()
+    assert len(ids) > 1
+    assert sorted(page.locator(".current").evaluate_all("rows => rows.map(row => row.id)")) == sorted(ids)
+    page.locator(".current:visible a.play").first.click()
+    assert page.locator(".current:visible + tr video").count() == 1
 
 
 @pytest.mark.parametrize("name", ["long", "short", "index"])

@@ -16,7 +16,7 @@ from features.sealed import DamagedFile
 from features.video import Segment
 from reports.diary.day import make_day, page_keys
 from reports.diary.model import DiaryModel
-from reports.diary.page import Neighbours, picture_times_ms, thumbnail_name, write_day_page
+from reports.diary.page import THUMBNAILS, Neighbours, picture_times_ms, thumbnail_name, write_day_page
 from reports.diary.recording import Recording, Unrecognisable
 from reports.diary.roles import Role
 from reports.diary.stored import StoredRecording, read_stored, write_stored
@@ -101,7 +101,7 @@ def test_the_story_is_told_with_one_picture_and_one_button_a_line(tmp_path: Path
     assert sum((attrs["aria-label"] or "").startswith("Play from") for attrs in story) == len(lines) - 1
     assert "../my%20videos/kitchen.mp4#t=11,91" in [attrs["href"] for attrs in story]
     assert {picture["src"] for picture in page.pictures} == {
-        f"kitchen/{thumbnail_name(at)}" for at in (51_000, 130_500)
+        f"kitchen/{THUMBNAILS}/{thumbnail_name(at)}" for at in (51_000, 130_500)
     }
     assert all(picture["loading"] == "lazy" and picture["alt"] for picture in page.pictures)
     assert "Not recognisable for 10 s: too dark." in page.text
@@ -144,10 +144,14 @@ def test_names_cannot_break_a_page(tmp_path: Path) -> None:
 def test_every_event_is_in_the_table_and_on_the_strip_once(tmp_path: Path) -> None:
     """Those that are less certain are counted, in a fold, and not in the story."""
     page = Page(day_html(tmp_path, part()))
-    bars = [attrs["data-id"] for _, attrs in page.tags if attrs.get("data-id")]
+    bars = [attrs["data-ids"] for tag, attrs in page.tags if tag == "b" and attrs.get("data-ids")]
+    told = [
+        event_id for tag, attrs in page.tags if tag == "a" for event_id in (attrs.get("data-ids") or "").split("\n")
+    ]
     for event in FOUND.events:
         assert page.ids.count(event.id) == 1
         assert bars.count(event.id) == 1
+        assert told.count(event.id) == 1
     assert "All events (4)" in page.text
     assert "Less certain (1)" in page.text
     assert "kitchen-901" in page.ids

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import threading
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import pytest
+from click.testing import CliRunner
 
+from pipeline.cli.__main__ import main
 from reports.corrections import read_corrections
 from tests.reviews import KITCHEN, NAMES, make_diaries, served
 
@@ -29,10 +34,10 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """A browser that finds no machine but this one."""
+    """A browser that finds no machine but this one, which evil.example leads to as well."""
     playwright = pytest.importorskip("playwright.sync_api")
     with playwright.sync_playwright() as running:
-        no_network = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
+        no_network = "--host-resolver-rules=MAP evil.example 127.0.0.1, MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
         started = running.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", no_network])
         yield started
         started.close()
@@ -93,7 +98,7 @@ def press(page: Page, keys: str) -> None:
 def test_a_whole_review_by_keyboard(visit: Visit, out: Path) -> None:
     """Right, wrong, skip, undo, another label, other ends, an event that was missing, what is complete, a note."""
     page = visit(viewport={"width": 1280, "height": 860})
-    shows(page, "#ask", "Is nothing on here")
+    shows(page, "#ask", "Is anything on here?")
     for keys, selector, text in [
         ("", "#progress", "0 of 10, about 1 minute left"),
         ("y", "#ask", "Opening a door?"),
@@ -126,7 +131,8 @@ def test_a_whole_review_by_keyboard(visit: Visit, out: Path) -> None:
         ("ArrowLeft", "#said", "You said: Holding a cup is wrong."),
         ("ArrowRight y", "#ask", NAMES["html"]),
         ("y", "#progress", "9 of 10"),
-        ("c", "#progress", "All 10 answered"),
+        ("y", "#progress", "All 10 answered"),
+        ("y", "#message", "You said so already, and all questions are answered."),
         ("", "#given li:nth-child(5)", "note: <i>dark</i>"),
     ]:
         press(page, keys)
@@ -154,6 +160,9 @@ def test_a_whole_review_by_keyboard(visit: Visit, out: Path) -> None:
         ("right", "html", (12000, 14000), "", ""),
         ("complete", "", (14000, 24000), "", ""),
     ]
+    done = CliRunner().invoke(main, ["review", str(out), "--truth"])
+    assert done.exit_code == 0, done.output
+    assert (out / "kitchen.truth.csv").read_text() == "start_s,end_s,label\n1.0,5.5,sit\n12.0,14.0,html\n"
     assert {line.who for line in read_corrections(out / "corrections.jsonl")} == {"ada"}
     (moved,) = [line for line in read_corrections(out / "corrections.jsonl") if line.new_label == "sit"]
     assert moved.new_span == (1000, 5500)
@@ -236,7 +245,7 @@ def test_an_answer_that_was_not_kept_is_said(browser: Browser, out: Path) -> Non
     with served(out, "--name", "ada", "--by", "in-order") as (server, address):
         page = browser.new_page()
         page.goto(address)
-        shows(page, "#ask", "Is nothing on here")
+        shows(page, "#ask", "Is anything on here?")
         server.terminate()
         server.wait(timeout=20)
         page.keyboard.press("y")
@@ -283,3 +292,74 @@ def test_the_address_without_its_token_shows_nothing(browser: Browser, address: 
     assert answer is not None
     assert answer.status == 403
     assert "lacks the token" in page.inner_text("body")
+
+
+HOSTILE = b"""<!doctype html><title>hostile</title><script>
+const tried = {};
+const home = location.hash.slice(1);
+const answer = JSON.stringify({recording: "kitchen", verdict: "wrong", who: "eve", label: "sit", start_s: 1, end_s: 5});
+const element = (tag, source) => new Promise((done) => {
+  const made = document.createElement(tag);
+  made.onload = made.onloadedmetadata = () => done("in");
+  made.onerror = () => done("refused");
+  made.src = source;
+  document.documentElement.append(made);
+});
+const attempt = (options) => fetch(home + (options.method ? "corrections" : "session"), options)
+  .then((got) => got.type === "opaque" ? "unread" : "in", () => "refused");
+const json = {"Content-Type": "application/json"};
+(async () => {
+  tried.read = await attempt({});
+  tried.post = await attempt({method: "POST", headers: json, body: answer});
+  tried.blind = await attempt({method: "POST", mode: "no-cors", body: answer});
+  tried.picture = await element("img", home + "picture/kitchen/3000");
+  tried.video = await element("video", home + "video/kitchen");
+  tried.script = await element("script", home + "review.js");
+  const frame = document.createElement("iframe");
+  frame.name = "frame";
+  document.documentElement.append(frame);
+  const form = document.createElement("form");
+  Object.assign(form, {method: "post", action: home + "corrections", enctype: "text/plain", target: "frame"});
+  document.documentElement.append(form);
+  form.submit();
+  await new Promise((done) => { frame.onload = done; });
+  document.title = JSON.stringify(tried);
+})();
+</script>"""
+
+
+class Hostile(BaseHTTPRequestHandler):
+    """Another page of this machine's, as any program of it may serve."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html")
+        self.end_headers()
+        self.wfile.write(HOSTILE)
+
+    def log_message(self, *_: object) -> None: ...
+
+
+def test_a_hostile_page_gets_nothing_in_or_out(browser: Browser, address: str, out: Path) -> None:
+    """Though it has guessed the port and even the token, on another port, and under a name that leads here."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Hostile) as hostile:
+        threading.Thread(target=hostile.serve_forever, daemon=True).start()
+        page = browser.new_page()
+        page.goto(f"http://127.0.0.1:{hostile.server_port}/#{address}")
+        for _ in range(100):
+            if page.title() != "hostile":
+                break
+            page.wait_for_timeout(100)
+        tried = json.loads(page.title())
+        hostile.shutdown()
+    assert set(tried) == {"read", "post", "blind", "picture", "video", "script"}
+    assert set(tried.values()) == {"refused"}, tried
+    rebound = page.goto(address.replace("127.0.0.1", "evil.example"))
+    assert rebound is not None
+    assert rebound.status == 421
+    assert not (out / "corrections.jsonl").exists()
+    page.goto(address)  # the page itself works in the same browser
+    shows(page, "#progress", "0 of 10")
+    press(page, "y")
+    shows(page, "#progress", "1 of 10")
+    page.close()

@@ -14,8 +14,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import psutil
 import pytest
+from click.testing import CliRunner
 
+from pipeline.cli.__main__ import main
 from pipeline.cli.review import WAYS
 from pipeline.review.queue import IN_ORDER
 from reports.corrections import read_corrections
@@ -132,3 +135,27 @@ def test_videos_that_were_moved_are_found_by_content(tmp_path: Path) -> None:
         assert all(each["video"] for each in state(address)["recordings"].values())
         with urllib.request.urlopen(f"{address}video/hall", timeout=30) as answer:
             assert answer.read() == (tmp_path / "old" / "renamed.mp4").read_bytes()
+
+
+def test_other_machines_are_let_in_only_when_asked_for(tmp_path: Path) -> None:
+    """An address that they reach is served with a warning; all addresses, or another machine's, are not."""
+    out = make_diaries(tmp_path)
+    for host, told in (("0.0.0.0", "name one"), ("203.0.113.7", "is an address of this machine")):
+        done = CliRunner().invoke(main, ["review", str(out), "--host", host])
+        assert done.exit_code == 1
+        assert told in done.output
+    own = [
+        address.address
+        for addresses in psutil.net_if_addrs().values()
+        for address in addresses
+        if address.family == socket.AF_INET and not address.address.startswith("127.")
+    ]
+    if not own:
+        pytest.skip("this machine has no address that others reach")
+    with served(out, "--host", own[0]) as (server, address):
+        assert urlsplit(address).hostname == own[0]
+        assert len(state(address)["items"]) == 10
+        server.terminate()
+        server.wait(timeout=20)
+        assert server.stderr is not None
+        assert "nothing is encrypted" in server.stderr.read()

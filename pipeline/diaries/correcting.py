@@ -9,7 +9,7 @@ import logging
 from collections import defaultdict
 from pathlib import Path
 
-from features.files import is_no_room
+from features.files import is_no_room, write_bytes
 from pipeline.diaries.failure import failure_line
 from pipeline.diaries.output import CORRECTIONS, STORED, OutputFolder, Row
 from reports.corrections import Correction, read_corrections
@@ -41,6 +41,12 @@ class Corrections:
     def told(self, path: Path, video_sha256: str) -> StoredRecording:
         """What is stored at `path`, with the corrections of its video. Raises what reading raises."""
         return read_stored(path).with_corrections(self.of(video_sha256))
+
+
+def take_along(folder: Path, new: Path) -> None:
+    """Copy the corrections of a folder into the one that is to replace it."""
+    if (folder / CORRECTIONS).is_file():
+        write_bytes(new / CORRECTIONS, (folder / CORRECTIONS).read_bytes())
 
 
 def apply_corrections(output: OutputFolder) -> list[str]:

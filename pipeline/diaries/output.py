@@ -31,7 +31,6 @@ TRUTH = ".truth.csv"
 STORED = "recording.json"
 _EVENTS = "events.jsonl"
 _OLD_DIARY = "diary.md"  # of the first version
-THUMBNAILS = "thumbnails"
 _VERSION = 2
 _PAGE_NAME = re.compile(r"(\d{4}-\d\d-\d\d|undated-.*)\.(html|md)", re.IGNORECASE)
 

@@ -70,7 +70,7 @@ class ReviewSession:
         with private_files():
             append_correction(self.out / CORRECTIONS, correction)
         self._on_change()
-        return {"id": correction.id, **self._now(correction.who)}
+        return {"id": correction.id, **self._now(correction.who, [reviewed])}
 
     def whole(self, who: str) -> dict[str, Any]:
         """All that the page needs at its start."""
@@ -81,7 +81,7 @@ class ReviewSession:
             "labels": [{"id": label, "name": visible(name), "hue": label_hue(label)} for label, name in by_name],
             "recordings": {name: self._recording(each) for name, each in self._recordings.items()},
             "items": [self._item(item) for item in self.items],
-            **self._now(who),
+            **self._now(who, list(self._recordings.values())),
         }
 
     def video(self, recording_id: str) -> Path | None:
@@ -132,8 +132,11 @@ class ReviewSession:
             "told": item.is_told,
         }
 
-    def _now(self, who: str) -> dict[str, Any]:
-        """Which items `who` has answered, the last verdicts of all, and the events that then hold."""
+    def _now(self, who: str, recordings: Sequence[Reviewed]) -> dict[str, Any]:
+        """Which items `who` has answered, the last verdicts of all, and the events that hold in `recordings`.
+
+        These are by what `who` said alone: two people do not influence each other.
+        """
         corrections = Corrections(self.out)
         of_video = {name: corrections.of(each.video_sha256) for name, each in self._recordings.items()}
         own = {name: [each for each in said if each.who == who] for name, said in of_video.items()}
@@ -146,10 +149,10 @@ class ReviewSession:
                 {"recording": name, "when_in": _when(self._recordings[name], each), **dataclasses.asdict(each)}
                 for _, name, each in verdicts[-_LAST_VERDICTS:]
             ],
-            "events": {name: self._events(each, of_video[name]) for name, each in self._recordings.items()},
+            "events": {each.id: self._events(each, own[each.id]) for each in recordings},
             "complete": {
-                name: [[each.start_s, each.end_s] for each in said if each.verdict == "complete"]
-                for name, said in of_video.items()
+                each.id: [[said.start_s, said.end_s] for said in own[each.id] if said.verdict == "complete"]
+                for each in recordings
             },
         }
 

@@ -13,8 +13,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from markupsafe import Markup
-
 from features.files import write_text
 from reports.diary.clock import format_duration, format_time
 from reports.diary.day import Day, Part
@@ -29,14 +27,23 @@ from reports.events import Event
 from reports.spans import segment_span, without
 from reports.templating import load_template
 
+_UNIT = re.compile(r"([\d½]) (s|min|h)\b")  # stay on one line
+
+
+def said(text: str) -> str:
+    """A sentence as it is shown: numbers stay with their units on one line."""
+    return _UNIT.sub("\\1\N{NO-BREAK SPACE}\\2", visible(text))
+
+
 FILTERS: Mapping[str, Callable[..., str]] = {
     "duration": format_duration,
     "percent": format_percent,
     "probability": format_probability,
     "in_ten": said_in_ten,
+    "said": said,
     "visible": visible,
 }
-_UNIT = re.compile(r"([\d½]) (s|min|h)\b")  # stay on one line
+THUMBNAILS = "thumbnails"
 _PICTURE_MS = 60_000  # while nothing moves there may be no other one
 _SHORT_STORY = 40  # lines; a longer one is folded by the hour
 
@@ -50,8 +57,8 @@ class Neighbours:
 
 
 def thumbnail_name(at_ms: int) -> str:
-    """Where a picture lies, relative to the recording's folder."""
-    return f"thumbnails/{at_ms:09d}.jpg"
+    """The file of a picture in the folder `THUMBNAILS` of its recording."""
+    return f"{at_ms:09d}.jpg"
 
 
 def picture_times_ms(stored: StoredRecording) -> list[int]:
@@ -100,7 +107,7 @@ def write_day_page(path: Path, day: Day, neighbours: Neighbours) -> None:
         rules=[_rules(model, names) for model in _models(day.parts)],
         suppressed=_suppressed(day.parts, names),
         has_video=any(part.stored.video for part in day.parts),
-        script=Markup(script),  # ours, from the package
+        script=script,
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
     write_text(path, text)
@@ -119,7 +126,7 @@ def _line(number: int, line: StoryLine, day: Day, names: Mapping[str, str]) -> d
         "number": number,
         "line": line,
         "hour": _hour(part, line.start_ms),
-        "text": _UNIT.sub("\\1\N{NO-BREAK SPACE}\\2", visible(line.text)),
+        "ids": [visible(event.id) for event in events],
         "when": line.start,
         "hue": label_hue(lead.label) if lead else None,
         "labels": sorted({names[event.label] for event in events}),
@@ -152,7 +159,7 @@ def _picture(part: Part, span: tuple[int, int]) -> str | None:
     nearest = nearest_ms(part.stored.thumbnails_ms, middle_ms)
     if not span[0] - _PICTURE_MS <= nearest <= span[1] + _PICTURE_MS:
         return None
-    return quote(f"{part.recording.id}/{thumbnail_name(nearest)}")
+    return quote(f"{part.recording.id}/{THUMBNAILS}/{thumbnail_name(nearest)}")
 
 
 def _play(part: Part, start_ms: int, end_ms: int) -> str | None:

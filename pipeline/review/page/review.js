@@ -61,7 +61,9 @@
     sending = true;
     try {
       const now = await ask("corrections", { recording: item().recording, who: who(), ...fields });
-      Object.assign(session, now);
+      Object.assign(session.events, now.events);
+      Object.assign(session.complete, now.complete);
+      Object.assign(session, { answers: now.answers, verdicts: now.verdicts });
       return now.id;
     } catch (error) {
       say(error instanceof TypeError ? "The program does not answer: is `diary review` still running? This was not kept."
@@ -79,8 +81,15 @@
 
   // Answers.
   const moved = () => ms(edges[0]) !== ms(item().start_s) || ms(edges[1]) !== ms(item().end_s);
-  const settle = async (fields, words) => {
-    const current = item(), id = await send(fields);
+  const settle = async (fields, text) => {
+    const current = item(), before = answerOf(current);
+    if (before && before.verdict === fields.verdict && fields.verdict !== "change") {
+      const isLast = !items.some(isOpen);
+      if (!isLast) advance();
+      say(isLast ? "You said so already, and all questions are answered." : "You had said so already.");
+      return;
+    }
+    const id = await send(fields);
     if (!id) return;
     if (current.number === undefined) current.answer = id;
     told.push(id);
@@ -88,7 +97,7 @@
     if (lastAnswer !== null) pace.push((now - lastAnswer) / 1000);
     lastAnswer = now;
     advance();
-    say(words);
+    say(items.some(isOpen) ? text : `${text} All questions are answered; the pages of the diary follow.`);
   };
   const pace = [];
   const change = (label) => settle({ ...stated(), verdict: "change", new_label: label, new_start_s: edges[0], new_end_s: edges[1] },
@@ -101,12 +110,12 @@
   };
   const wrong = () => isQuiet() ? openNaming("add") : settle({ ...stated(), verdict: "wrong" }, "Kept as wrong.");
   const skip = () => settle({ ...stated(), verdict: "skip" }, "Skipped.");
-  const stay = async (fields, words) => {
+  const stay = async (fields, text) => {
     const id = await send(fields);
     if (!id) return;
     told.push(id);
     show(false);
-    say(words);
+    say(text);
   };
   const addEvent = (label) => stay({ verdict: "add", label, start_s: edges[0], end_s: edges[1], sampling: item().sampling },
     `Added: ${nameOf(label)}, ${clock(edges[0])} to ${clock(edges[1])}.`);
@@ -225,21 +234,19 @@
     const isShort = each.end_s - each.start_s < 10;
     $("where").textContent = [recording().file, recording().day, `${clock(each.start_s, isShort)}–${clock(each.end_s, isShort)}`,
       length(each.end_s - each.start_s)].filter(Boolean).join(" · ");
-    $("ask").textContent = isQuiet() ? "Is nothing on here that the diary knows?" : `${nameOf(each.label)}?`;
-    $("sure").textContent = isQuiet() ? "The diary has no event in this stretch."
+    $("ask").textContent = isQuiet() ? "Is anything on here?" : `${nameOf(each.label)}?`;
+    $("sure").textContent = isQuiet() ? "The diary has no event in this stretch. Only activities that it knows count."
       : each.probability === null ? "A person added it." : `The model gives it ${percent(each.probability)}${each.told === false ? "; the diary does not tell it" : ""}.`;
     $("said").hidden = !answer;
     $("said").textContent = answer ? `You said: ${words(answer)}.` : "";
     $("right").lastElementChild.textContent = isQuiet() ? (added ? "Nothing else" : "Nothing")
       : moved() ? "Right, as moved" : "Right";
-    $("wrong").lastElementChild.textContent = isQuiet() ? "Something is" : "Wrong";
+    $("wrong").lastElementChild.textContent = isQuiet() ? "Something" : "Wrong";
     $("relabel").disabled = isQuiet();
     $("back").disabled = at === 0;
     $("next").disabled = at === items.length - 1;
     $("reset").hidden = !moved();
     drawTimeline();
-    if (fresh && !$("message").textContent && answer === null && !items.some(isOpen)) say("");
-    if (items.every((one) => !isOpen(one)) && !fresh) $("sure").textContent += " All questions are answered; the pages of the diary follow.";
   };
   const percent = (share) => share > 0.995 ? "over 99%" : share < 0.005 ? "under 1%" : `${Math.round(share * 100)}%`;
 
@@ -302,7 +309,7 @@
         if (video.ended) play(true);
       }
       $("head").style.left = `${place(clamp(now, ...view))}%`;
-      $("clock").textContent = clock(now, true);
+      $("clock").textContent = video.readyState || video.hidden ? clock(now, true) : "Looking whether it is still the same video…";
     }
     requestAnimationFrame(tick);
   };

@@ -24,7 +24,7 @@
   filter.addEventListener("input", apply);
   filter.form.addEventListener("submit", (event) => event.preventDefault());
 
-  // The player: one video, below the line whose button was pressed.
+  // The player: one video, below the line or the row whose button was pressed.
   let player = null;
   const close = () => { if (player) { player.box.remove(); player.link.focus(); player = null; } };
   const play = (link) => {
@@ -45,11 +45,16 @@
     box.append(video);
     const row = link.closest("tr");
     if (row) {
-      row.closest(".scroll").after(box);
+      const below = document.createElement("tr"), cell = document.createElement("td");
+      cell.colSpan = row.cells.length;
+      cell.append(box);
+      below.append(cell);
+      row.after(below);
+      player = { box: below, link };
     } else {
       link.closest(".line").append(box);
+      player = { box, link };
     }
-    player = { box, link };
     video.play().catch(() => {});
     box.scrollIntoView({ block: "nearest" });
   };
@@ -58,7 +63,7 @@
     if (link && !event.ctrlKey && !event.metaKey) { event.preventDefault(); play(link); }
   });
 
-  // The strip: zoom to an hour; a bar leads to its event.
+  // The strip: zoom to an hour; a bar leads to its event, and so does a line's link to its events.
   const sheet = one(".sheet"), frame = one(".window");
   for (const button of all(".zoom button")) {
     button.addEventListener("click", () => {
@@ -68,15 +73,22 @@
       frame.scrollLeft = sheet.offsetWidth * Number(button.dataset.x) / 100;
     });
   }
-  const show = (id) => {
-    const row = document.getElementById(id);
-    if (!row) return;
-    for (let fold = row.closest("details"); fold; fold = fold.parentElement.closest("details")) fold.open = true;
+  const show = (ids) => {
     all(".current").forEach((other) => other.classList.remove("current"));
-    row.classList.add("current");
-    row.scrollIntoView({ block: "center" });
+    const found = ids.map((id) => document.getElementById(id)).filter(Boolean);
+    for (const row of found) {
+      for (let fold = row.closest("details"); fold; fold = fold.parentElement.closest("details")) fold.open = true;
+      row.hidden = false;
+      row.classList.add("current");
+    }
+    if (found.length) found[0].scrollIntoView({ block: "center" });
   };
-  if (sheet) sheet.addEventListener("click", (event) => { if (event.target.dataset.id) show(event.target.dataset.id); });
+  document.addEventListener("click", (event) => {
+    const target = event.target.closest("[data-ids]");
+    if (!target) return;
+    event.preventDefault();
+    show(target.dataset.ids.split("\n"));
+  });
 
   // Keys.
   const step = (by) => {
