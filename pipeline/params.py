@@ -30,26 +30,18 @@ from reports.thresholds import ThresholdGrid
 
 PROJECT_FILE = Path("params.yaml")
 
-
 _LARGEST = 10**9  # of counts, seconds and gigabytes: more is a slip, and a sum of it may overflow
 Seed = Annotated[int, Ge(0), Lt(2**32)]  # what every random generator takes
 Count = Annotated[int, Ge(0), Le(_LARGEST)]
 AtLeastOne = Annotated[int, Ge(1), Le(_LARGEST)]
 NonNegative = Annotated[float, Ge(0), Le(_LARGEST)]
 Positive = Annotated[float, Gt(0), Le(_LARGEST)]
-
-
 # One value or a list of them; what is read is always a tuple.
-def _as_tuple(value: Any) -> tuple[Any, ...]:
-    return tuple(value) if isinstance(value, list) else (value,)
-
-
-OneOrMore = BeforeValidator(_as_tuple)
+OneOrMore = BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else (value,))
 # Profiles and label sets name files and stand in DVC's templates, where a dot or a slash means something else.
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 FolderName = Annotated[str, MinLen(1)]
-# No file, one, or a list of them; what is read is always a tuple.
-Files = Annotated[tuple[FolderName, ...], BeforeValidator(lambda value: () if value is None else _as_tuple(value))]
+Files = Annotated[tuple[FolderName, ...], OneOrMore, BeforeValidator(lambda names: [] if names is None else names)]
 
 
 @dataclass(frozen=True)
@@ -259,11 +251,10 @@ def _refuse_output_folders(root: Path, profile: str, fetch: RenderedFetch | Fold
     """Nothing of the user's is, contains or lies inside a folder that stages write to: DVC deletes outputs."""
     written = [folder.resolve() for name in _profiles(root) for folder in Layout(name, root=root).output_roots]
     written.append(Layout(profile, root=root).cache.resolve())
-    named = [(key, getattr(fetch, key)) for key in FOLDER_KEYS if isinstance(fetch, FolderFetch)]
-    for key, name in [*named, *(("corrections", name) for name in fetch.corrections)]:
-        if name is None:
-            continue
-        folder = Path(name).expanduser().resolve()
+    named = {key: (getattr(fetch, key, None),) for key in FOLDER_KEYS} | {"corrections": fetch.corrections}
+    for key, folder in [
+        (key, Path(own).expanduser().resolve()) for key, names in named.items() for own in names if own
+    ]:
         for output in written:
             if folder.is_relative_to(output) or output.is_relative_to(folder):
                 raise ParamsError(

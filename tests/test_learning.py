@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 
 from features.files import sha256_of
 from features.store.embeddings import read_embeddings
+from features.video import Segment
 from heads import weights
 from pipeline.cli.learn import learn
 from pipeline.layout import Layout
@@ -29,6 +30,7 @@ from tests.learning_world import (
     said,
     say,
     sha256,
+    truth_of,
     whole_review,
 )
 
@@ -148,16 +150,15 @@ def events(out: Path, name: str) -> list[tuple[str, float, float]]:
     return [(each["label"], each["start_s"], each["end_s"]) for each in lines if each["type"] == "event"]
 
 
-def hits(found: list[tuple[str, float, float]], seed: int) -> int:
+def hits(found: list[tuple[str, float, float]], seed: int) -> float:
     """How many true seconds the events state."""
-    from tests.learning_world import truth_of
-
-    return sum(
-        max(0, min(end, true_end) - max(start, true_start))
+    both = [
+        Segment(start, end).overlap_s(Segment(true_start, true_end))
         for label, start, end in found
         for true_label, true_start, true_end in truth_of(seed)
         if label == true_label
-    )  # type: ignore[return-value]
+    ]
+    return sum(both)
 
 
 def test_learn_states_diaries_anew(project: Layout, tmp_path: Path) -> None:
