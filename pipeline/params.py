@@ -252,9 +252,7 @@ def _refuse_output_folders(root: Path, profile: str, fetch: RenderedFetch | Fold
     written = [folder.resolve() for name in _profiles(root) for folder in Layout(name, root=root).output_roots]
     written.append(Layout(profile, root=root).cache.resolve())
     named = {key: (getattr(fetch, key, None),) for key in FOLDER_KEYS} | {"corrections": fetch.corrections}
-    for key, folder in [
-        (key, Path(own).expanduser().resolve()) for key, names in named.items() for own in names if own
-    ]:
+    for key, folder in [(k, Path(own).expanduser().resolve()) for k in named for own in named[k] if own]:
         for output in written:
             if folder.is_relative_to(output) or output.is_relative_to(folder):
                 raise ParamsError(
