@@ -149,7 +149,7 @@ def test_a_label_that_a_split_never_shows_is_carried_to_the_end(finished: Layout
     swept = Sweep.load(finished.sweep("linear"))
     assert "c059" in swept.fallback_labels
     assert swept.label_thresholds[1] == swept.threshold
-    assert json.loads(finished.metrics("linear").read_text())["n_labels_without_positives"] == 1
+    assert json.loads(finished.scores.read_text())["models"]["linear"]["n_labels_without_positives"] == 1
     run(export.main, finished)
     assert sorted(Decoding.load(finished.diary_model / "decoding.json").rules) == sorted(LABELS)
 
