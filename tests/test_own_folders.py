@@ -213,4 +213,13 @@ def test_annotations_are_not_pushed() -> None:
         for name, options in out.items()
         if options.get("cache", True) and options.get("push", True)
     }
-    assert pushed == {"embeddings.zarr", "block_inputs.zarr", "failed.csv", "linear", "temporal", "finetune", "diary"}
+    assert pushed == {
+        "embeddings.zarr",
+        "block_inputs.zarr",
+        "failed.csv",
+        "linear",
+        "temporal",
+        "finetune",
+        "diary",
+        "typicality.safetensors",
+    }
