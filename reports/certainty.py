@@ -78,7 +78,7 @@ class Certainty:
     def to_json(self) -> dict[str, Any]:
         return {
             "protocol": "held_out: model, thresholds, calibration and event rules chosen on val, scores on test",
-            "drawn": f"intervals of 95%: percentiles of {NUM_DRAWS} draws of people, or of recordings of one person each",
+            "drawn": f"95% intervals: percentiles of {NUM_DRAWS} draws of people, or of recordings of one person each",
             "num_drawn": dict(self.num_drawn),
             "intervals": {model: _to_json(scores) for model, scores in self.models.items()},
             "differences": {

@@ -104,7 +104,7 @@ def summary(
 
 
 def headline(scores: Mapping[str, Any]) -> dict[str, Any]:
-    """The few of a model's scores that models are compared by, nested as they are; what it has no score of is left out."""
+    """The few scores that models are compared by, nested as they are; what a model has no score of is left out."""
     picked: dict[str, Any] = {}
     for name in _HEADLINE:
         *outer, key = name.split(".")
