@@ -18,12 +18,12 @@ from features import preprocess
 from features.backbone import DTYPES, Backbone
 from features.cache import EmbeddingCache
 from features.clips import ClipReader, Source, read_videos
-from features.decode.container import UnreadableVideo, opened, stated_duration_s
+from features.decode.container import UnreadableVideo
 from features.decode.grid import decoder_provenance
 from features.embed import embed_videos
 from features.files import sha256_of
 from features.keeper import VideoKeeper
-from features.progress import VideoSeconds
+from features.progress import VideoSeconds, stated_seconds
 from features.thumbnails import Thumbnails
 
 
@@ -170,15 +170,9 @@ def _videos_bar(sources: Sequence[Source]) -> tqdm[Any]:
 
 
 def _seconds_bar(sources: Sequence[Source], keeper: VideoKeeper) -> VideoSeconds:
-    def stated_s(source: Source) -> float | None:
-        try:
-            with opened(source.path) as (container, stream):
-                return stated_duration_s(container, stream)
-        except UnreadableVideo:
-            return 0.0
-
     done_s = {video_id: begun.end_s for video_id, begun in keeper.begun.items()}
-    return VideoSeconds.of({source.video_id: stated_s(source) for source in sources}, done_s=done_s, desc="extract")
+    stated_s = {source.video_id: stated_seconds(source.path) for source in sources}
+    return VideoSeconds.of(stated_s, done_s=done_s, desc="extract")
 
 
 def _add_thumbnails(

@@ -4,9 +4,21 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Self, TextIO
 
 from tqdm import tqdm
+
+from features.decode.container import UnreadableVideo, opened, stated_duration_s
+
+
+def stated_seconds(path: Path) -> float | None:
+    """How long the file's head says that the video is; 0 of one that cannot be read."""
+    try:
+        with opened(path) as (container, stream):
+            return stated_duration_s(container, stream)
+    except UnreadableVideo:
+        return 0.0
 
 
 class VideoSeconds(tqdm):

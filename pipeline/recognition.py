@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -12,7 +11,6 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 import torch
-from tqdm import tqdm
 
 from features.backbone import Backbone, best_device
 from features.cache import EmbeddingCache
@@ -21,6 +19,7 @@ from features.decode.damage import VideoEnd
 from features.extraction import BlockInputSelection, extract
 from features.gate import batches, embedded_row
 from features.pictures import WindowPictures
+from features.progress import VideoSeconds, stated_seconds
 from features.store.embeddings import VideoEmbeddings
 from features.thumbnails import Thumbnails
 from features.video import Clip, Segment
@@ -73,16 +72,17 @@ class WindowModel:
         windows, numbers, thumbnails = [], [], []
         videos = read_videos([Source("", path, thumbnails=True)], self.reader, num_workers=num_workers)
         _, clips = next(videos)  # asked for another video, it would drop what is left of this one
-        arriving = tqdm(clips, unit="window", file=sys.stderr)
-        for batch in batches(arriving, batch_size):
-            probabilities, pooled = self._recognised([clip for clip in batch if not clip.repeats], device)
-            row_of = embedded_row(batch)
-            rows.append(probabilities[row_of])
-            for name, each in pooled.items():
-                vectors[name].append(each[row_of])
-            windows += [clip.segment for clip in batch]
-            numbers += [clip.numbers for clip in batch if clip.numbers is not None]
-            thumbnails += [clip.thumbnail for clip in batch if clip.thumbnail is not None]
+        with VideoSeconds.of({"": stated_seconds(path)}, done_s={}, desc="recognise") as bar:
+            for batch in batches(clips, batch_size):
+                probabilities, pooled = self._recognised([clip for clip in batch if not clip.repeats], device)
+                row_of = embedded_row(batch)
+                rows.append(probabilities[row_of])
+                for name, each in pooled.items():
+                    vectors[name].append(each[row_of])
+                windows += [clip.segment for clip in batch]
+                numbers += [clip.numbers for clip in batch if clip.numbers is not None]
+                thumbnails += [clip.thumbnail for clip in batch if clip.thumbnail is not None]
+                bar.reach("", batch[-1].segment.end_s)
         videos.close()
         assert clips.end is not None  # all clips were taken
         return Recognition(

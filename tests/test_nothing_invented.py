@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -276,12 +277,13 @@ def rows(out: Path, name: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
 
 @pytest.mark.parametrize(("name", "reason"), [(name, reason) for name, (_, reason) in UNKNOWN.items()])
 def test_of_what_the_model_cannot_know_nothing_is_told_but_that(world: World, name: str, reason: str) -> None:
-    """No event, and the whole recording is one stretch with its reason, in events.jsonl and diary.md."""
+    """No event, and the whole recording is one stretch with its reason, in events.jsonl and on the day's page."""
     recording, events = rows(world.told, name)
     assert events == []
     assert recording["unrecognisable"] == [{"start_s": 0.0, "end_s": recording["observed_s"][0][1], "reason": reason}]
     assert recording["trained_on"] == "This model knows 48 drawn films."
-    assert f"not recognisable: {reason}" in (world.told / name / "diary.md").read_text(encoding="utf-8")
+    pages = "".join(path.read_text(encoding="utf-8") for path in world.told.glob("*.md"))
+    assert re.search(rf"Not recognisable for \d+ s: {reason}\.", pages)
 
 
 def test_without_limits_the_same_model_invents(world: World) -> None:
