@@ -2,7 +2,8 @@
 
 Provenance is all that embeddings are a function of besides the video's bytes. Each provenance has a folder with
 provenance.json, and in it each video has one file, complete or not there: `<sha256 of the video>.safetensors`. It
-states the hash of its content. Nothing here is an output of a stage; what is deleted, or damaged, is computed again.
+states the hash of its content. Beside it lie block inputs and thumbnails, where they were asked for, and until a long
+video is finished its parts. Nothing here is an output of a stage; what is deleted, or damaged, is computed again.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 import logging
 import os
 import re
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -27,7 +29,7 @@ from features.files import PARTIAL, locked, write_json
 from features.pictures import WindowPictures
 from features.sealed import DamagedFile, damage_told, read_sealed_tensors, write_sealed_tensors
 from features.store.embeddings import VideoEmbeddings
-from features.thumbnails import MAX_SIDE, Thumbnails
+from features.thumbnails import MAX_SIDE, PackedJpegs, Thumbnails
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +39,18 @@ _COLUMNS = ("window", "start_s", "end_s", "num_padded")
 _VECTORS = "vectors/"
 _PICTURES = ("brightness", "contrast", "motion")
 _THUMBNAILS = f".thumbnails-{MAX_SIDE}"
+_OF_PART = "thumbnails/"
+_PART = ".part-"
+_ABANDONED_S = 30 * 86_400
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """A video that was begun: so many parts are kept, with all windows before `next_window`, up to `end_s`."""
+
+    num_parts: int = 0
+    next_window: int = 0
+    end_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -61,11 +75,15 @@ class EmbeddingCache:
     def locked(self) -> Iterator[None]:
         """Hold the whole cache; waits for another process that holds it and logs which. A killed one holds nothing.
 
-        Removes what a killed run left half written.
+        Removes what a killed run left half written, and parts of videos that nobody finished in thirty days.
         """
         with locked(self.root):
             for leftover in self.root.glob(f"*/*{PARTIAL}"):
                 leftover.unlink()
+            for part in self.root.glob(f"*/*{_PART}*.safetensors"):
+                whole = part.with_name(part.name.partition(".")[0] + ".safetensors")
+                if whole.is_file() or time.time() - part.stat().st_mtime > _ABANDONED_S:
+                    part.unlink()
             self.folder.mkdir(exist_ok=True)
             provenance = {"format": _FORMAT, **self.provenance}
             write_json(self.folder / "provenance.json", provenance, sort_keys=True)
@@ -77,11 +95,7 @@ class EmbeddingCache:
 
     def put(self, video_sha256: str, video: VideoEmbeddings, end: VideoEnd) -> None:
         """Keep a video's embeddings and what decoding found; once this returns, they outlast a kill and a power cut."""
-        columns = {name: getattr(video, name) for name in _COLUMNS}
-        columns |= {name: getattr(video.pictures, name) for name in _PICTURES}
-        columns |= {_VECTORS + pooling: vectors for pooling, vectors in video.vectors.items()}
-        tensors = {name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in columns.items()}
-        write_sealed_tensors(self._path(video_sha256), tensors, {"end": end.to_json()})
+        write_sealed_tensors(self._path(video_sha256), _embedding_tensors(video), {"end": end.to_json()})
 
     def num_windows(self, video_sha256: str) -> int:
         with _opened(self._path(video_sha256)) as piece:
@@ -91,11 +105,8 @@ class EmbeddingCache:
         """The video's embeddings, as they were put; raises `DamagedFile`."""
         path = self._path(video_sha256)
         tensors, _ = read_sealed_tensors(path, remedy=_REMEDY)
-        values = {name: tensor.numpy() for name, tensor in tensors.items()}
-        vectors = {name.removeprefix(_VECTORS): each for name, each in values.items() if name.startswith(_VECTORS)}
         with damage_told(path, remedy=_REMEDY):
-            pictures = WindowPictures(**{name: values[name] for name in _PICTURES})
-            return VideoEmbeddings(**{name: values[name] for name in _COLUMNS}, vectors=vectors, pictures=pictures)
+            return _embeddings(tensors)
 
     def video_end(self, video_sha256: str) -> VideoEnd:
         """What decoding found out about the video; raises `DamagedFile`."""
@@ -109,20 +120,49 @@ class EmbeddingCache:
 
     def put_thumbnails(self, video_sha256: str, thumbnails: Thumbnails) -> None:
         """Keep a video's thumbnails, in a file of their own: most videos have none."""
-        tensors = {
-            "times_s": torch.tensor(thumbnails.times_s),
-            "sizes": torch.tensor([len(jpeg) for jpeg in thumbnails.jpegs], dtype=torch.int64),
-            "jpegs": torch.tensor(np.frombuffer(b"".join(thumbnails.jpegs), dtype=np.uint8)),
-        }
-        write_sealed_tensors(self._path(video_sha256, _THUMBNAILS), tensors, {})
+        write_sealed_tensors(self._path(video_sha256, _THUMBNAILS), _thumbnail_tensors(thumbnails), {})
 
     def load_thumbnails(self, video_sha256: str) -> Thumbnails:
-        """The video's thumbnails, as they were put; raises `DamagedFile`."""
+        """The video's thumbnails, as they were put, each read when it is asked for; raises `DamagedFile`."""
         path = self._path(video_sha256, _THUMBNAILS)
         tensors, _ = read_sealed_tensors(path, remedy=_REMEDY)
         with damage_told(path, remedy=_REMEDY):
-            jpegs = [jpeg.numpy().tobytes() for jpeg in tensors["jpegs"].split(tensors["sizes"].tolist())]
-            return Thumbnails(tensors["times_s"].numpy(), jpegs)
+            return _thumbnails(tensors)
+
+    def unfinished(self, video_sha256: str, *, thumbnails: bool) -> Unfinished:
+        """What is kept of a video that was begun; of parts without the `thumbnails` that are wanted, nothing."""
+        number, next_window, end_s = 0, 0, 0.0
+        while self._is_sound(path := self._path(video_sha256, _part(number))):
+            tensors, header = read_sealed_tensors(path, remedy=_REMEDY)
+            if thumbnails and not header["thumbnails"]:
+                self.drop_parts(video_sha256)
+                return Unfinished()
+            number, next_window, end_s = number + 1, int(tensors["window"][-1]) + 1, float(tensors["end_s"][-1])
+        return Unfinished(number, next_window, end_s)
+
+    def put_part(
+        self, video_sha256: str, number: int, video: VideoEmbeddings, *, thumbnails: Thumbnails | None
+    ) -> None:
+        """Keep part `number` of a video, from 0, until it is finished."""
+        tensors = _embedding_tensors(video)
+        if thumbnails is not None:
+            tensors |= {_OF_PART + name: tensor for name, tensor in _thumbnail_tensors(thumbnails).items()}
+        header = {"thumbnails": thumbnails is not None}
+        write_sealed_tensors(self._path(video_sha256, _part(number)), tensors, header)
+
+    def load_part(self, video_sha256: str, number: int) -> tuple[VideoEmbeddings, Thumbnails]:
+        """What was put, with no thumbnails where there were none; raises `DamagedFile`."""
+        path = self._path(video_sha256, _part(number))
+        tensors, header = read_sealed_tensors(path, remedy=_REMEDY)
+        with damage_told(path, remedy=_REMEDY):
+            of_part = {name.removeprefix(_OF_PART): each for name, each in tensors.items() if name.startswith(_OF_PART)}
+            return _embeddings(tensors), _thumbnails(of_part) if header["thumbnails"] else Thumbnails.none()
+
+    def drop_parts(self, video_sha256: str) -> None:
+        """Delete the parts of a video, which is finished or cannot be."""
+        for path in self.folder.glob(f"{video_sha256}{_PART}*.safetensors"):
+            path.unlink()
+            self._sound.discard(path)
 
     def block_input_windows(
         self, video_sha256: str, precision: str, *, wanted: frozenset[int]
@@ -213,10 +253,42 @@ def remove_pieces(root: Path, video_sha256: str) -> tuple[int, int]:
     return len(pieces), num_bytes
 
 
+def _embedding_tensors(video: VideoEmbeddings) -> dict[str, torch.Tensor]:
+    columns = {name: getattr(video, name) for name in _COLUMNS}
+    columns |= {name: getattr(video.pictures, name) for name in _PICTURES}
+    columns |= {_VECTORS + pooling: vectors for pooling, vectors in video.vectors.items()}
+    return {name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in columns.items()}
+
+
+def _embeddings(tensors: Mapping[str, torch.Tensor]) -> VideoEmbeddings:
+    values = {name: tensor.numpy() for name, tensor in tensors.items()}
+    vectors = {name.removeprefix(_VECTORS): each for name, each in values.items() if name.startswith(_VECTORS)}
+    pictures = WindowPictures(**{name: values[name] for name in _PICTURES})
+    return VideoEmbeddings(**{name: values[name] for name in _COLUMNS}, vectors=vectors, pictures=pictures)
+
+
+def _thumbnail_tensors(thumbnails: Thumbnails) -> dict[str, torch.Tensor]:
+    return {
+        "times_s": torch.tensor(thumbnails.times_s),
+        "sizes": torch.tensor([len(jpeg) for jpeg in thumbnails.jpegs], dtype=torch.int64),
+        "jpegs": torch.tensor(np.frombuffer(b"".join(thumbnails.jpegs), dtype=np.uint8)),
+    }
+
+
+def _thumbnails(tensors: Mapping[str, torch.Tensor]) -> Thumbnails:
+    jpegs = PackedJpegs(tensors["jpegs"].numpy(), tensors["sizes"].tolist())
+    return Thumbnails(tensors["times_s"].numpy(), jpegs)
+
+
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
     with damage_told(path, remedy=_REMEDY), safe_open(path, framework="pt") as piece:
         yield piece
+
+
+def _part(number: int) -> str:
+    """What a file of a part has in its name behind the hash."""
+    return f"{_PART}{number:05}"
 
 
 def _block_inputs(precision: str) -> str:

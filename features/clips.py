@@ -15,6 +15,7 @@ import torch
 from features.decode.container import UnreadableVideo, failing_as
 from features.decode.damage import VideoEnd, VideoItems
 from features.decode.grid import Decoder, frames_on_grid
+from features.gate import MotionGate
 from features.pictures import picture_numbers
 from features.preprocess import Preprocessing
 from features.thumbnails import Thumbnail
@@ -36,7 +37,7 @@ class Source:
     """A video to read: its id, its file, and its windows by number, all of them where `windows` is None.
 
     `first_frame` frames of the time grid are skipped before windows are cut: window k begins that much later. With
-    `thumbnails`, clips bring one of their middle each.
+    `thumbnails`, clips bring one of their middle each. Windows before `first_window` are decoded and left out.
     """
 
     video_id: str
@@ -44,15 +45,20 @@ class Source:
     windows: frozenset[int] | None = None
     first_frame: int = 0
     thumbnails: bool = False
+    first_window: int = 0
 
 
 @dataclass(frozen=True)
 class ClipReader:
-    """How a source becomes clips: the windows, the preprocessing of each frame, and the decoder."""
+    """How a source becomes clips: the windows, the preprocessing of each frame, the decoder, and perhaps a motion gate.
+
+    The gate marks clips of videos that are read as a whole.
+    """
 
     plan: WindowPlan
     preprocessing: Preprocessing
     decoder: Decoder
+    gate: MotionGate | None = None
 
     def clips(self, source: Source) -> VideoClips:
         """The source's clips in order, one in memory at a time; raises `UnreadableVideo`, whatever goes wrong.
@@ -70,17 +76,21 @@ class ClipReader:
         frames = frames_on_grid(
             source.path, sample_fps=plan.sample_fps, decoder=self.decoder, max_still_s=plan.max_still_s
         )
-        middles = _Middles(plan, source.first_frame)
+        middles = _Middles(plan, source)
         whole = middles.noted(_watched(frames)) if source.thumbnails else _watched(frames)
         cropped = self.preprocessing.resize_crop_frames(whole)
         last = math.inf if source.windows is None else max(source.windows, default=-1)
         window = -1
-        for clip in cut_clips(cropped, plan, first_frame=source.first_frame):
+        clips = _numbered(cut_clips(cropped, plan, first_frame=source.first_frame))
+        if self.gate is not None and source.windows is None:
+            clips = self.gate.marked(clips)
+        for clip in clips:
             window = clip.window
             if window > last:
                 return None
-            if source.windows is None or window in source.windows:
-                yield replace(clip, numbers=picture_numbers(clip.frames), thumbnail=middles.of(window))
+            if window >= source.first_window and (source.windows is None or window in source.windows):
+                thumbnail = middles.of(window)
+                yield clip if clip.repeats else replace(clip, thumbnail=thumbnail)
             if window == last:
                 return None
         if window < 0 and source.windows is None and frames.end is not None:
@@ -89,24 +99,32 @@ class ClipReader:
         return frames.end
 
 
+def _numbered(clips: Iterable[Clip]) -> Iterator[Clip]:
+    for clip in clips:
+        yield replace(clip, numbers=picture_numbers(clip.frames))
+
+
 class _Middles:
     """Thumbnails of the frames in the middle of windows, each made when the whole frame is at hand.
 
     A window that ends before its middle has none, unless it is the first one: then it has one of the first frame.
     """
 
-    def __init__(self, plan: WindowPlan, first_frame: int) -> None:
-        self._plan, self._first_frame = plan, first_frame
+    def __init__(self, plan: WindowPlan, source: Source) -> None:
+        self._plan, self._source = plan, source
         self._waiting: dict[int, Thumbnail] = {}  # by step of the time grid
-        self._is_first = True
+        self._is_first = source.first_window == 0
 
     def noted(self, frames: Iterable[Frame]) -> Iterator[Frame]:
         """The same frames."""
         stride, middle = self._plan.stride_frames, self._plan.num_frames // 2
-        for number, frame in enumerate(frames):
-            step = round(frame.time_s * self._plan.sample_fps) - self._first_frame
-            if number == 0 or (step >= middle and (step - middle) % stride == 0):
+        first_middle = middle + self._source.first_window * stride
+        is_first = self._is_first
+        for frame in frames:
+            step = round(frame.time_s * self._plan.sample_fps) - self._source.first_frame
+            if is_first or (step >= first_middle and (step - middle) % stride == 0):
                 self._waiting[step] = Thumbnail.of(frame.image, frame.time_s)
+            is_first = False
             yield frame
 
     def of(self, window: int) -> Thumbnail | None:
@@ -138,7 +156,7 @@ class _WorkerReader:
 
 def read_videos(
     sources: Sequence[Source], reader: ClipReader, *, num_workers: int
-) -> Iterator[tuple[Source, VideoClips]]:
+) -> Generator[tuple[Source, VideoClips], None, None]:
     """Each source in order, with an iterator of its clips that raises `UnreadableVideo`.
 
     When all clips have been taken, the iterator's `end` is what decoding knows of the video; it is None where not all

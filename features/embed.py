@@ -1,4 +1,4 @@
-"""Embeddings of videos, decoded beside the forward pass. Knows batches, no cache and no output file."""
+"""Embeddings of videos, part by part, decoded beside the forward pass. Knows batches, no cache and no output file."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from features.backbone import Backbone
 from features.clips import ClipReader, Source, read_videos
 from features.decode.container import UnreadableVideo
 from features.decode.damage import VideoEnd
+from features.gate import batches as batches_of
+from features.gate import embedded_row
 from features.pictures import PictureNumbers, WindowPictures
 from features.store.embeddings import VideoEmbeddings
 from features.thumbnails import Thumbnail, Thumbnails
@@ -24,9 +27,13 @@ Results = tuple[dict[str, torch.Tensor], torch.Tensor]
 """Of a batch: pooled vectors (B, D) float16 by pooling, and the block inputs that are kept, (k, N, D)."""
 
 
+PART_WINDOWS = 64
+"""A longer video comes in parts of so many windows each, up to the end of a batch."""
+
+
 @dataclass(frozen=True, eq=False)
 class EmbeddedVideo:
-    """Embeddings of a video's windows, and the block inputs of those that they are kept for.
+    """Embeddings of the windows of a video, or of a part, and the block inputs of those that they are kept for.
 
     `block_inputs` (len(block_input_windows), N, D) are in the order of the window numbers `block_input_windows`.
     `end` is what decoding found; None where not all clips were taken. `thumbnails` are those that the source asked for.
@@ -38,18 +45,40 @@ class EmbeddedVideo:
     end: VideoEnd | None
     thumbnails: Thumbnails
 
+    @classmethod
+    def joined(cls, parts: Sequence[EmbeddedVideo]) -> EmbeddedVideo:
+        """One video of its parts, in order; its `end` is the last one's."""
+        parts = [part for part in parts[:-1] if len(part.embeddings)] + [parts[-1]]
+        if len(parts) == 1:
+            return parts[0]
+        return cls(
+            VideoEmbeddings.joined([part.embeddings for part in parts if len(part.embeddings)]),
+            tuple(window for part in parts for window in part.block_input_windows),
+            torch.cat([part.block_inputs for part in parts if len(part.embeddings)]),
+            parts[-1].end,
+            Thumbnails.joined([part.thumbnails for part in parts]),
+        )
+
 
 @dataclass
-class PendingVideo:
-    """A decoded video that may still be on its way through the backbone; `failure` is why it could not be decoded."""
+class PendingPart:
+    """A part of a video, decoded, that may still be on its way through the backbone: its windows are in order.
+
+    Each video has one that `is_last`. `failure` is why the video could not be decoded any further.
+    """
 
     source: Source
     batches: list[_SubmittedBatch] = field(default_factory=list)
+    is_last: bool = False
     end: VideoEnd | None = None
     failure: UnreadableVideo | None = None
 
+    @property
+    def num_windows(self) -> int:
+        return sum(len(batch.rows) for batch in self.batches)
+
     def result(self) -> EmbeddedVideo:
-        """Wait for the video; raises `UnreadableVideo` where it cannot be read or an embedding is not finite."""
+        """Wait for the part; raises `UnreadableVideo` where it cannot be read or an embedding is not finite."""
         if self.failure is not None:
             raise self.failure
         return assemble_video(self.source, self.batches, self.end)
@@ -64,47 +93,45 @@ def embed_videos(
     batch_size: int,
     num_workers: int,
     device: torch.device,
-) -> Iterator[tuple[Source, PendingVideo]]:
-    """Embed the sources in their order, while workers decode the next ones.
+    part_windows: int = PART_WINDOWS,
+    submitted: Callable[[str, float], None] | None = None,
+) -> Iterator[tuple[Source, PendingPart]]:
+    """Embed the sources in their order, part by part, while workers decode the next ones.
 
-    A batch holds up to `batch_size` windows of one video and never of two, so that a video's embeddings do not depend
+    A batch embeds up to `batch_size` windows of one video and never of two, so that a video's embeddings do not depend
     on the videos read beside it. `block_input_windows`, by video id, are the windows whose block inputs are kept.
-    `backbone` is on `device`. A video comes when the next one's first batch has been submitted, so that the device does
-    not idle between videos; one video's results and a batch of clips are in memory at a time.
+    `backbone` is on `device`. A part has `part_windows` windows, up to the end of a batch, or what is left of
+    the video: two parts' results and two batches of clips are in memory at a time, however long a video is. A part
+    comes when the next batch has been submitted, so that the device does not idle. `submitted` hears of each batch up
+    to which second of its video it reaches.
     """
     backbone.eval()
-    previous: PendingVideo | None = None
+    previous: PendingPart | None = None
     with _cores(device) as cores:
         for source, clips in read_videos(sources, reader, num_workers=num_workers):
-            video = PendingVideo(source)
+            part = PendingPart(source)
             kept = block_input_windows.get(source.video_id, frozenset())
             try:
-                for batch in _batches(clips, batch_size):
-                    video.batches.append(submit_batch(backbone, reader, batch, kept, device, cores))
+                for batch in batches_of(clips, batch_size):
+                    if part.num_windows >= part_windows:
+                        previous, part = part, PendingPart(source)
+                    part.batches.append(submit_batch(backbone, reader, batch, kept, device, cores))
+                    if submitted is not None:
+                        submitted(source.video_id, batch[-1].segment.end_s)
                     if previous is not None:
                         yield previous.source, previous
                         previous = None
-                    elif len(video.batches) > 1:
-                        video.batches[-2].wait()
-                video.end = clips.end
+                    elif len(part.batches) > 1:
+                        part.batches[-2].wait()
+                part.end = clips.end
             except UnreadableVideo as failure:
-                video.failure = failure
+                part.failure = failure
             if previous is not None:
                 yield previous.source, previous
-            previous = video
+            part.is_last = True
+            previous = part
         if previous is not None:
             yield previous.source, previous
-
-
-def _batches(clips: Iterator[Clip], batch_size: int) -> Iterator[list[Clip]]:
-    batch: list[Clip] = []
-    for clip in clips:
-        batch.append(clip)
-        if len(batch) == batch_size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
 
 
 @dataclass
@@ -112,6 +139,7 @@ class _SubmittedBatch:
     """A batch on its way through the backbone, without its pixels."""
 
     rows: Sequence[tuple[int, float, float, int]]
+    embedded_row: npt.NDArray[np.int64]
     numbers: Sequence[PictureNumbers]
     thumbnails: Sequence[Thumbnail]
     block_input_windows: Sequence[int]
@@ -168,8 +196,9 @@ def submit_batch(
         # Indexed, which copies: the few that are kept must not keep all the others in memory.
         return {name: vectors.to(torch.float16) for name, vectors in pooled.items()}, block_input[keep]
 
-    frames = torch.from_numpy(np.stack([clip.frames for clip in batch]))
-    keep = torch.tensor([clip.window in kept for clip in batch])
+    embedded_clips = [clip for clip in batch if not clip.repeats]
+    frames = torch.from_numpy(np.stack([clip.frames for clip in embedded_clips]))
+    keep = torch.tensor([clip.window in kept for clip in embedded_clips])
     pending: Callable[[], Results]
     if cores is not None:
         shares = zip(frames.chunk(cores.count), keep.chunk(cores.count), strict=True)
@@ -188,9 +217,10 @@ def submit_batch(
         pending = partial(_copied, pooled, block_inputs, copied)
     return _SubmittedBatch(
         [(clip.window, clip.segment.start_s, clip.segment.end_s, clip.num_padded) for clip in batch],
+        embedded_row(batch),
         [clip.numbers for clip in batch if clip.numbers is not None],
         [clip.thumbnail for clip in batch if clip.thumbnail is not None],
-        [clip.window for clip in batch if clip.window in kept],
+        [clip.window for clip in embedded_clips if clip.window in kept],
         pending,
     )
 
@@ -223,7 +253,12 @@ def assemble_video(source: Source, batches: Sequence[_SubmittedBatch], end: Vide
         np.array(start_s, dtype=np.float64),
         np.array(end_s, dtype=np.float64),
         np.array(num_padded, dtype=np.int32),
-        {name: torch.cat([vectors[name] for vectors in pooled]).numpy() for name in pooled[0]},
+        {
+            name: np.concatenate(
+                [vectors[name].numpy()[batch.embedded_row] for vectors, batch in zip(pooled, batches, strict=True)]
+            )
+            for name in pooled[0]
+        },
         WindowPictures.of([numbers for batch in batches for numbers in batch.numbers]),
     )
     fault = embeddings.not_finite()

@@ -24,9 +24,12 @@ from features.video import Image
 _TICK_S = Fraction(1, 60_000)
 """Every common frame rate is a whole number of ticks, and MPEG-4's clock allows no more than 65,535 a second."""
 
+_LONGEST_S = 30_000.0
+"""How long one frame can be shown: readers of MP4 take 2**31 ticks and more for damage."""
+
 # Without frames that lean on later ones: no edit list is needed, which players treat differently.
 _H264 = ("libx264", {"crf": "21", "preset": "veryfast", "bf": "0"})
-_MPEG4 = ("mpeg4", {"q:v": "4", "bf": "0"})  # where FFmpeg was built without x264
+_MPEG4 = ("mpeg4", {"qmin": "2", "qmax": "6", "bf": "0"})  # where FFmpeg was built without x264
 
 _COPIED_SOUND = ("aac", "mp3", "ac3", "eac3", "alac", "opus")
 """What players of MP4 know."""
@@ -35,10 +38,11 @@ _COPIED_SOUND = ("aac", "mp3", "ac3", "eac3", "alac", "opus")
 def write_mp4(path: Path, pictures: Iterable[Shown[Image]], *, sound_of: Path | None = None) -> str:
     """Write the pictures (H, W, 3), all of one size, each from its `pts_s` on, the last one until its `until_s`.
 
-    Times ascend and are kept to 1 / 60,000 s. Sizes become even by repeating the last row or column. The best sound
-    stream of the video file `sound_of` is copied as it is, on the clock of its first shown frame; where it is left out,
-    a sentence that says why is returned, else "". `path` is complete or not there; a few pictures are in memory at a
-    time. Raises `ValueError` for no pictures, or of several sizes.
+    Times ascend and are kept to 1 / 60,000 s; a picture that is shown for longer than 30,000 s is repeated. Sizes
+    become even by repeating the last row or column. The best sound stream of the video file `sound_of` is copied as it
+    is, on the clock of its first shown frame; where it is left out, a sentence that says why is returned, else "".
+    `path` is complete or not there; a few pictures are in memory at a time. Raises `ValueError` for no pictures, or of
+    several sizes.
     """
     with contextlib.ExitStack() as stack:
         file = stack.enter_context(atomic_file(path, "wb"))
@@ -58,7 +62,7 @@ def write_mp4(path: Path, pictures: Iterable[Shown[Image]], *, sound_of: Path | 
         durations: dict[int, int] = {}
         reformatter = VideoReformatter()
         last_tick = -1
-        for shown in itertools.chain([first], pictures):
+        for shown in _in_pieces(itertools.chain([first], pictures)):
             tick = max(last_tick + 1, round(shown.pts_s / _TICK_S))
             durations[tick] = max(1, round(shown.until_s / _TICK_S) - tick)
             _mux(output, video.encode(_frame(shown.picture, video, reformatter, tick)), durations)
@@ -67,6 +71,15 @@ def write_mp4(path: Path, pictures: Iterable[Shown[Image]], *, sound_of: Path | 
             last_tick = tick
         _mux(output, video.encode(None), durations)
     return why_silent
+
+
+def _in_pieces(pictures: Iterable[Shown[Image]]) -> Iterator[Shown[Image]]:
+    for shown in pictures:
+        start_s = shown.pts_s
+        while shown.until_s - start_s > _LONGEST_S:
+            yield Shown(start_s, start_s + _LONGEST_S, shown.picture)
+            start_s += _LONGEST_S
+        yield Shown(start_s, shown.until_s, shown.picture)
 
 
 def _mux(output: OutputContainer, packets: Iterable[av.Packet], durations: dict[int, int]) -> None:
@@ -88,7 +101,7 @@ def _source(path: Path) -> Iterator[tuple[InputContainer, float]]:
 
 
 def _why_silent(container: InputContainer, stream: av.AudioStream) -> str:
-    name = stream.codec_context.name if stream.codec_context is not None else "unknown"
+    name = stream.codec_context.codec.canonical_name if stream.codec_context is not None else "unknown"
     kind = container.format.name.split(",")[0]
     if not (is_mp4(container) or kind == "matroska"):
         return f"its sound is left out: times of sound in {kind} are not known to fit those of the pictures"
@@ -137,14 +150,16 @@ class _Sound:
     ) -> None:
         assert source.time_base is not None
         self._output = output
-        self._stream = output.add_stream_from_template(source)
         self._tick_s = source.time_base
         self._packets = self._moved(container.demux(source), round(base_s / source.time_base))
         self._held = next(self._packets, None)
+        # A stream without a packet would be a track that players take for damage.
+        self._stream = None if self._held is None else output.add_stream_from_template(source)
 
     def mux_until(self, end_s: float) -> None:
         """Copy what begins before `end_s`."""
         while self._held is not None and (self._held.pts or 0) * self._tick_s < end_s:
+            self._held.stream = self._stream
             self._output.mux(self._held)
             self._held = next(self._packets, None)
 
@@ -156,6 +171,6 @@ class _Sound:
                     continue
                 pts, dts = packet.pts - base, packet.dts - base
                 if dts > last_dts and pts >= 0:
-                    packet.pts, packet.dts, packet.stream = pts, dts, self._stream
+                    packet.pts, packet.dts = pts, dts
                     last_dts = dts
                     yield packet

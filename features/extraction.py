@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from features import gate as gate_module
 from features import preprocess
 from features.backbone import DTYPES, Backbone
 from features.cache import EmbeddingCache
@@ -21,6 +22,8 @@ from features.decode.container import UnreadableVideo
 from features.decode.grid import decoder_provenance
 from features.embed import embed_videos
 from features.files import sha256_of
+from features.keeper import VideoKeeper
+from features.progress import VideoSeconds, stated_seconds
 from features.thumbnails import Thumbnails
 
 
@@ -49,7 +52,9 @@ class Extraction:
 
 def provenance(backbone: Backbone, reader: ClipReader) -> dict[str, Any]:
     """All that a video's embeddings are a function of besides its bytes, as plain JSON: the key of the cache."""
+    gate = {} if reader.gate is None else {"motion_gate": asdict(reader.gate) | {"version": gate_module.VERSION}}
     return {
+        **gate,
         "backbone": {"sha256": backbone.weights_sha256},
         "windows": asdict(reader.plan),
         "decoder": decoder_provenance(reader.decoder),
@@ -74,40 +79,37 @@ def extract(
 ) -> Extraction:
     """Bring every video's embeddings, and the selected block inputs, into the cache; compute only what is not there.
 
-    With `thumbnails` each video's are kept, too; a video of which they alone are missing is decoded and not embedded.
-    Call it inside `cache.locked()`. Each video is kept as soon as it is done, so that a killed run costs the videos
-    that it was at. Failures are not kept: the next run tries them again.
+    With `thumbnails`, as for recordings, each video's are kept, too; a video of which they alone are missing is decoded
+    and not embedded. Progress is then by seconds of video.
+    Call it inside `cache.locked()`. Each video is kept as soon as it is done, and each part of a long one, so that a
+    killed run costs the parts that it was at. Failures are not kept: the next run tries them again.
     """
     sha256s, failures = _hashed(sources)
     wanted, todo = _missing(sources, sha256s, cache, selection, thumbnails=thumbnails)
     failed: dict[str, UnreadableVideo] = {}
-    with tqdm(total=len(todo), desc="extract", unit="video", file=sys.stderr) as bar:
-        for source, pending in embed_videos(
+    keeper = VideoKeeper(cache, sha256s, wanted, selection.precision, thumbnails)
+    resumed = [keeper.resumed(source) for source in todo.values()]
+    with _seconds_bar(resumed, keeper) if thumbnails else _videos_bar(resumed) as bar:
+        for source, part in embed_videos(
             backbone,
-            list(todo.values()),
+            resumed,
             reader,
             block_input_windows={source.video_id: wanted[digest] for digest, source in todo.items()},
             batch_size=batch_size,
             num_workers=num_workers,
             device=device,
+            submitted=bar.reach if isinstance(bar, VideoSeconds) else None,
         ):
-            bar.update()
             digest = sha256s[source.video_id]
+            if part.is_last and not isinstance(bar, VideoSeconds):
+                bar.update()
+            if digest in failed:
+                continue
             try:
-                video = pending.result()
+                keeper.keep(source, part.result(), is_last=part.is_last)
             except UnreadableVideo as failure:
                 failed[digest] = failure
-                continue
-            if source.windows is None:
-                assert video.end is not None  # all its clips were taken
-                if thumbnails:
-                    cache.put_thumbnails(digest, video.thumbnails)
-                cache.put(digest, video.embeddings, video.end)
-            if wanted[digest]:
-                block_inputs = video.block_inputs.to(DTYPES[selection.precision])
-                cache.put_block_inputs(
-                    digest, selection.precision, video.block_input_windows, block_inputs, asked=wanted[digest]
-                )
+                keeper.drop(source)
     if thumbnails:
         failed |= _add_thumbnails(
             {sha256s[source.video_id]: source for source in sources if source.video_id in sha256s},
@@ -161,6 +163,16 @@ def _missing(
         elif wanted[digest] and cache.block_input_windows(digest, selection.precision, wanted=wanted[digest]) is None:
             todo[digest] = Source(source.video_id, source.path, wanted[digest])
     return wanted, todo
+
+
+def _videos_bar(sources: Sequence[Source]) -> tqdm[Any]:
+    return tqdm(total=len(sources), desc="extract", unit="video", file=sys.stderr)
+
+
+def _seconds_bar(sources: Sequence[Source], keeper: VideoKeeper) -> VideoSeconds:
+    done_s = {video_id: begun.end_s for video_id, begun in keeper.begun.items()}
+    stated_s = {source.video_id: stated_seconds(source.path) for source in sources}
+    return VideoSeconds.of(stated_s, done_s=done_s, desc="extract")
 
 
 def _add_thumbnails(

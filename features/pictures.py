@@ -37,6 +37,12 @@ class WindowPictures:
         """From what `picture_numbers` says of each window."""
         return cls(*np.array(numbers, dtype=np.float32).reshape(-1, 3).T)
 
+    @classmethod
+    def joined(cls, parts: Sequence[WindowPictures]) -> WindowPictures:
+        """Those of a video's parts, in order."""
+        names = ("brightness", "contrast", "motion")
+        return cls(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
+
 
 def picture_numbers(frames: npt.NDArray[np.uint8]) -> PictureNumbers:
     """(brightness, contrast, motion) of one window's `frames` (T, H, W, 3); a regular sample of large ones."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import overload
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +34,29 @@ class Thumbnail:
         return cls(time_s, file.getvalue())
 
 
+class PackedJpegs(Sequence[bytes]):
+    """JPEGs of the `sizes` (n,), one after the other in `content` uint8, which may lie in a mapped file."""
+
+    def __init__(self, content: npt.NDArray[np.uint8], sizes: Sequence[int]) -> None:
+        ends = np.cumsum(sizes, dtype=np.int64).tolist()
+        if (ends[-1] if ends else 0) != len(content):
+            raise ValueError(f"JPEGs of {sum(sizes)} bytes do not fit {len(content)}")
+        self._content, self._ends = content, [0, *ends]
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    @overload
+    def __getitem__(self, index: int) -> bytes: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[bytes]: ...
+    def __getitem__(self, index: int | slice) -> bytes | list[bytes]:
+        if isinstance(index, slice):
+            return [self[number] for number in range(*index.indices(len(self)))]
+        number = range(len(self))[index]
+        return self._content[self._ends[number] : self._ends[number + 1]].tobytes()
+
+
 @dataclass(frozen=True, eq=False)
 class Thumbnails:
     """The `jpegs` (n,) of whole upright frames, shown at `times_s` (n,) in ascending order; there may be none."""
@@ -53,6 +77,11 @@ class Thumbnails:
         """All of one video's, in order."""
         times_s = np.array([thumbnail.time_s for thumbnail in thumbnails], dtype=np.float64)
         return cls(times_s, [thumbnail.jpeg for thumbnail in thumbnails])
+
+    @classmethod
+    def joined(cls, parts: Sequence[Thumbnails]) -> Thumbnails:
+        """Those of a video's parts, in order."""
+        return cls(np.concatenate([part.times_s for part in parts]), [jpeg for part in parts for jpeg in part.jpegs])
 
     def nearest(self, time_s: float) -> bytes | None:
         """The picture whose time is nearest, the earlier of two; None where there are none."""

@@ -105,7 +105,8 @@ class Clip:
 
     `window` is its number within the video, from 0, of which some may be missing. `segment` is the time that the video
     really has in it; the last `num_padded` frames repeat the last real one. A reader adds what it saw of the pictures:
-    `numbers`, and `thumbnail` where it was asked for one.
+    `numbers`, and `thumbnail` where it was asked for one. A clip that `repeats` the last one that does not, as nothing
+    moved, takes that one's embedding and has no pixels: frames (T, 0, 0, 3).
     """
 
     window: int
@@ -115,6 +116,7 @@ class Clip:
     num_padded: int
     numbers: PictureNumbers | None = None
     thumbnail: Thumbnail | None = None
+    repeats: bool = False
 
     def __post_init__(self) -> None:
         if self.frames.ndim != 4 or self.frames.shape[-1] != 3 or self.frames.dtype != np.uint8:

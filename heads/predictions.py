@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,8 @@ class Predictions:
     Rows are keyed by `video_ids` (n,) and `window` (n,), unique and sorted; [`start_s`, `end_s`) (n,) are the windows'
     times. `probabilities` (n, L) lie in [0, 1], `targets` are (n, L). `videos` (n_videos,), unique and sorted, names
     exactly the videos that have windows and keys `video_targets` (n_videos, L): a label may count for a video and for
-    none of its windows, never the reverse. `model_sha256` is the model's, where it is known.
+    none of its windows, never the reverse. `model_sha256` is the model's, where it is known. `distances` (n,) are how
+    far the windows are from what it was trained on; (0,) where nobody knows.
     """
 
     labels: tuple[str, ...]
@@ -43,6 +44,7 @@ class Predictions:
     videos: npt.NDArray[np.str_]
     video_targets: npt.NDArray[np.bool_]
     model_sha256: str = ""
+    distances: npt.NDArray[np.float32] = field(default_factory=lambda: np.empty(0, dtype=np.float32))
 
     def __post_init__(self) -> None:
         n, n_videos, n_labels = len(self.video_ids), len(self.videos), len(self.labels)
@@ -55,6 +57,7 @@ class Predictions:
             "targets": ("b", (n, n_labels)),
             "videos": ("U", (n_videos,)),
             "video_targets": ("b", (n_videos, n_labels)),
+            "distances": ("f", (n if len(self.distances) else 0,)),
         }
         for name, (kind, shape) in expected.items():
             array = getattr(self, name)
@@ -103,7 +106,7 @@ class Predictions:
         """Write an .npz; the same predictions give the same bytes."""
         # None of these arrays can hold objects, so none is pickled: __post_init__ checked their kinds.
         arrays: dict[str, Any] = {
-            field.name: np.asarray(getattr(self, field.name)) for field in dataclasses.fields(self)
+            column.name: np.asarray(getattr(self, column.name)) for column in dataclasses.fields(self)
         }
         with atomic_file(path, "wb") as file:
             np.savez(file, **arrays)
@@ -113,6 +116,6 @@ class Predictions:
         """Read what `save` wrote and check it again. Raises `DamagedFile`, or `FileNotFoundError`."""
         with damage_told(path, remedy="run `dvc repro predict`"):
             with np.load(path, allow_pickle=False) as file:
-                arrays = {field.name: file[field.name] for field in dataclasses.fields(cls)}
+                arrays = {column.name: file[column.name] for column in dataclasses.fields(cls)}
             labels, model_sha256 = tuple(arrays["labels"].tolist()), str(arrays["model_sha256"])
             return cls(**arrays | {"labels": labels, "model_sha256": model_sha256})

@@ -14,6 +14,7 @@ from features.cache import EmbeddingCache
 from features.clips import ClipReader
 from features.decode.grid import Decoder
 from features.extraction import provenance
+from features.gate import MotionGate
 from features.preprocess import Preprocessing
 from features.video import WindowPlan
 
@@ -35,7 +36,14 @@ class FrozenEncoder:
 
 
 def load_frozen_encoder(
-    checkpoint: Path, cache: Path, plan: WindowPlan, *, decoder: Decoder, precision: str, attention: Attention
+    checkpoint: Path,
+    cache: Path,
+    plan: WindowPlan,
+    *,
+    decoder: Decoder,
+    precision: str,
+    attention: Attention,
+    gate: MotionGate | None = None,
 ) -> FrozenEncoder:
     """Load the backbone onto this machine's best device, with the cache below `cache` for what it gives."""
     device = best_device()
@@ -43,5 +51,5 @@ def load_frozen_encoder(
     preprocessing = Preprocessing.from_checkpoint(checkpoint)
     backbone.require_fit(num_frames=plan.num_frames, crop_size=preprocessing.crop_size)
     backbone.to(device)
-    reader = ClipReader(plan, preprocessing, decoder)
+    reader = ClipReader(plan, preprocessing, decoder, gate)
     return FrozenEncoder(backbone, reader, EmbeddingCache(cache, provenance(backbone, reader)), device)

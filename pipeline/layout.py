@@ -106,6 +106,11 @@ class Layout:
         return self._data / "models" / self.labels / model
 
     @property
+    def typicality(self) -> Path:
+        """What a window is compared with that the models may know nothing of."""
+        return self._data / "models" / self.labels / "typicality.safetensors"
+
+    @property
     def diary_model(self) -> Path:
         """The self-contained folder that diaries are written with."""
         return self._data / "models" / self.labels / "diary"
@@ -138,6 +143,11 @@ class Layout:
     def decoding(self, model: str) -> Path:
         """How the model's probabilities become events."""
         return self._results / "sweep" / f"{model}_decoding.json"
+
+    @property
+    def limits(self) -> Path:
+        """From where a window is not recognisable."""
+        return self._results / "sweep" / "limits.json"
 
     def metrics(self, model: str) -> Path:
         return self._results / f"{model}.json"

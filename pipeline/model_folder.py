@@ -2,14 +2,14 @@
 
 It holds model.safetensors and config.json (weights, labels and provenance, the window plan and the preprocessing among
 it), `backbone/` in the Hugging Face format, decoding.json (calibration, event rules, labels that exclude each other),
-and diary.json: where the model comes from, the roles of its labels, and the hashes of the other files. A folder that is
-not as it was written is refused.
+typicality.safetensors and limits.json (what the model can say nothing of), and diary.json: where the model comes from,
+the roles of its labels, and the hashes of the other files. A folder that is not as it was written is refused.
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -22,14 +22,20 @@ from heads import weights
 from pipeline.layout import Layout
 from reports.decoding import Decoding
 from reports.diary.model import DiaryModel
+from reports.diary.recording import Unrecognisable
 from reports.diary.roles import Role
+from reports.events import EventsFound
+from reports.recognisable import Limits, recognisable_events, unrecognisable
 
 if TYPE_CHECKING:
-    from pipeline.recognition import VideoModel
+    from heads.typicality import Typicality
+    from pipeline.recognition import Recognition, VideoModel
 
 _DIARY = "diary.json"
 _DECODING = "decoding.json"
 _BACKBONE = "backbone"
+_TYPICALITY = "typicality.safetensors"
+_LIMITS = "limits.json"
 _FILES = "files"
 _REMEDY = "export it again with `dvc repro export`, or copy it again"
 
@@ -53,6 +59,25 @@ class Recogniser:
     stride_s: float
     min_quiet_s: float
     roles: Mapping[str, Role]
+    typicality: Typicality
+    limits: Limits
+
+    def unrecognisable(self, seen: Recognition) -> tuple[Unrecognisable, ...]:
+        """The stretches of a recording that the model can say nothing of."""
+        distances = self.typicality.distances(seen.vectors[self.typicality.pooling])
+        return unrecognisable(seen.windows, distances, seen.pictures, self.limits, stride_s=self.stride_s)
+
+    def events(self, recording_id: str, seen: Recognition, stretches: Sequence[Unrecognisable]) -> EventsFound:
+        """The events that a diary tells; none of them in the `stretches`."""
+        return recognisable_events(
+            self.decoding,
+            recording_id,
+            seen.windows,
+            seen.probabilities,
+            stretches,
+            stride_s=self.stride_s,
+            careful=True,
+        )
 
 
 def write_model_folder(
@@ -61,10 +86,12 @@ def write_model_folder(
     model: Path,
     backbone: Path,
     decoding: Path,
+    typicality: Path,
+    limits: Path,
     diary_model: Mapping[str, Any],
     roles: Mapping[str, Role] = MappingProxyType({}),
 ) -> None:
-    """Write the folder `out` from a trained model's folder, the backbone's, the decoding and what diary.json says.
+    """Write the folder `out` from a trained model's folder, the backbone's, three files, and what diary.json says.
 
     Of `roles`, those of the model's labels are kept.
     """
@@ -72,7 +99,8 @@ def write_model_folder(
     with atomic_folder(out) as partial:
         for name in weights.FILES:
             shutil.copyfile(model / name, partial / name)
-        shutil.copyfile(decoding, partial / _DECODING)
+        for file, name in ((decoding, _DECODING), (typicality, _TYPICALITY), (limits, _LIMITS)):
+            shutil.copyfile(file, partial / name)
         (partial / _BACKBONE).mkdir()
         for file in sorted([*backbone.glob("*.json"), *backbone.glob("*.safetensors")]):
             shutil.copyfile(file, partial / _BACKBONE / file.name)
@@ -86,7 +114,7 @@ def write_model_folder(
 
 def _small_files(folder: Path) -> list[Path]:
     """All but the weights: their hashes stand in config.json."""
-    return sorted(file for file in folder.rglob("*.json") if file.name != _DIARY)
+    return sorted(file for file in [*folder.rglob("*.json"), folder / _TYPICALITY] if file.name != _DIARY)
 
 
 def load_recogniser(folder: Path) -> Recogniser:
@@ -97,9 +125,11 @@ def load_recogniser(folder: Path) -> Recogniser:
     from features.cache import EmbeddingCache
     from features.clips import ClipReader
     from features.extraction import provenance as cache_key
+    from features.gate import MotionGate
     from features.preprocess import Preprocessing
     from heads.action_model import load_action_model, replace_last_block
     from heads.temporal import load_temporal_head
+    from heads.typicality import Typicality
     from pipeline.recognition import SequenceModel, WindowModel
 
     diary = read_sealed_json(folder / _DIARY, remedy=_REMEDY)
@@ -122,14 +152,17 @@ def load_recogniser(folder: Path) -> Recogniser:
     backbone.require_fit(num_frames=provenance["windows"]["num_frames"], crop_size=preprocessing.crop_size)
     with damage_told(folder / weights.FILES[1], remedy=_REMEDY):
         plan = WindowPlan(**provenance["windows"])
-    reader = ClipReader(plan, preprocessing, diary["decoder"])
+        gate = MotionGate(**diary["motion_gate"]) if diary.get("motion_gate") else None
+    reader = ClipReader(plan, preprocessing, diary["decoder"], gate)
     model: VideoModel
     if "temporal" in config:
         head, config = load_temporal_head(folder, expected=expected)
-        replace_last_block(folder, backbone, expected=expected)
-        backbone.to(best_device())
-        cache = EmbeddingCache(Layout(diary["profile"]).cache, cache_key(backbone, reader))
-        model = SequenceModel(head, config["features"], backbone, reader, cache)
+        own = backbone.with_own_last_block()
+        replace_last_block(folder, own, expected=expected)
+        root, device = Layout(diary["profile"]).cache, best_device()
+        cache, frozen_cache = (EmbeddingCache(root, cache_key(each, reader)) for each in (own, backbone))
+        frozen = (backbone.to(device), frozen_cache) if own.weights_sha256 != backbone.weights_sha256 else None
+        model = SequenceModel(head, config["features"], own.to(device), reader, cache, frozen)
     else:
         action_model, config = load_action_model(
             folder, backbone.with_own_last_block(), preprocessing, expected=expected
@@ -148,8 +181,11 @@ def load_recogniser(folder: Path) -> Recogniser:
             thresholds_sha256=sha256_of(folder / _DECODING),
             rules=decoding.careful_rules,
             test_precision=diary["test_precision"],
+            trained_on=diary["trained_on"],
         ),
         stride_s=plan.stride_s,
         min_quiet_s=diary["min_quiet_s"],
         roles=roles,
+        typicality=Typicality.load(folder / _TYPICALITY, backbone_sha256=backbone.weights_sha256, remedy=_REMEDY),
+        limits=Limits.load(folder / _LIMITS),
     )

@@ -19,6 +19,7 @@ from annotated_types import Ge, Gt, Le, Lt, MinLen
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
+from features.gate import MotionGate
 from features.video import WindowPlan
 from heads.shape import TemporalShape
 from heads.training.schedule import LossName, Precision, TrainingSchedule
@@ -82,6 +83,16 @@ class ExtractParams:
     attention: Literal["sdpa", "eager"]
     max_cache_gb: Positive
     max_failed_share: Annotated[float, Ge(0), Le(1)]
+
+
+@dataclass(frozen=True)
+class RecordingParams:
+    motion_gate: Annotated[float, Gt(0), Le(1)] | None
+    gate_max_s: Positive
+
+    @property
+    def gate(self) -> MotionGate | None:
+        return None if self.motion_gate is None else MotionGate(self.motion_gate, self.gate_max_s)
 
 
 @dataclass(frozen=True)
@@ -164,6 +175,7 @@ class FinetuneParams(_ScheduleKeys):
 class DiaryParams:
     min_precision: Annotated[float, Gt(0), Lt(1)]
     min_quiet_s: NonNegative
+    trained_on: Annotated[str, MinLen(1)]
 
 
 def _require_short_windows(plan: WindowPlan) -> WindowPlan:
@@ -184,6 +196,7 @@ class Params:
     prepare: PrepareParams
     windows: Annotated[WindowPlan, AfterValidator(_require_short_windows)]
     extract: ExtractParams
+    recordings: RecordingParams
     targets: TargetParams
     train: TrainParams
     temporal: TemporalParams

@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from tqdm import tqdm
 
 from features.backbone import Backbone, best_device
 from features.cache import EmbeddingCache
 from features.clips import ClipReader, Source, read_videos
 from features.decode.damage import VideoEnd
 from features.extraction import BlockInputSelection, extract
+from features.gate import batches, embedded_row
 from features.pictures import WindowPictures
+from features.progress import VideoSeconds, stated_seconds
+from features.store.embeddings import VideoEmbeddings
 from features.thumbnails import Thumbnails
 from features.video import Clip, Segment
 from heads.action_model import ActionModel
 from heads.temporal import TemporalEnsemble, predict_sequence, window_steps
+
+_CHUNK_WINDOWS = 2048
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,16 +70,20 @@ class WindowModel:
         rows: list[npt.NDArray[np.float32]] = []
         vectors: dict[str, list[npt.NDArray[np.float16]]] = {name: [] for name in self.frozen.poolings}
         windows, numbers, thumbnails = [], [], []
-        ((_, clips),) = read_videos([Source("", path, thumbnails=True)], self.reader, num_workers=num_workers)
-        arriving = iter(tqdm(clips, unit="window", file=sys.stderr))
-        while batch := list(islice(arriving, batch_size)):
-            probabilities, pooled = self._recognised(batch, device)
-            rows.append(probabilities)
-            for name, each in pooled.items():
-                vectors[name].append(each)
-            windows += [clip.segment for clip in batch]
-            numbers += [clip.numbers for clip in batch if clip.numbers is not None]
-            thumbnails += [clip.thumbnail for clip in batch if clip.thumbnail is not None]
+        videos = read_videos([Source("", path, thumbnails=True)], self.reader, num_workers=num_workers)
+        _, clips = next(videos)  # asked for another video, it would drop what is left of this one
+        with VideoSeconds.of({"": stated_seconds(path)}, done_s={}, desc="recognise") as bar:
+            for batch in batches(clips, batch_size):
+                probabilities, pooled = self._recognised([clip for clip in batch if not clip.repeats], device)
+                row_of = embedded_row(batch)
+                rows.append(probabilities[row_of])
+                for name, each in pooled.items():
+                    vectors[name].append(each[row_of])
+                windows += [clip.segment for clip in batch]
+                numbers += [clip.numbers for clip in batch if clip.numbers is not None]
+                thumbnails += [clip.thumbnail for clip in batch if clip.thumbnail is not None]
+                bar.reach("", batch[-1].segment.end_s)
+        videos.close()
         assert clips.end is not None  # all clips were taken
         return Recognition(
             windows,
@@ -102,7 +109,8 @@ class WindowModel:
 class SequenceModel:
     """Looks at the windows of the whole video: temporal heads on `features` of the frozen backbone's embeddings.
 
-    Embeddings come from the `cache`, or go into it: with another head the same video is not decoded again.
+    Embeddings come from the `cache`, or go into it: with another head the same video is not decoded again. `frozen` is
+    the backbone as it came with its own cache, where `backbone` has a finetuned block.
     """
 
     head: TemporalEnsemble
@@ -110,29 +118,51 @@ class SequenceModel:
     backbone: Backbone
     reader: ClipReader
     cache: EmbeddingCache
+    frozen: tuple[Backbone, EmbeddingCache] | None = None
 
     def recognise(self, path: Path, *, batch_size: int, num_workers: int) -> Recognition:
         """Embed the video, unless it has been, and run the head on all its windows."""
-        with self.cache.locked():
-            extraction = extract(
-                self.backbone,
-                [Source("", path)],
-                self.reader,
-                cache=self.cache,
-                selection=BlockInputSelection({}, "fp32"),
-                batch_size=batch_size,
-                num_workers=num_workers,
-                device=best_device(),
-                thumbnails=True,
-            )
-            if extraction.failures:
-                raise extraction.failures[""]
-            digest = extraction.sha256s[""]
-            video, end = self.cache.load(digest), self.cache.video_end(digest)
-            thumbnails = self.cache.load_thumbnails(digest)
-        vectors = torch.from_numpy(np.concatenate([video.vectors[name] for name in self.features], axis=1))
-        steps = torch.from_numpy(window_steps(video.start_s, stride_s=self.reader.plan.stride_s))
-        probabilities = predict_sequence(self.head, vectors, steps).sigmoid().numpy()
+        embed = partial(_embedded, path, self.reader, batch_size=batch_size, num_workers=num_workers)
+        video, end, thumbnails = embed(self.backbone, self.cache)
+        frozen_vectors = video.vectors if self.frozen is None else embed(*self.frozen)[0].vectors
+        steps = window_steps(video.start_s, stride_s=self.reader.plan.stride_s)
+        probabilities = self._probabilities([video.vectors[name] for name in self.features], steps)
         windows = [Segment(start_s, end_s) for start_s, end_s in zip(video.start_s, video.end_s, strict=True)]
         assert video.pictures is not None  # the cache keeps them
-        return Recognition(windows, probabilities, end, video.pictures, thumbnails, video.vectors)
+        return Recognition(windows, probabilities, end, video.pictures, thumbnails, frozen_vectors)
+
+    def _probabilities(
+        self, vectors: Sequence[npt.NDArray[np.float16]], steps: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.float32]:
+        """Probabilities (n, L) of windows with `vectors` (n, D) each: a part's vectors at once, and those in reach."""
+        reach = self.head.shape.reach
+        rows = [np.empty((0, self.head.num_labels), dtype=np.float32)]
+        for first in range(0, len(steps), _CHUNK_WINDOWS):
+            last = min(first + _CHUNK_WINDOWS, len(steps)) - 1
+            begin, end = np.searchsorted(steps, [steps[first] - reach, steps[last] + reach + 1])
+            part = torch.from_numpy(np.concatenate([each[begin:end] for each in vectors], axis=1))
+            logits = predict_sequence(self.head, part, torch.from_numpy(steps[begin:end] - steps[begin]))
+            rows.append(logits[first - begin : last + 1 - begin].sigmoid().numpy())
+        return np.concatenate(rows)
+
+
+def _embedded(
+    path: Path, reader: ClipReader, backbone: Backbone, cache: EmbeddingCache, *, batch_size: int, num_workers: int
+) -> tuple[VideoEmbeddings, VideoEnd, Thumbnails]:
+    """What the cache holds of the video, once it does. Raises `UnreadableVideo`."""
+    with cache.locked():
+        extraction = extract(
+            backbone,
+            [Source("", path)],
+            reader,
+            cache=cache,
+            selection=BlockInputSelection({}, "fp32"),
+            batch_size=batch_size,
+            num_workers=num_workers,
+            device=best_device(),
+            thumbnails=True,
+        )
+        if extraction.failures:
+            raise extraction.failures[""]
+        digest = extraction.sha256s[""]
+        return cache.load(digest), cache.video_end(digest), cache.load_thumbnails(digest)

@@ -3,36 +3,43 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import quote
 
 from features.decode.recorded_at import read_clock_tags
-from features.files import is_no_room, private_files
+from features.files import is_no_room, private_files, write_into
 from features.thumbnails import Thumbnails
 from pipeline.diaries.failure import decodable, failure_line, printable
-from pipeline.diaries.output import DIARY, OutputFolder, Planned
+from pipeline.diaries.output import STORED, OutputFolder, Planned
+from pipeline.diaries.own_labels import labels_for
+from pipeline.diaries.pages import write_pages
 from pipeline.model_folder import Recogniser
+from pipeline.recognition import Recognition
 from reports.diary.clock import local_zone
 from reports.diary.formats.export import write_formats
-from reports.diary.formats.markdown import write_markdown
-from reports.diary.page import write_page
+from reports.diary.page import THUMBNAILS, nearest_ms, picture_times_ms, thumbnail_name
 from reports.diary.readings import VideoFile
-from reports.diary.recording import Recording
-from reports.diary.starts import recording_starts
+from reports.diary.recording import Recording, Unrecognisable
+from reports.diary.starts import RecordingStart, recording_starts
+from reports.diary.stored import StoredRecording, write_stored
 from reports.events import EventsFound, observed
+from reports.spans import to_ms
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class DiaryRun:
-    """What came of the videos of a run: ids of the diaries, and a line for each damaged and each failed recording."""
+    """What came of a run: ids of the recordings, a line for each damaged and each failed one, and the pages written."""
 
     written: tuple[str, ...]
     damaged: tuple[str, ...]
     failures: tuple[str, ...]
+    pages: tuple[Path, ...]
 
 
 @private_files()
@@ -46,51 +53,46 @@ def write_diaries(
     num_workers: int,
     formats: Sequence[str] = (),
 ) -> DiaryRun:
-    """Write events.jsonl, diary.md and diary.html into `<output>/<recording>/` for each readable video.
+    """Write `<output>/<recording>/` with events.jsonl and pictures for each readable video, then the pages of the days.
 
-    So are the files of `formats`, keys of `reports.diary.formats.FORMATS`. One that a recording cannot have is a
-    failure; the rest of its diary is written.
-
-    `<output>/diary.md` covers all that are written here, day by day. `recorded_at` is when the user says that the first
-    of `videos` begins, readable or not. An error inside one recording, of any type, is that recording's failure; only a
-    full disk ends the run.
+    `formats` are keys of `reports.diary.formats.FORMATS`, whose files are written beside; one that a recording cannot
+    have is a failure, and the rest is written. A page tells of the recordings of all runs. `recorded_at` is when the
+    user says that the first of `videos` begins, readable or not. An error inside one recording, of any type, is that
+    recording's failure; only a full disk ends the run.
     """
-    parts: list[tuple[Recording, EventsFound]] = []
-    damaged, failures = [], [video.fault for video in videos if video.fault]
+    own_labels = labels_for(output.path, recogniser)
+    if own_labels is not None:
+        recogniser = own_labels.told_by(recogniser)
+    written: list[str] = []
+    damaged: list[str] = []
+    failures = [video.fault for video in videos if video.fault]
     files, zone, now = [_video_file(video.path) for video in videos], local_zone(), datetime.now(UTC)
     recording_starts(files, given=recorded_at, zone=zone, now=now)  # an impossible `recorded_at` raises before the work
     for number, video in enumerate(videos):
         path, row = video.path, video.row
         if row is None:
             continue
-        recording_id = row.id
         try:
             seen = recogniser.model.recognise(path, batch_size=batch_size, num_workers=num_workers)
-            end = seen.end
-            file = files[number]
             # A file that was cut off lasted as long as it states.
-            files[number] = replace(file, duration_s=max(end.end_s, file.duration_s or 0))
+            lasted_s = max(seen.end.end_s, files[number].duration_s or 0)
+            files[number] = replace(files[number], duration_s=lasted_s)
             start = recording_starts(files, given=recorded_at, zone=zone, now=now)[number]
-            recording = Recording(
-                id=recording_id,
-                file_name=decodable(path.name),
-                duration_s=end.end_s,
-                recorded_at=start.at,
-                recorded_at_source=start.source,
-                observed=tuple(observed(seen.windows)),
-                is_guess=start.is_guess,
-                clock_note=start.note,
-                clock_readings=start.readings,
-                faults=end.faults + end.facts,
-                stated_s=end.stated_s,
-            )
-            events = recogniser.decoding.events(
-                recording_id, seen.windows, seen.probabilities, stride_s=recogniser.stride_s, careful=True
-            )
-            with output.writing(row, is_damaged=bool(end.faults)) as folder:
-                _write_diary(folder, output.path / row.id, recording, events, recogniser, seen.thumbnails)
+            recording = _recording(row.id, path, seen, start, recogniser.unrecognisable(seen))
+            found = recogniser.events(row.id, seen, recording.unrecognisable)
+            if own_labels is not None:
+                found = own_labels.with_events(found, recording, seen)
+            with output.writing(row, is_damaged=bool(seen.end.faults)) as folder:
+                _write_recording(
+                    folder,
+                    recording,
+                    found,
+                    recogniser,
+                    video=video_address(path, output.path),
+                    thumbnails=seen.thumbnails,
+                )
                 refusals = write_formats(
-                    folder, ("jsonl", *formats), recording, events, recogniser.names, recogniser.diary_model
+                    folder, ("jsonl", *formats), recording, found, recogniser.names, recogniser.diary_model
                 )
         except Exception as error:
             if is_no_room(error):
@@ -104,27 +106,11 @@ def write_diaries(
             failures.append(printable(refusal))
             log.error("%s", failures[-1])
             output.add_failure(path, failures[-1])
-        parts.append((recording, events))
-        damaged += [printable(f"{path}: is damaged: {fault}") for fault in end.faults]
-        name = printable(path.name)
-        log.info("%s: %d events, %d suppressed", name, len(events.events), events.num_suppressed)
-    if parts:
-        page = output.path / DIARY
-        output.set_in_diary_md(recording.id for recording, _ in parts)
-        try:
-            write_markdown(
-                page,
-                parts,
-                recogniser.names,
-                recogniser.diary_model,
-                roles=recogniser.roles,
-                min_quiet_s=recogniser.min_quiet_s,
-            )
-        except Exception as error:
-            if is_no_room(error):
-                raise
-            failures.append(failure_line(page, error))
-    return DiaryRun(tuple(recording.id for recording, _ in parts), tuple(damaged), tuple(failures))
+        written.append(row.id)
+        damaged += [printable(f"{path}: is damaged: {fault}") for fault in seen.end.faults]
+        log.info("%s: %d events, %d suppressed", printable(path.name), len(found.events), found.num_suppressed)
+    pages = write_pages(output)
+    return DiaryRun(tuple(written), tuple(damaged), (*failures, *pages.failures), pages.paths)
 
 
 def _video_file(path: Path) -> VideoFile:
@@ -136,33 +122,69 @@ def _video_file(path: Path) -> VideoFile:
     return VideoFile(path.name, modified_s, tags, tags.duration_s)
 
 
-def _write_diary(
-    out: Path,
-    earlier: Path,
+def _recording(
+    recording_id: str,
+    path: Path,
+    seen: Recognition,
+    start: RecordingStart,
+    unrecognisable: tuple[Unrecognisable, ...],
+) -> Recording:
+    return Recording(
+        id=recording_id,
+        file_name=decodable(path.name),
+        duration_s=seen.end.end_s,
+        recorded_at=start.at,
+        recorded_at_source=start.source,
+        observed=tuple(observed(seen.windows)),
+        is_guess=start.is_guess,
+        clock_note=start.note,
+        clock_readings=start.readings,
+        faults=seen.end.faults + seen.end.facts,
+        stated_s=seen.end.stated_s,
+        unrecognisable=unrecognisable,
+    )
+
+
+def _write_recording(
+    folder: Path,
     recording: Recording,
-    events: EventsFound,
+    found: EventsFound,
     recogniser: Recogniser,
-    pictures: Thumbnails,
+    *,
+    video: str,
+    thumbnails: Thumbnails,
 ) -> None:
+    """Write what there is of one recording into `folder`; `video` is its address as the pages name it."""
     names, model = recogniser.names, recogniser.diary_model
-    middles = {event.id: (event.segment.start_s + event.segment.end_s) / 2 for event in events.events}
-    nearest = {event_id: pictures.nearest(time_s) for event_id, time_s in middles.items()}
-    thumbnails = {event_id: jpeg for event_id, jpeg in nearest.items() if jpeg is not None}
-    write_markdown(
-        out / DIARY,
-        [(recording, events)],
-        names,
-        model,
+    stored = StoredRecording(
+        recording=recording,
+        found=found,
+        names=names,
         roles=recogniser.roles,
+        model=model,
         min_quiet_s=recogniser.min_quiet_s,
-        earlier=earlier / DIARY,
+        video=video,
     )
-    write_page(
-        out / "diary.html",
-        recording,
-        events,
-        names,
-        model,
-        thumbnails=thumbnails,
-        min_quiet_s=recogniser.min_quiet_s,
-    )
+    pictures = _chosen(thumbnails, picture_times_ms(stored))
+    write_into(folder / THUMBNAILS, {thumbnail_name(at_ms): jpeg for at_ms, jpeg in pictures.items()})
+    write_stored(folder / STORED, replace(stored, thumbnails_ms=tuple(pictures)))
+
+
+def _chosen(thumbnails: Thumbnails, times_ms: Sequence[int]) -> dict[int, bytes]:
+    """The pictures that are nearest to these times, each once and in order, by their own times in milliseconds."""
+    jpegs = dict(zip([to_ms(time_s) for time_s in thumbnails.times_s.tolist()], thumbnails.jpegs, strict=True))
+    own_ms = sorted(jpegs)
+    return {at_ms: jpegs[at_ms] for at_ms in sorted({nearest_ms(own_ms, at_ms) for at_ms in times_ms if own_ms})}
+
+
+def video_address(video: Path, out: Path) -> str:
+    """The address of a video relative to the folder `out`, as a page there names it; empty where there is none.
+
+    Links are not followed, so that what somebody moves together stays together. On Windows another drive has no
+    relative address.
+    """
+    try:
+        relative = os.path.relpath(Path(video).absolute(), out.absolute())
+    except ValueError:
+        return ""
+    return quote(os.fsencode(Path(relative).as_posix()))

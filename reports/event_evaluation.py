@@ -16,6 +16,7 @@ from reports.evaluation.event_tables import Reliability
 from reports.metrics.charades import AnnotatedVideo, classification, localisation
 from reports.metrics.events import EventScores, event_scores
 from reports.metrics.matching import AnnotatedRecording, StatedEvent, event_truth
+from reports.recognisable import Limits, recognisable_events, unrecognisable
 from reports.thresholds import Floats
 
 
@@ -32,9 +33,12 @@ class EventEvaluation:
 
 
 def evaluate_events(
-    decoding: Decoding, recordings: Sequence[AnnotatedRecording], *, stride_s: float
+    decoding: Decoding, recordings: Sequence[AnnotatedRecording], *, stride_s: float, limits: Limits | None = None
 ) -> EventEvaluation:
-    """Decode each recording at both points and compare with its true events."""
+    """Decode each recording at both points, as diaries do, and compare with its true events.
+
+    With `limits` what lies beyond their distance holds no event, and what is true there is missed.
+    """
     truth = event_truth(
         [event for recording in recordings for event in recording.truth],
         {recording.id: recording.windows for recording in recordings},
@@ -42,12 +46,24 @@ def evaluate_events(
     )
     pairs = [(pair.first, pair.second) for pair in decoding.exclusions]
 
+    stretches = {
+        recording.id: unrecognisable(recording.windows, recording.distances, None, limits, stride_s=stride_s)
+        for recording in recordings
+        if limits is not None and recording.distances is not None
+    }
+
     def scores(*, careful: bool) -> EventScores:
         stated = [
             StatedEvent(recording.id, event.label, event.segment, event.mean_probability)
             for recording in recordings
-            for event in decoding.events(
-                recording.id, recording.windows, recording.probabilities, stride_s=stride_s, careful=careful
+            for event in recognisable_events(
+                decoding,
+                recording.id,
+                recording.windows,
+                recording.probabilities,
+                stretches.get(recording.id, ()),
+                stride_s=stride_s,
+                careful=careful,
             ).events
         ]
         return event_scores(truth, stated, excluded=pairs)

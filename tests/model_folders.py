@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from features.backbone import create, load_backbone, save
@@ -17,10 +18,12 @@ from heads import weights
 from heads.linear import LinearHead
 from heads.shape import TemporalShape
 from heads.temporal import TemporalHead
+from heads.typicality import Typicality
 from pipeline.model_folder import write_model_folder
 from reports.calibration import Calibration
 from reports.decoding import Decoding
 from reports.events import EventRule
+from reports.recognisable import Limits
 
 LABELS = {"sit": "sitting", "eat": "eating"}
 PLAN = WindowPlan(num_frames=4, sample_fps=4, stride_s=0.5, max_still_s=1.0)
@@ -42,6 +45,16 @@ def write_decoding(path: Path, labels: Sequence[str], rule: EventRule, *, model_
         model_sha256=model_sha256,
     ).save(path)
     return path
+
+
+def write_limits(folder: Path, *, backbone_sha256: str, size: int) -> dict[str, Path]:
+    """Files of a model to which nothing is unknown: nothing is too far, too dark, of one colour or still."""
+    paths = {"typicality": folder / "typicality.safetensors", "limits": folder / "limits.json"}
+    Typicality(np.zeros(size, dtype=np.float32), np.eye(size, dtype=np.float32)).save(
+        paths["typicality"], backbone_sha256=backbone_sha256
+    )
+    Limits(max_distance=1e9, dark=0.0, flat=0.0, still=0.0).save(paths["limits"])
+    return paths
 
 
 def make_model_folder(folder: Path, *, temporal: bool = False) -> Path:
@@ -74,6 +87,8 @@ def make_model_folder(folder: Path, *, temporal: bool = False) -> Path:
         model=folder / "head",
         backbone=folder / "backbone",
         decoding=write_decoding(folder / "decoding.json", list(LABELS), EventRule(0.01, 0.01, 0, 0)),
+        **write_limits(folder, backbone_sha256=backbone.weights_sha256, size=32),
+        roles={},
         diary_model={
             "profile": "test",
             "label_set": "test",
@@ -81,6 +96,7 @@ def make_model_folder(folder: Path, *, temporal: bool = False) -> Path:
             "test_precision": 0.5,
             "decoder": "auto",
             "precision": "fp32",
+            "trained_on": "This model knows nothing.",
             "min_quiet_s": 1.0,
         },
     )

@@ -11,7 +11,7 @@ import av
 import pytest
 import torch
 
-from bench import Row, Seconds, dvc, extraction, finetuning, gpu, heads, interleaved, precision
+from bench import Row, Seconds, dvc, extraction, finetuning, gpu, heads, interleaved, precision, recordings
 from bench.__main__ import RESULTS, TOPICS
 from bench.table import BEGIN, END, put_into, table, write
 from bench.worlds import ROOT, TINY_BACKBONE, VIT_L, ModelSize, NothingToMeasure, write_footage
@@ -49,6 +49,16 @@ def work(videos: list[Path], *, num_workers: int) -> extraction.Work:
 
 def is_measured(rows: list[Row]) -> bool:
     return all(row.measured is not None and row.measured > 0 for row in rows)
+
+
+def test_recordings_of_unlike_length_are_measured(videos: list[Path]) -> None:
+    """Memory, speed and gate, on ten and twenty seconds; the gate leaves windows of the still stretches out."""
+    plan = WindowPlan(num_frames=8, sample_fps=4, stride_s=0.5, max_still_s=1.0)
+    rows = recordings.measure(plan=plan, videos=videos, lengths_s=(10.0, 20.0))
+    assert is_measured(rows)
+    details = rows[0].details
+    assert (details["short"]["num_windows"], details["long"]["num_windows"]) == (17, 37)
+    assert details["long"]["num_embedded"] == 37 > details["long_with_gate"]["num_embedded"]
 
 
 def test_extraction_is_measured_on_a_large_backbone(videos: list[Path]) -> None:

@@ -160,7 +160,8 @@ def read_cache(folder: Path) -> Any:
     return (
         [getattr(loaded, field.name) for field in dataclasses.fields(loaded) if field.name != "pictures"],
         dataclasses.asdict(loaded)["pictures"],
-        dataclasses.asdict(kept.load_thumbnails("a" * 64)),
+        list(kept.load_thumbnails("a" * 64).jpegs),
+        kept.load_thumbnails("a" * 64).times_s,
         kept.num_windows("a" * 64),
         kept.block_input_windows("a" * 64, "fp16", wanted=wanted),
         kept.load_block_inputs("a" * 64, "fp16", (1, 4)),

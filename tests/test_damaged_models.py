@@ -25,7 +25,7 @@ from heads.weights import WeightsMismatch
 from pipeline.model_folder import ModelFolderError, load_recogniser, write_model_folder
 from pipeline.recognition import WindowModel
 from reports.events import EventRule
-from tests.model_folders import write_decoding
+from tests.model_folders import write_decoding, write_limits
 from tests.test_damaged_files import OWN_PACKAGES, mutations
 
 SIDE, NUM_FRAMES, HIDDEN = 32, 4, 24
@@ -68,6 +68,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         decoding=write_decoding(
             folder / "decoding.json", [label["id"] for label in LABELS], EventRule(0.5, 0.35, 1.0, 1.0)
         ),
+        **write_limits(folder, backbone_sha256=backbone.weights_sha256, size=HIDDEN),
+        roles={},
         diary_model={
             "profile": "demo",
             "label_set": "diary",
@@ -75,6 +77,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "test_precision": 0.5,
             "decoder": "pyav",
             "precision": "fp32",
+            "trained_on": "This model knows nothing.",
             "min_quiet_s": 5.0,
         },
     )
@@ -328,7 +331,7 @@ def test_an_exported_folder_loads_as_it_was_or_is_refused(made: Path, folder: Pa
     rng = random.Random(4)
     diary = folder / "diary"
     files = sorted(path for path in diary.rglob("*") if path.is_file())
-    assert len(files) == 7
+    assert len(files) == 9
     faults = []
     for file in files:
         content = file.read_bytes()

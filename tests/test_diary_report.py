@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 from datetime import datetime, timedelta, timezone
-from html.parser import HTMLParser
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -13,7 +12,6 @@ from reports.diary.clock import format_duration, format_time
 from reports.diary.formats.jsonl import write_jsonl
 from reports.diary.formats.markdown import write_markdown
 from reports.diary.model import DiaryModel
-from reports.diary.page import write_page
 from reports.diary.recording import Recording
 from reports.events import Event, EventRule, EventsFound
 
@@ -34,7 +32,6 @@ MODEL = DiaryModel(
     test_precision=0.83,
 )
 EIGHT = datetime(2026, 11, 23, 8, 0, 0, tzinfo=timezone(timedelta(hours=1)))
-JPEG = b"\xff\xd8\xff\xe0 no decoder looks at these bytes \xff\xd9"
 NOTHING = EventsFound((), {})
 
 
@@ -58,48 +55,6 @@ FOUND = events(("c059", 12, 90), ("c015", 20, 62), ("c154", 88.5, 93), ("c052", 
 def markdown(tmp_path: Path, *parts: tuple[Recording, EventsFound]) -> str:
     write_markdown(tmp_path / "diary.md", parts, NAMES, MODEL, min_quiet_s=10.0)
     return (tmp_path / "diary.md").read_text(encoding="utf-8")
-
-
-def html(tmp_path: Path, recording: Recording, found: EventsFound, thumbnails: dict[str, bytes] | None = None) -> str:
-    path = tmp_path / "diary.html"
-    write_page(path, recording, found, NAMES, MODEL, thumbnails=thumbnails or {}, min_quiet_s=10.0)
-    return path.read_text(encoding="utf-8")
-
-
-class Page(HTMLParser):
-    """Collects what a browser would follow or fetch, ids, pictures and text; fails on tags that do not nest."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.links: list[str] = []
-        self.ids: list[str] = []
-        self.pictures: list[dict[str, str | None]] = []
-        self.tags: set[str] = set()
-        self.open: list[str] = []
-        self.text = ""
-        self.feed(text)
-        assert self.open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.add(tag)
-        if tag not in ("meta", "img"):
-            self.open.append(tag)
-        found = dict(attrs)
-        self.links += [value for key in ("href", "src", "xlink:href") if (value := found.get(key))]
-        self.ids += [value for value in [found.get("id")] if value]
-        if tag == "img":
-            self.pictures.append(found)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.handle_starttag(tag, attrs)
-        if tag not in ("meta", "img"):
-            self.open.pop()
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.text += data + " "
 
 
 def test_a_line_of_jsonl_says_when_what_and_by_which_model(tmp_path: Path) -> None:
@@ -199,7 +154,6 @@ def test_an_event_after_midnight_belongs_to_the_next_day(tmp_path: Path) -> None
     assert text.index("## Tuesday, 24 November 2026") < text.index("| kitchen-003 |")
     assert text.index("| kitchen-002 |") < text.index("## Tuesday, 24 November 2026")
     assert text.index("## Tuesday, 24 November 2026") < text.index("- 00:00:29 Probably standing up")
-    assert "on Tuesday, 24 November 2026" in " ".join(html(tmp_path, kitchen(late), FOUND).split())
 
 
 def test_a_recording_of_which_nothing_was_observed_says_so(tmp_path: Path) -> None:
@@ -208,67 +162,24 @@ def test_a_recording_of_which_nothing_was_observed_says_so(tmp_path: Path) -> No
     text = markdown(tmp_path, (empty, NOTHING))
     assert "- `broken.mp4`: start not known.\n" in text
     assert "nothing recognised." not in text
-    assert "Nothing of this recording was observed" in Page(html(tmp_path, empty, NOTHING)).text
 
 
-def test_names_cannot_break_a_table_or_a_page(tmp_path: Path) -> None:
+def test_names_cannot_break_a_table(tmp_path: Path) -> None:
     """Label names, file names and reasons are text, whatever is in them."""
     found = events(("c999", 5, 20))
     recording = kitchen(file_name="<b>`x`|.mp4")
     text = markdown(tmp_path, (recording, found))
     assert r"| \<script>alert(1)\</script> \| TV |" in text
     assert "`<b>'x'|.mp4`" in text
-    page = Page(html(tmp_path, recording, found))
-    assert "script" not in page.tags
-    assert "b" not in page.tags
-    assert "<script>alert(1)</script> | TV" in page.text
-
-
-def test_the_page_is_one_file_that_fetches_nothing(tmp_path: Path) -> None:
-    """All links stay in the page, all pictures are in it, there is no script, and a policy forbids the rest."""
-    text = html(tmp_path, kitchen(), FOUND, {"kitchen-001": JPEG})
-    page = Page(text)
-    assert page.links
-    assert all(link.startswith(("#", "data:image/jpeg;base64,")) for link in page.links)
-    assert {link[1:] for link in page.links if link.startswith("#")} <= set(page.ids)
-    assert len(page.ids) == len(set(page.ids))
-    assert not page.tags & {"script", "link", "iframe"}
-    assert "http" not in text.replace("http-equiv", "")
-    assert "default-src 'none'" in text
-
-
-def test_the_page_has_a_card_and_a_bar_for_each_event(tmp_path: Path) -> None:
-    """Bars link to cards; a card has its picture with an alternative text, or says that there is none."""
-    text = html(tmp_path, kitchen(), FOUND, {"kitchen-001": JPEG, "kitchen-002": JPEG})
-    page = Page(text)
-    for event in FOUND.events:
-        assert page.ids.count(event.id) == 1
-        assert page.links.count(f"#{event.id}") == 1
-    assert len(page.pictures) == 2
-    assert all("A frame of the video during" in (picture["alt"] or "") for picture in page.pictures)
-    assert page.text.count("no picture") == 2
-    # [20, 62) of 240 s.
-    assert 'x="8.333%" width="17.5%"' in text
-
-
-def test_the_page_sums_up_without_counting_a_second_twice(tmp_path: Path) -> None:
-    """Observed time leaves out the gap, time with an activity counts overlapping events once."""
-    page = " ".join(Page(html(tmp_path, kitchen(), FOUND)).text.split())
-    assert "Observed 3 min 40 s of 4 min 00 s recorded" in page
-    assert "With an activity 1 min 23 s 38% of what was observed" in page  # [12, 93) and [130, 131.5)
-    assert "Activities 4 of 5 that are known" in page
-    assert "Events 4 3 too short or contradicted, left out" in page
-    assert "Clock times come from the file’s metadata." in page
-    assert "about 8 in 10 were right" in page
 
 
 def test_the_same_events_give_the_same_bytes(tmp_path: Path) -> None:
     """Writing twice gives identical files and leaves nothing else behind."""
-    first = html(tmp_path, kitchen(), FOUND), markdown(tmp_path, (kitchen(), FOUND))
-    assert first == (html(tmp_path, kitchen(), FOUND), markdown(tmp_path, (kitchen(), FOUND)))
+    first = markdown(tmp_path, (kitchen(), FOUND))
+    assert first == markdown(tmp_path, (kitchen(), FOUND))
     write_jsonl(tmp_path / "events.jsonl", kitchen(), NOTHING, NAMES, MODEL)
     assert len((tmp_path / "events.jsonl").read_text().splitlines()) == 1
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["diary.html", "diary.md", "events.jsonl"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["diary.md", "events.jsonl"]
 
 
 def test_a_recording_checks_itself() -> None:

@@ -13,10 +13,10 @@ from reports.diary.escaping import in_code_span, in_markdown, visible
 from reports.diary.formats.jsonl import write_jsonl
 from reports.diary.formats.markdown import write_markdown
 from reports.diary.model import DiaryModel
-from reports.diary.page import write_page
 from reports.diary.readings import ClockReading
 from reports.diary.recording import Recording
 from reports.events import Event, EventRule, EventsFound
+from tests.diaries import day_html, stored
 
 BREAKS = ("\n", "\r", "\r\n", "\v", "\f", "\x1c", "\x1d", "\x1e", "\x85", "\u2028", "\u2029")
 DIRECTIONS = tuple("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u200e\u200f\u061c")
@@ -43,11 +43,9 @@ def test_no_writer_passes_a_sign_on(sign: str, tmp_path: Path) -> None:
     """Markdown and page show it spelled out, on the line where it stands; JSON lines are one a row, and whole."""
     recording, found, names, model = diary(sign)
     write_markdown(tmp_path / "diary.md", [(recording, found)], names, model, min_quiet_s=10.0)
-    write_page(tmp_path / "diary.html", recording, found, names, model, thumbnails={}, min_quiet_s=10.0)
+    page = day_html(tmp_path, stored(recording, found, names, model))
     write_jsonl(tmp_path / "events.jsonl", recording, found, names, model)
-    markdown, page, lines = (
-        (tmp_path / name).read_bytes().decode("utf-8") for name in ("diary.md", "diary.html", "events.jsonl")
-    )
+    markdown, lines = ((tmp_path / name).read_bytes().decode("utf-8") for name in ("diary.md", "events.jsonl"))
     headings = [line for line in markdown.splitlines() if line.startswith("#")]
     assert headings == ["# Diary", "## Saturday, 14 March 2026", "## Recordings"]
     for char in set(sign) - {"\n"}:

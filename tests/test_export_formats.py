@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import html
 import json
+import os
+import unicodedata
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -16,15 +18,19 @@ from zoneinfo import ZoneInfo
 import icalendar
 import pytest
 import webvtt
+from click.testing import CliRunner
 from pydantic import BaseModel, ConfigDict, Field
 
 from features.video import Segment
+from pipeline.cli.__main__ import main
 from reports.diary.formats import FORMATS
 from reports.diary.formats.export import WRITERS, write_formats
 from reports.diary.formats.labelstudio import FRAME_RATE
 from reports.diary.model import DiaryModel
 from reports.diary.recording import Recording
 from reports.events import Event, EventRule, EventsFound
+from tests.model_folders import make_model_folder
+from tests.videos import evenly, write_video
 
 NAMES = {
     "c015": "Holding a phone/camera",
@@ -435,6 +441,23 @@ def test_no_text_breaks_out_of_its_place(tmp_path: Path) -> None:
         assert not any(sign in text for sign in "\x00\u2028\u202e")
 
 
+UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")  # Unicode categories: controls, formatting, stray bytes, line ends
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_no_sign_that_is_not_seen_reaches_a_file(name: str, tmp_path: Path) -> None:
+    """All controls, marks of direction and line ends there are, in every text; a file has its own line ends alone."""
+    signs = "".join(chr(k) for k in range(0x11_0000) if unicodedata.category(chr(k)) in UNSEEN)
+    text = f"a{signs}b"
+    part = Recording(text, f"{text}.mp4", 60.0, START, "file name", (Segment(0, 60),), faults=(text,), clock_note=text)
+    found = EventsFound((Event(f"{text}-001", "c015", Segment(5, 20), 0.9, 0.7),), {})
+    model = DiaryModel(text, text, text, "a" * 64, "b" * 64, {})
+    assert write_formats(tmp_path, [name], part, found, {"c015": text}, model) == []
+    for path in tmp_path.iterdir():
+        shown = {char for char in path.read_bytes().decode("utf-8") if unicodedata.category(char) in UNSEEN}
+        assert shown - {"\u200c", "\u200d"} <= {"\n", "\r"}  # joiners are part of how words are written
+
+
 @pytest.mark.parametrize("writer", WRITERS.values(), ids=WRITERS)
 def test_a_long_day_is_written_at_once(writer: Callable[..., None], tmp_path: Path) -> None:
     """Two thousand events, some at a time: no writer compares each with each, and hours have two digits or more."""
@@ -447,3 +470,52 @@ def test_a_long_day_is_written_at_once(writer: Callable[..., None], tmp_path: Pa
     if writer in (WRITERS["vtt"], WRITERS["srt"]):
         assert "\n99:" in text
         assert "\n100:" in text
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("one_thread")
+def test_the_command_writes_what_is_asked_for(tmp_path: Path) -> None:
+    """Beside events.jsonl, and listed with it; a later command that asks for less leaves less.
+
+    Without a date there is no calendar: that is told, with exit status 1, and the rest is there.
+    """
+    model = make_model_folder(tmp_path / "made of")
+    known = write_video(tmp_path / "known.mp4", evenly(12, 12), recorded_at=START)
+    unknown = write_video(tmp_path / "unknown.mp4", evenly(12, 12))
+    os.utime(unknown, (0, 0))
+    out = tmp_path / "out"
+
+    def write(*names: str) -> tuple[int, str]:
+        options = [part for name in names for part in ("--format", name)]
+        command = ["write", str(known), str(unknown), "--model", str(model), "-o", str(out), *options]
+        done = CliRunner().invoke(main, command)
+        assert done.exception is None or isinstance(done.exception, SystemExit), done.output
+        return done.exit_code, done.output
+
+    def files(recording_id: str) -> set[str]:
+        (row,) = [
+            row for row in json.loads((out / "manifest.json").read_text())["recordings"] if row["id"] == recording_id
+        ]
+        there = {path.relative_to(out).as_posix() for path in (out / recording_id).iterdir() if path.is_file()}
+        assert there <= set(row["files"])
+        return {name.removeprefix(f"{recording_id}/") for name in there}
+
+    code, output = write("csv", "ics", "labelstudio", "csv", "jsonl")
+    assert code == 1
+    assert output.count("Error:") == 1
+    assert "unknown.mp4: not written as iCalendar" in output
+    made = {FORMATS[name] for name in ("csv", "labelstudio", "jsonl")} | {"events.labelstudio.xml"}
+    assert made | {FORMATS["ics"]} <= files("known")
+    assert made <= files("unknown")
+    assert FORMATS["ics"] not in files("unknown")
+    with (out / "known" / "events.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == len((out / "known" / "events.jsonl").read_text().splitlines()) - 1 > 0
+    assert len(entries(out / "known" / "events.ics")) == len(rows) + 1
+
+    assert write("vtt")[0] == 0
+    assert not {FORMATS["csv"], FORMATS["ics"], "events.labelstudio.xml"} & (files("known") | files("unknown"))
+    assert {FORMATS["vtt"], FORMATS["jsonl"]} <= files("known") & files("unknown")
+    code, output = write("html5")
+    assert code == 2
+    assert "'html5' is not one of" in output

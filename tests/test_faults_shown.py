@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
@@ -13,11 +12,11 @@ from features.video import Segment
 from reports.diary.formats.jsonl import write_jsonl
 from reports.diary.formats.markdown import write_markdown
 from reports.diary.model import DiaryModel
-from reports.diary.page import write_page
 from reports.diary.readings import METADATA, MODIFIED, NAME, ClockReading
 from reports.diary.recording import Recording
 from reports.diary.story import format_percent, format_probability
 from reports.events import Event, EventRule, EventsFound
+from tests.diaries import Page, day_html, stored
 
 NAMES = {"c015": "Holding a phone"}
 MODEL = DiaryModel("demo", "diary", "head", "a" * 64, "b" * 64, {"c015": EventRule(0.5, 0.4, 2.0, 1.0)})
@@ -36,13 +35,8 @@ def markdown(tmp_path: Path, part: Recording, found: EventsFound = NOTHING) -> s
 
 
 def page(tmp_path: Path, part: Recording, found: EventsFound = NOTHING) -> str:
-    """The page's text as people read it, blanks joined."""
-    write_page(tmp_path / "diary.html", part, found, NAMES, MODEL, thumbnails={}, min_quiet_s=10.0)
-    texts: list[str] = []
-    parser = HTMLParser()
-    parser.handle_data = texts.append  # type: ignore[assignment, method-assign]
-    parser.feed((tmp_path / "diary.html").read_text(encoding="utf-8"))
-    return " ".join(" ".join(texts).split())
+    """The page's text as people read it."""
+    return Page(day_html(tmp_path, stored(part, found, NAMES, MODEL))).text
 
 
 def rows(tmp_path: Path, part: Recording, found: EventsFound = NOTHING) -> list[dict[str, object]]:
@@ -56,7 +50,7 @@ def test_a_file_cut_to_a_third_says_so(tmp_path: Path) -> None:
     shown = page(tmp_path, cut)
     assert "It states a length of 1 min 00 s and ends at 20 s" in shown
     assert FAULT in shown
-    assert shown.index("Something is wrong with this file") < shown.index("Timeline")
+    assert shown.index("Something is wrong with a file") < shown.index("The story")
     text = markdown(tmp_path, cut)
     assert (
         "Observed: 20 s of 20 s (the file states 1 min 00 s), 0 events.\n  - **Wrong with this file:** 3 of 90" in text
@@ -71,7 +65,7 @@ def test_a_file_cut_to_a_third_says_so(tmp_path: Path) -> None:
 def test_an_intact_file_has_no_such_words(stated_s: float | None, tmp_path: Path) -> None:
     """Rounding at the end is no fault."""
     intact = recording(stated_s=stated_s)
-    assert "wrong with this file" not in page(tmp_path, intact).lower()
+    assert "is wrong with" not in page(tmp_path, intact)
     text = markdown(tmp_path, intact)
     assert "wrong with this file" not in text.lower()
     assert "states" not in text
@@ -83,8 +77,9 @@ def test_a_guess_is_marked_as_one(tmp_path: Path) -> None:
     found = EventsFound((Event("a-001", "c015", Segment(5, 10), 0.9, 0.7),), {})
     guess = recording(MODIFIED, is_guess=True, clock_note="The file was last written then.")
     shown = page(tmp_path, guess, found)
-    assert "08:00:00 to 08:00:20 (UTC+00:00; a guess)" in shown
-    assert "The clock times are a guess from the file modification time. The file was last written then." in shown
+    told = "The clock times of a.mp4 are a guess from the file modification time. The file was last written then."
+    assert told in shown
+    assert shown.index(told) < shown.index("The story")
     assert "(UTC+00:00; start from the file modification time, a guess). The file was last" in markdown(tmp_path, guess)
     assert [row["clock_is_guess"] for row in rows(tmp_path, guess, found)] == [True, True]
     sure = recording(METADATA)
@@ -114,5 +109,5 @@ def test_no_probability_is_shown_as_certain(tmp_path: Path) -> None:
         *("100%", "over 99%", "50%", "under 1%", "0%")
     ]
     found = EventsFound((Event("a-001", "c015", Segment(0, 10), 1.0, 1.0),), {})
-    assert "peak over 99%, mean over 99%" in page(tmp_path, recording(), found)
+    assert "Holding a phone over 99% over 99%" in page(tmp_path, recording(), found)
     assert "| over 99% |" in markdown(tmp_path, recording(), found)

@@ -13,7 +13,16 @@ from pathlib import Path
 
 import pytest
 
-from features.files import atomic_file, atomic_folder, sha256_of, write_csv, write_json, write_text
+from features.files import (
+    atomic_file,
+    atomic_folder,
+    is_no_room,
+    sha256_of,
+    write_csv,
+    write_into,
+    write_json,
+    write_text,
+)
 
 
 def names(folder: Path) -> list[str]:
@@ -66,6 +75,21 @@ def test_a_full_disk_names_the_file(tmp_path: Path) -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == errno.EFBIG
     assert names(tmp_path) == ["a"]
     assert (tmp_path / "a").read_text() == "old"
+
+
+def test_many_files_into_a_new_folder(tmp_path: Path) -> None:
+    """By their names; where the disk is full, the file is named."""
+    write_into(tmp_path / "a", {"1": b"one", "2": b""})
+    assert {path.name: path.read_bytes() for path in (tmp_path / "a").iterdir()} == {"1": b"one", "2": b""}
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, hard))
+    try:
+        with pytest.raises(OSError, match="too large") as caught:
+            write_into(tmp_path / "a", {"3": b"one", "4": bytes(20)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert caught.value.filename == str(tmp_path / "a" / "4")
+    assert is_no_room(caught.value)
 
 
 def test_json_and_csv(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from tests.model_folders import make_model_folder
 from tests.videos import evenly, write_video
 
 REPOSITORY = Path(__file__).parents[1]
-PAGES = {"events.jsonl", "diary.md", "diary.html"}
+FILES = {"events.jsonl", "recording.json", "thumbnails"}
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -80,8 +80,11 @@ def test_whatever_fails_in_one_recording_the_others_are_written(
     assert done.written == ("e",)
     assert [line.partition(":")[0] for line in done.failures] == [str(tmp_path / f"{name}.mp4") for name in "adbc"]
     assert all("\n" not in line for line in done.failures)
-    assert {path.name for path in (tmp_path / "out" / "e").iterdir()} == PAGES
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"e", "diary.md", "manifest.json"}
+    assert {path.name for path in (tmp_path / "out" / "e").iterdir()} == FILES
+    (day,) = [page.stem for page in done.pages if page.name != "index.html"]
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        *("e", "manifest.json", "index.html", f"{day}.html", f"{day}.md")
+    }
     assert sorted(failed(tmp_path / "out")) == ["a.mp4", "b.mp4", "c.mp4", "d.mp4"]
 
 
@@ -98,7 +101,7 @@ def test_an_output_that_cannot_be_written_is_that_recordings_failure(
     assert done.written == ("clip",)
     assert "File name too long" in done.failures[0]
     assert done.failures[0].startswith(str(long))
-    assert (out / "clip" / "diary.html").is_file()
+    assert (out / "clip" / "recording.json").is_file()
 
 
 def test_a_name_that_is_no_utf8_works(recogniser: Recogniser, clip: Path, tmp_path: Path) -> None:
@@ -109,7 +112,7 @@ def test_a_name_that_is_no_utf8_works(recogniser: Recogniser, clip: Path, tmp_pa
     done = run(recogniser, [tmp_path / os.fsdecode(name) for name in names], tmp_path / "out")
     assert done.failures == ()
     assert done.written == ("caf\ufffd", "two_lines")
-    assert "caf\ufffd.mp4" in (tmp_path / "out" / "diary.md").read_text(encoding="utf-8")
+    assert "caf\ufffd.mp4" in done.pages[0].with_suffix(".md").read_text(encoding="utf-8")
     rows = json.loads((tmp_path / "out" / "manifest.json").read_text(encoding="utf-8"))["recordings"]
     assert [row["file_name"] for row in rows] == ["caf\ufffd.mp4", "two\nlines.mp4"]
     assert run(recogniser, [tmp_path / os.fsdecode(names[0])], tmp_path / "out").written == ("caf\ufffd",)
@@ -235,7 +238,9 @@ def test_the_stage_writes_its_folder_anew(project: Layout, clip: Path) -> None:
     assert result.exit_code == 0, result.output
     assert "one.mp4: cannot be read" in result.output
     assert "skipped 1 file that is no video: readme.txt" in result.output
-    assert {path.name for path in project.diaries.iterdir()} == {"two", "diary.md", "manifest.json"}
+    folders = {path.name for path in project.diaries.iterdir() if path.is_dir()}
+    assert folders == {"two"}
+    assert (project.diaries / "index.html").is_file()
     assert failed(project.diaries) == ["one.mp4"]
 
 

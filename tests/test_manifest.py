@@ -260,6 +260,7 @@ def project(dataset: Path, tmp_path: Path) -> Layout:
     paths.label_sets.mkdir(parents=True)
     (paths.label_sets / "diary.txt").write_text("c006 Closing a door\nc134 Lying on a bed\n")
     (paths.label_sets / "handpicked.txt").write_text("c008 Opening a door\n")
+    (paths.label_sets / "roles.csv").write_text("label,role,thing,phrase,together\nc008,toggle,door,opened a door,\n")
     return paths
 
 
@@ -282,12 +283,18 @@ def test_the_stage_writes_manifest_and_facts(project: Layout) -> None:
 
 
 def test_the_stage_says_in_a_line_what_is_wrong(project: Layout) -> None:
-    """An unknown class, a missing folder and a missing params file end with a line, status 1, and nothing written."""
+    """An unknown class, here or among the roles, and missing files end with a line, status 1, and nothing written."""
     with (project.label_sets / "diary.txt").open("a") as file:
         file.write("c999 Dancing\n")
     status, output = run_prepare(project)
     assert status == 1
     assert output.startswith("Error: labels/demo/diary.txt:3: c999 is not among the 3 classes of ")
+    (project.label_sets / "diary.txt").write_text("c006 Closing a door\n")
+    with (project.label_sets / "roles.csv").open("a") as file:
+        file.write("c999,use,dance,danced,\n")
+    status, output = run_prepare(project)
+    assert status == 1
+    assert "Error: labels/demo/roles.csv: c999 is not among the 3 classes of " in output
     project.dataset.unlink()
     status, output = run_prepare(project)
     assert status == 1

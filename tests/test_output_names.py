@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from features.files import locked, write_text
+from features.files import locked, write_json, write_text
 from pipeline.diaries.names import VideoIdentity, recording_ids, safe_stem
 from pipeline.diaries.output import NotOurs, OutputFolder, Planned
 from pipeline.diaries.selection import Selection, select_videos
@@ -82,7 +82,7 @@ def test_an_id_stays_when_files_are_added() -> None:
     assert ids("a.mp4:2 a.mp4:1", known=known) == ["a-2", "a"]
     assert ids("a.mov:1", known=known) == ["a-1"]
     assert ids("a.mp4:1 a.mp4:1", known=known) == ["a", "a-1"]
-    assert ids("Diary.md.mp4:1 b.mp4:2", occupied="diary.md B") == ["Diary.md-1", "b-2"]
+    assert ids("Index.html.mp4:1 b.mp4:2", occupied="index.html B") == ["Index.html-1", "b-2"]
 
 
 @pytest.fixture(scope="module")
@@ -91,15 +91,13 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def write_all(out: Path, videos: list[Path], content: str = "x") -> list[str]:
-    """Write a page for each video, as a run does; their ids."""
+    """Write a file for each video, as a run does; their ids."""
     output = OutputFolder(out)
     planned = output.plan(select_videos(videos))
     rows = [video.row for video in planned if video.row is not None]
     for row in rows:
         with output.writing(row, is_damaged=False) as folder:
-            write_text(folder / "diary.md", content)
-    output.set_in_diary_md(row.id for row in rows)
-    write_text(out / "diary.md", content)
+            write_text(folder / "events.jsonl", content)
     return [row.id for row in rows]
 
 
@@ -123,20 +121,23 @@ def test_a_later_run_keeps_the_diaries_of_other_videos(clip: Path, tmp_path: Pat
     assert second.startswith("with-gps-")
     assert write_all(out, [tmp_path / "with-gps.mp4", tmp_path / "with-gps.mov"], "new") == [second, "with-gps"]
     assert write_all(out, [tmp_path / "with-gps.mov"], "newer") == ["with-gps"]
-    assert (out / "with-gps" / "diary.md").read_text() == "newer"
+    assert (out / "with-gps" / "events.jsonl").read_text() == "newer"
     twins = [Path(shutil.copy(clip, tmp_path / folder / "a.mp4")) for folder in make_folders(tmp_path, "x", "y")]
     assert write_all(tmp_path / "twins", twins) == write_all(tmp_path / "twins", twins)
     assert len(manifest(tmp_path / "twins")) == 2
-    assert (out / second / "diary.md").read_text() == "new"
-    assert manifest(out) == {"with-gps": ["with-gps/diary.md"], second: [f"{second}/diary.md"]}
+    assert (out / second / "events.jsonl").read_text() == "new"
+    assert manifest(out) == {"with-gps": ["with-gps/events.jsonl"], second: [f"{second}/events.jsonl"]}
 
 
 def test_names_of_the_runs_own_files_and_of_the_users_are_avoided(
     clip: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A video named as the index or the manifest; a file, folder or link that was there: told before the work, kept."""
+    """A video named as a page or the manifest; a file, folder or link that was there: told before the work, kept."""
     out, videos = tmp_path / "out", []
-    for name in ("diary.md.mp4", "manifest.json.mp4", "...mp4", "file.mp4", "folder.mp4", "link.mp4", "half.mp4"):
+    for name in (
+        *("index.html.mp4", "manifest.json.mp4", "...mp4", "file.mp4", "folder.mp4", "link.mp4", "half.mp4"),
+        *("2026-03-14.html.mp4", "2026-03-14.mp4"),
+    ):
         videos.append(Path(shutil.copy(clip, tmp_path / name)))
     for name in ("file", "folder/mine.txt", "half.partial/mine.txt"):
         write_text(out / name, "mine")
@@ -144,10 +145,12 @@ def test_names_of_the_runs_own_files_and_of_the_users_are_avoided(
     caplog.set_level(logging.INFO)
     written = write_all(out, videos)
     assert [name.partition("-")[0] for name in written] == [
-        *("diary.md", "manifest.json", "mp4", "file", "folder", "link", "half")
+        *("index.html", "manifest.json", "mp4", "file", "folder", "link", "half", "2026", "2026")
     ]
+    assert written[7].startswith("2026-03-14.html-")
+    assert written[8] == "2026-03-14"
     assert written[2] == "mp4"
-    assert all((out / name / "diary.md").is_file() for name in written)
+    assert all((out / name / "events.jsonl").is_file() for name in written)
     assert f"file.mp4: its diary goes to {written[3]}, since the name file is not free" in caplog.text
     assert all((out / name).read_text() == "mine" for name in ("file", "folder/mine.txt", "half.partial/mine.txt"))
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["out", *(video.name for video in videos)])
@@ -185,13 +188,13 @@ def test_an_error_keeps_the_earlier_diary_and_its_row(clip: Path, tmp_path: Path
         (planned,) = output.plan(select_videos([clip]))
         assert planned.row is not None
         with output.writing(planned.row, is_damaged=False) as folder:
-            write_text(folder / "diary.md", "new")
+            write_text(folder / "events.jsonl", "new")
             assert '"unfinished"' in (out / "manifest.json").read_text()
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         fails()
-    assert (out / "clip" / "diary.md").read_text() == "old"
+    assert (out / "clip" / "events.jsonl").read_text() == "old"
     assert (out / "manifest.json").read_text() == before
     assert not (out / "clip.partial").exists()
 
@@ -205,7 +208,7 @@ def test_what_a_killed_run_left_is_cleared(clip: Path, tmp_path: Path) -> None:
     (out / "clip").rename(out / "clip.partial")
     other = Path(shutil.copy(clip, tmp_path / "clip.mov"))
     assert write_all(out, [other]) == ["clip"]
-    assert {path.name for path in out.iterdir()} == {"clip", "diary.md", "manifest.json"}
+    assert {path.name for path in out.iterdir()} == {"clip", "manifest.json"}
 
 
 def test_two_runs_into_one_folder_take_turns(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -226,29 +229,28 @@ def test_two_runs_into_one_folder_take_turns(tmp_path: Path, caplog: pytest.LogC
     thread.join()
 
 
-@pytest.mark.parametrize(
-    "text", ["", "[]", '{"version": 99}', '{"version": 1, "in_diary_md": [], "recordings": [{"id": "../x"}]}', "\0"]
-)
+@pytest.mark.parametrize("text", ["", "[]", '{"version": 99}', '{"version": 2, "recordings": [{"id": "../x"}]}', "\0"])
 def test_somebody_elses_files_are_not_replaced(text: str, tmp_path: Path) -> None:
-    """A manifest or a diary.md that no run wrote is a sentence, and stays."""
+    """A manifest or an index that no run wrote is a sentence, and stays."""
     write_text(tmp_path / "manifest.json", text)
     with pytest.raises(NotOurs, match=r"manifest.json is not a list of diaries .*: move it, or name another folder"):
         OutputFolder(tmp_path)
     assert (tmp_path / "manifest.json").read_text() == text
     (tmp_path / "manifest.json").unlink()
-    write_text(tmp_path / "diary.md", "# Diary\nDear diary")
-    with pytest.raises(NotOurs, match=r"diary\.md was not written here"):
+    write_text(tmp_path / "index.html", "Dear diary")
+    with pytest.raises(NotOurs, match=r"index\.html was not written here"):
         OutputFolder(tmp_path)
 
 
 def test_a_manifest_cannot_lead_out_of_its_folder(tmp_path: Path) -> None:
     """An id that is a path, as in a manifest that somebody edited, is refused."""
     row = {"id": "../x", "file_name": "x.mp4", "sha256": "0", "status": "written", "files": []}
-    write_text(
-        tmp_path / "manifest.json", json.dumps({"version": 1, "in_diary_md": [], "recordings": [row], "failed": []})
-    )
-    with pytest.raises(NotOurs, match="is no name of a folder"):
-        OutputFolder(tmp_path)
+    entry = {"key": "x", "headline": "", "summary": "", "observed_ms": 0, "num_events": 0, "recorded": []}
+    page = {"key": "x", "files": ["../x.html"], "recordings": [], "entry": entry}
+    for rows, pages, told in (([row], [], "is no name of a folder"), ([], [page], "are no names of files")):
+        write_json(tmp_path / "manifest.json", {"version": 2, "recordings": rows, "pages": pages, "failed": []})
+        with pytest.raises(NotOurs, match=told):
+            OutputFolder(tmp_path)
 
 
 def test_a_video_that_goes_away_before_it_is_read_is_a_fault(tmp_path: Path, clip: Path) -> None:

@@ -189,18 +189,22 @@ def test_the_cache_lies_outside_the_project(project: Layout, monkeypatch: pytest
 
 
 def test_a_persons_diaries_never_land_in_git(tmp_path: Path) -> None:
-    """Git ignores all diaries but one of the demo's, so that an experiment cannot commit them."""
+    """Git ignores all diaries but one day of the demo's, so that an experiment cannot commit them."""
     subprocess.run(["git", "init", "--quiet"], cwd=tmp_path, check=True)
     shutil.copy(REPOSITORY / ".gitignore", tmp_path)
 
-    def is_ignored(profile: str, recording: str = "monday") -> bool:
-        page = Layout(profile, "diary").diaries / recording / "diary.html"
+    def is_ignored(profile: str, name: str = "monday/recording.json") -> bool:
+        page = Layout(profile, "diary").diaries / name
         return subprocess.run(["git", "check-ignore", "--quiet", page], cwd=tmp_path, check=False).returncode == 0
 
     assert is_ignored("charades")
     assert is_ignored("home")
     assert is_ignored("demo")
-    assert not is_ignored("demo", "morning")
+    for name in ("index.html", "manifest.json", "2026-03-15.html", "noon/thumbnails/000000100.jpg"):
+        assert is_ignored("demo", name)
+    for name in ("2026-03-14.html", "2026-03-14.md", "morning/recording.json", "evening/thumbnails/000000100.jpg"):
+        assert not is_ignored("demo", name)
+        assert is_ignored("home", name)
 
 
 def test_annotations_are_not_pushed() -> None:

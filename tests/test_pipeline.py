@@ -18,6 +18,7 @@ import psutil
 import pytest
 from ruamel.yaml import YAML
 
+from features.decode.grid import frames_on_grid
 from features.store.embeddings import read_embeddings
 from pipeline import params
 from pipeline.layout import Layout
@@ -106,7 +107,7 @@ def test_a_second_run_has_nothing_to_do(clone: Path) -> None:
 
 
 def test_all_that_is_promised_is_there(clone: Path) -> None:
-    """Metrics with their keys, a page, and three files for each recording; the broken video is a row."""
+    """Metrics with their keys, a page, and what there is of each recording; the broken video is a row."""
     results = clone / "results" / "demo" / "handpicked"
     keys = {
         "micro_f1",
@@ -129,7 +130,8 @@ def test_all_that_is_promised_is_there(clone: Path) -> None:
     assert "<html" in (results / "report.html").read_text()
     for recording in ("morning", "evening"):
         names = {file.name for file in (results / "diary" / recording).iterdir()}
-        assert names == {"events.jsonl", "diary.md", "diary.html"}
+        assert names == {"events.jsonl", "recording.json", "thumbnails"}
+    assert {"index.html", "2026-03-14.html", "2026-03-14.md"} <= {file.name for file in (results / "diary").iterdir()}
     with (clone / "data" / "demo" / "failed.csv").open(newline="") as file:
         failed = list(csv.DictReader(file))
     assert len(failed) == 1
@@ -166,15 +168,16 @@ def test_nothing_that_is_saved_needs_pickle(clone: Path) -> None:
 
 
 def test_the_command_writes_a_diary_of_any_video(clone: Path, tmp_path: Path) -> None:
-    """Portrait, MPEG-4 in a MOV at 30 frames a second: events, Markdown and a page, with the start that was given."""
+    """Portrait, MPEG-4 in a MOV at 30 frames a second: events and the page of the day that was given."""
     video = tmp_path / "from my phone.mov"
     write_video(video, evenly(75, 30), codec="mpeg4", rate=30, size=(180, 320))
     out = tmp_path / "diaries"
     command = [sys.executable, "-m", "pipeline.cli", "write", str(video), "-o", str(out), "--labels", "handpicked"]
     run(clone, *command, "--recorded-at", "2026-05-01T12:00:00+02:00")
     written = out / "from my phone"
-    assert {file.name for file in written.iterdir()} == {"events.jsonl", "diary.md", "diary.html"}
-    assert "Friday, 1 May 2026" in (written / "diary.md").read_text(encoding="utf-8")
+    assert {file.name for file in written.iterdir()} == {"events.jsonl", "recording.json", "thumbnails"}
+    for name in ("2026-05-01.md", "2026-05-01.html"):
+        assert "Friday, 1 May 2026" in (out / name).read_text(encoding="utf-8")
     for line in (written / "events.jsonl").read_text(encoding="utf-8").splitlines():
         assert json.loads(line)["start_clock"].startswith("2026-05-01T12:00:0")
 
@@ -198,7 +201,7 @@ def test_what_is_no_video_is_said_in_one_line(clone: Path, tmp_path: Path) -> No
     (line,) = [line for line in output.splitlines() if "Error" in line]
     assert "notes.mp4" in line
     run(clone, *command, str(tmp_path / "notes.mp4"), str(tmp_path / "good.mp4"), fails=True)
-    assert (tmp_path / "out" / "good" / "diary.html").is_file()
+    assert (tmp_path / "out" / "good" / "events.jsonl").is_file()
 
 
 def test_a_model_folder_needs_no_project(clone: Path, tmp_path: Path) -> None:
@@ -210,8 +213,8 @@ def test_a_model_folder_needs_no_project(clone: Path, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     run(elsewhere, *command, "-o", str(tmp_path / "other"), "--model", str(tmp_path / "model"), PYTHONPATH=str(clone))
-    for name in ("events.jsonl", "diary.md", "diary.html"):
-        written = [(tmp_path / folder / "kitchen" / name).read_bytes() for folder in ("one", "other")]
+    for name in ("kitchen/events.jsonl", "2026-05-01.md", "2026-05-01.html"):
+        written = [(tmp_path / folder / name).read_bytes() for folder in ("one", "other")]
         assert written[0] == written[1]
     (tmp_path / "model" / "diary.json").unlink()
     output = run(elsewhere, *command, "-o", "x", "--model", str(tmp_path / "model"), fails=True, PYTHONPATH=str(clone))
@@ -235,9 +238,7 @@ def test_the_wheel_alone_writes_a_diary(clone: Path, tmp_path: Path) -> None:
     output = run(tmp_path, *command, "--model", "model", PYTHONPATH="")
     assert str(site) in output
     assert {path.name for path in (tmp_path / "out" / "kitchen").iterdir()} == {
-        "events.jsonl",
-        "diary.md",
-        "diary.html",
+        *("events.jsonl", "recording.json", "thumbnails")
     }
 
 
@@ -356,3 +357,13 @@ def test_kills_at_any_level_cost_no_finished_video(clone: Path) -> None:
     assert after_kills == {
         path: path.read_bytes() for path in (clone / "data" / "demo").glob("*.zarr/**/*") if path.is_file()
     }
+
+
+def test_models_of_the_project_are_compared_on_one_video(clone: Path, tmp_path: Path) -> None:
+    """Side by side, with all frames; one that was never trained is named."""
+    video = write_video(tmp_path / "a.mp4", evenly(24, 12))
+    command = [sys.executable, "-m", "pipeline.cli", "overlay", str(video), "-o", str(tmp_path / "out.mp4")]
+    assert "no model 'other' in this project" in run(clone, *command, "--compare", "linear,other", fails=True)
+    run(clone, *command, "--compare", "linear,finetune")
+    written = list(frames_on_grid(tmp_path / "out.mp4", sample_fps=12, decoder="pyav"))
+    assert [frame.image.shape for frame in written] == [(120, 320, 3)] * 24

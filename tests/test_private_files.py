@@ -72,11 +72,13 @@ def test_diaries_are_private(tmp_path: Path) -> None:
                     planned = output.plan(select_videos([video]))
                     run = write_diaries(planned, output, recogniser, recorded_at=None, batch_size=4, num_workers=0)
                 assert run.written == ("clip",)
-                found = modes(out / "clip") | modes(out / "diary.md") | modes(out / "manifest.json")
+                (page, _) = run.pages
+                files = (*run.pages, page.with_suffix(".md"), out / "manifest.json")
+                found = modes(out / "clip").union(*map(modes, files))
                 assert found == {("folder", "0o700"), ("file", "0o600")}
-                for path in (out / "clip" / "diary.html", out / "diary.md", out / "manifest.json"):
+                for path in (out / "clip" / "events.jsonl", *files):
                     path.chmod(0o644)
-            for path in (out / "clip" / "diary.html", out / "diary.md", out / "manifest.json"):
+            for path in (out / "clip" / "events.jsonl", *files):
                 path.chmod(0o600)
         write_text(tmp_path / "after", "x")
     assert modes(tmp_path / "new") == {("folder", "0o700"), ("file", "0o600")}

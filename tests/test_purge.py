@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import stat
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -15,12 +17,15 @@ from features.files import sha256_of
 from features.video import Segment
 from pipeline.cli.__main__ import main
 from pipeline.diaries.output import OutputFolder
+from pipeline.diaries.pages import write_pages
 from pipeline.diaries.selection import select_videos
 from reports.diary import readings
 from reports.diary.formats.jsonl import write_jsonl
 from reports.diary.model import DiaryModel
 from reports.diary.recording import Recording
+from reports.diary.stored import write_stored
 from reports.events import EventsFound
+from tests.diaries import stored
 from tests.videos import evenly, write_video
 
 MODEL = DiaryModel("demo", "diary", "linear", "a" * 64, "b" * 64, {})
@@ -174,14 +179,63 @@ def test_an_interrupted_purge_goes_on(home: Home) -> None:
     assert not (home.diaries / name).exists()
 
 
-def test_diary_md_goes_with_a_recording_that_it_tells_of(home: Home) -> None:
-    """It would tell what is to be forgotten."""
+def test_what_a_killed_recording_left_is_not_forgotten(home: Home) -> None:
+    """It lies in a hidden folder; once it is in its place, it goes like any other."""
+    (home.videos / ".recording").mkdir()
+    write_video(home.videos / ".recording" / "2026-03-13T09-00-00+0100.mp4", evenly(5, 12), size=(64, 48))
+    assert purge("--recordings", home.videos, "--yes").exit_code == 0
+    assert [path.name for path in home.videos.rglob("2026-03-13*")] == []
+
+
+def with_pages(home: Home) -> None:
+    """What runs store of the recordings, and the pages of it."""
     output = OutputFolder(home.diaries)
-    output.set_in_diary_md(["late", "kept"])
-    (home.diaries / "diary.md").write_text("# Diary")
-    assert purge("--diaries", home.diaries, "--yes").exit_code == 0
-    assert not (home.diaries / "diary.md").exists()
+    for name, (start, is_guess) in STARTS.items():
+        at, source = (datetime.fromisoformat(start), readings.GIVEN) if start else (None, readings.UNKNOWN)
+        recording = Recording(name, f"{name}.mp4", 4.0, at, source, (Segment(0, 4),), is_guess=is_guess)
+        with output.writing(output.rows[name], is_damaged=False) as out:
+            shutil.copy(home.diaries / name / "events.jsonl", out)
+            write_stored(out / "recording.json", stored(recording, EventsFound((), {}), {}, MODEL))
+    assert write_pages(output).failures == ()
+
+
+def test_pages_forget_a_recording(home: Home) -> None:
+    """A page goes with the last recording of its day; one that has others is written without it."""
+    with_pages(home)
+    assert "late.mp4" in (home.diaries / "2026-03-14.html").read_text()  # it runs past midnight
+    done = purge("--diaries", home.diaries, "--yes")
+    assert done.exit_code == 0, done.output
+    names = {path.name for path in home.diaries.iterdir() if path.suffix in (".html", ".md")}
+    assert names == {
+        f"{key}{suffix}" for key in ("2026-03-10", "2026-03-14", "undated-unknown") for suffix in (".html", ".md")
+    } | {"index.html"}
+    assert not [path for path in home.diaries.rglob("*") if path.is_file() and "late.mp4" in path.read_text()]
     OutputFolder(home.diaries)  # and the folder is as usable as before
+
+
+def test_pages_that_an_interrupted_purge_left_go_with_the_next_one(home: Home) -> None:
+    """Also where no recording is left to remove; and pages that are written again are private."""
+    with_pages(home)
+    OutputFolder(home.diaries).remove(["late", "2026-03-12T09-00-00+0100"])
+    assert (home.diaries / "2026-03-13.html").is_file()
+    done = purge("--diaries", home.diaries, "--yes")
+    assert (done.exit_code, "no recording is known to begin before 2026-03-14" in done.output) == (0, True)
+    assert sorted(path.name for path in home.diaries.glob("2026-*.html")) == ["2026-03-10.html", "2026-03-14.html"]
+    if os.name != "nt":
+        assert stat.S_IMODE((home.diaries / "2026-03-14.html").stat().st_mode) == 0o600
+
+
+def test_notes_of_the_user_stay_in_a_diary(home: Home) -> None:
+    """What is generated goes from between its markers, and the user's words around them are named."""
+    with_pages(home)
+    notes = home.diaries / "2026-03-13.md"
+    notes.write_text("Dear diary,\n" + notes.read_text())
+    done = purge("--diaries", home.diaries, "--yes")
+    assert done.exit_code == 0
+    assert notes.read_text().startswith("Dear diary,\n<!-- diary: begin")
+    assert "late.mp4" not in notes.read_text()
+    assert f"{notes} stays: there is text of yours in it" in done.output
+    OutputFolder(home.diaries)
 
 
 def test_a_damaged_manifest_never_empties_the_cache(home: Home) -> None:

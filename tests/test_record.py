@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import io
 import json
 import os
 import re
@@ -24,13 +25,14 @@ import av
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from PIL import Image
 
 from features.decode.recorded_at import read_clock_tags
 from pipeline.capture.cameras import NoCamera, find_camera, v4l2_cameras
 from pipeline.cli.__main__ import main
 from reports.diary.file_names import time_in_name
 from tests.model_folders import make_model_folder
-from tests.videos import CLOSED_GOP, evenly, number_of, uneven, write_video
+from tests.videos import CLOSED_GOP, HEVC, MPEG4, OPEN_GOP, evenly, number_of, numbered_picture, uneven, write_video
 
 REALTIME = "lavfi:testsrc2=size=160x120:rate=20,realtime"
 
@@ -145,23 +147,25 @@ class Stream(http.server.BaseHTTPRequestHandler):
     """Answers each request with the next of the server's `answers`, and then with 503."""
 
     def do_GET(self) -> None:
-        answers: list[bytes] = self.server.answers  # type: ignore[attr-defined]
+        answers: list[bytes | Iterator[bytes]] = self.server.answers  # type: ignore[attr-defined]
         if not answers:
             self.send_error(503)
             return
         self.send_response(200)
-        self.send_header("Content-Type", "video/mp2t")
+        self.send_header("Content-Type", self.server.content_type)  # type: ignore[attr-defined]
         self.end_headers()
-        self.wfile.write(answers.pop(0))
+        answer = answers.pop(0)
+        for part in [answer] if isinstance(answer, bytes) else answer:
+            self.wfile.write(part)
 
     def log_message(self, *_: object) -> None:
         """Nothing on stderr."""
 
 
 @contextmanager
-def serving(*answers: bytes) -> Iterator[str]:
+def serving(*answers: bytes | Iterator[bytes], content_type: str = "video/mp2t") -> Iterator[str]:
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Stream)
-    server.answers = list(answers)  # type: ignore[attr-defined]
+    server.answers, server.content_type = list(answers), content_type  # type: ignore[attr-defined]
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:
@@ -194,6 +198,98 @@ def test_a_stream_that_breaks_off_is_tried_again_and_copied(tmp_path: Path) -> N
     assert 20 < len(broken_off) < 40
     for part in images[-3:]:
         assert all(np.array_equal(image, originals[number_of(image)]) for image in part)
+
+
+@pytest.mark.slow
+def test_files_of_a_stream_end_where_no_picture_is_lost(tmp_path: Path) -> None:
+    """Pictures that lean on both sides of a key frame keep the file going; a clock that jumps back ends it."""
+    open_gop = {**OPEN_GOP, "x264-params": OPEN_GOP["x264-params"] + ":b-adapt=0"}
+    films = {
+        name: write_video(tmp_path / f"{name}.ts", evenly(60, 12), size=(64, 48), options=options)
+        for name, options in (("open", open_gop), ("closed", CLOSED_GOP))
+    }
+    for name, sent, expected in (
+        ("open", films["open"].read_bytes(), [[*range(60)]]),
+        ("closed", 2 * films["closed"].read_bytes(), 2 * [[*range(36)], [*range(36, 60)]]),
+    ):
+        with serving(sent) as address:
+            done = record("--camera", address, "-o", tmp_path / name, "--minutes", 2.6 / 60, "--retry-s", 0)
+        paths = [Path(path) for path in re.findall(r"INFO (\S+\.mp4): ", done.output)]
+        assert [[number_of(image) for _, image in frames_of(path)] for path in paths] == expected, done.output
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "rate", "encoding", "kept"),
+    [
+        ("mkv", 12, {"options": CLOSED_GOP}, "h264"),  # states when pictures are shown, and not their order
+        ("flv", 12, {"options": CLOSED_GOP}, "h264"),
+        ("hevc.ts", 12, HEVC, "hevc"),
+        ("mpeg4.ts", 12, MPEG4, "h264"),  # no browser plays it
+        ("mpeg2.ts", 25, {"codec": "mpeg2video", "options": {"g": "12"}}, "h264"),  # its last picture comes late
+    ],
+)
+def test_no_picture_of_any_stream_is_lost(
+    name: str, rate: int, encoding: dict[str, Any], kept: str, tmp_path: Path
+) -> None:
+    """Whatever its container leaves out, and whether it is copied or encoded."""
+    film = write_video(tmp_path / f"film.{name}", evenly(60, rate), rate=rate, size=(64, 48), **encoding)
+    with serving(film.read_bytes()) as address:
+        done = record("--camera", address, "-o", tmp_path / "out", "--minutes", 20 / rate / 60, "--retry-s", 0)
+    paths = [Path(path) for path in re.findall(r"INFO (\S+\.mp4): ", done.output)]
+    assert len(paths) > 1
+    assert [number_of(image) for path in paths for _, image in frames_of(path)] == list(range(60))
+    for path in paths:
+        with av.open(str(path)) as container:
+            assert container.streams.video[0].codec_context.name == kept
+
+
+@pytest.mark.slow
+def test_pictures_without_a_clock_are_stamped_when_they_arrive(tmp_path: Path) -> None:
+    """Motion JPEG over HTTP states no rate; its pictures are encoded, since they would take ten times the room."""
+    pauses_s = [0.03, 0.15] * 10
+
+    def parts() -> Iterator[bytes]:
+        for number, pause_s in enumerate(pauses_s):
+            picture = io.BytesIO()
+            Image.fromarray(numbered_picture(number, 160, 120)).save(picture, "JPEG", quality=95)
+            length = len(picture.getvalue())
+            yield b"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % length
+            yield picture.getvalue() + b"\r\n"
+            time.sleep(pause_s)
+
+    with serving(parts(), content_type="multipart/x-mixed-replace;boundary=frame") as address:
+        record("--camera", address, "-o", tmp_path / "out", "--retry-s", 0)
+    (path,) = files_in(tmp_path / "out")
+    frames = frames_of(path)
+    assert [number_of(image) for _, image in frames] == list(range(20))
+    with av.open(str(path)) as container:
+        assert container.streams.video[0].codec_context.name != "mjpeg"
+    assert frames[-1][0] >= 0.9 * sum(pauses_s[:-1])  # 25 pictures a second, as FFmpeg assumes, would take half
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such limits")
+@pytest.mark.slow
+def test_a_full_disk_keeps_what_was_written(tmp_path: Path) -> None:
+    """It is told in a line, and the file is there as far as it fitted."""
+    code = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000)); "
+        "from pipeline.cli.__main__ import main; main(sys.argv[1:])"
+    )
+    camera = "lavfi:testsrc2=size=320x240:rate=10:duration=30"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "record", "--camera", camera, "-o", str(tmp_path / "out")],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[1],
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "Error: no room to write" in done.stderr
+    assert "Traceback" not in done.stderr
+    (path,) = files_in(tmp_path / "out")
+    with av.open(str(path)) as container:
+        assert sum(packet.size > 0 for packet in container.demux(video=0)) > 20
 
 
 @contextmanager
@@ -251,7 +347,7 @@ def test_space_pauses_and_q_stops(tmp_path: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", code],
         stdin=terminal,
-        stderr=subprocess.PIPE,
+        stderr=terminal,
         cwd=Path(__file__).parents[1],
         start_new_session=True,
     )
@@ -265,6 +361,7 @@ def test_space_pauses_and_q_stops(tmp_path: Path) -> None:
         wait_for(lambda: has_bytes(out))
         os.write(keyboard, b"q")
         assert process.wait(timeout=10) == 0
+        shown = os.read(keyboard, 65536).decode()
     finally:
         process.kill()
         process.communicate()
@@ -273,6 +370,9 @@ def test_space_pauses_and_q_stops(tmp_path: Path) -> None:
     first, second = files_in(out)
     end = started(first) + timedelta(seconds=frames_of(first)[-1][0])
     assert started(second) - end > timedelta(seconds=0.9)
+    assert "space pauses, q stops" in shown
+    assert "paused, and the camera is off" in shown
+    assert re.search(rf"{started(first):%H:%M:%S}  0\.\d min  0\.\d MB", shown)
 
 
 @pytest.mark.slow
@@ -289,6 +389,6 @@ def test_live_diaries_are_written_while_it_records(tmp_path: Path) -> None:
     assert datetime.fromisoformat(json.loads(first_line)["start_clock"]) == started(path)
     failed = record(*arguments, "--minutes", 0.5 / 60, "--project", tmp_path / "nowhere")
     assert failed.exit_code == 1
-    left = [str(path) for path in files_in(out)[1:]]
-    assert len(left) == 2
-    assert f"to write them: diary write -o {diaries} {' '.join(left)}" in failed.output
+    told = failed.output.partition(f"to write them: diary write -o {diaries} ")[2].splitlines()[0].split()
+    assert len(told) == 2
+    assert set(told) == {str(other) for other in files_in(out)} - {str(path)}

@@ -33,8 +33,8 @@ def said(kind: str, start_s: float, end_s: float, label: str = "cup", **other: o
     return Correction(number, kind, VIDEO, who, "2026-03-14T08:00:00+01:00", label, start_s, end_s, **fields)  # type: ignore[arg-type]
 
 
-def moved(start_s: float, end_s: float, to_s: tuple[float, float], label: str = "cup", **other: object) -> Correction:
-    return said("change", start_s, end_s, new_label=label, new_start_s=to_s[0], new_end_s=to_s[1], **other)
+def moved(start_s: float, end_s: float, to_s: tuple[float, float], label: str = "cup") -> Correction:
+    return said("change", start_s, end_s, new_label=label, new_start_s=to_s[0], new_end_s=to_s[1])
 
 
 def test_what_counts_as_right_and_what_as_missed() -> None:

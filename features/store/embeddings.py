@@ -64,6 +64,17 @@ class VideoEmbeddings:
             if each.dtype != np.float16:
                 raise ValueError(f"{pooling}: vectors are float16, got {each.dtype}")
 
+    @classmethod
+    def joined(cls, parts: Sequence[VideoEmbeddings]) -> VideoEmbeddings:
+        """One video of its parts, of which there is one at least, in order; all have `pictures`, or none count."""
+        columns = ("window", "start_s", "end_s", "num_padded")
+        pictures = [part.pictures for part in parts if part.pictures is not None]
+        return cls(
+            **{name: np.concatenate([getattr(part, name) for part in parts]) for name in columns},
+            vectors={name: np.concatenate([part.vectors[name] for part in parts]) for name in parts[0].vectors},
+            pictures=WindowPictures.joined(pictures) if len(pictures) == len(parts) else None,
+        )
+
     def __len__(self) -> int:
         return len(self.start_s)
 

@@ -51,6 +51,8 @@ def find_camera(named: str | None) -> Camera:
         return Camera(named, named.removeprefix(_LAVFI), "lavfi")
     if named is not None and "://" in named:
         return _at_address(named)
+    if named is not None and named.startswith("/dev/"):
+        return Camera(named, named, "v4l2")
     cameras = list_cameras()
     listed = ", ".join(camera.name for camera in cameras) or "none"
     if named is None:

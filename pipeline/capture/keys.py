@@ -63,7 +63,10 @@ else:
         descriptor = sys.stdin.fileno()
         if not select.select([descriptor], [], [], _POLL_S)[0]:
             return ""
-        return os.read(descriptor, 1).decode("latin-1") or _STOP  # the terminal was closed
+        try:
+            return os.read(descriptor, 1).decode("latin-1") or _STOP
+        except OSError:  # the terminal was closed
+            return _STOP
 
     def _is_in_foreground() -> bool:
         """A process in the background that changes its terminal is stopped by it."""

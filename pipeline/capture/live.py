@@ -14,6 +14,9 @@ from pathlib import Path
 
 log = logging.getLogger(__name__)
 
+_WINDOWS_FLAGS = sum(
+    getattr(subprocess, name, 0) for name in ("CREATE_NEW_PROCESS_GROUP", "BELOW_NORMAL_PRIORITY_CLASS")
+)
 _DAMAGED = 3  # exit status of `diary write`: the diaries are written
 
 
@@ -63,7 +66,10 @@ class LiveDiaries:
         try:
             # A session of its own: Ctrl-C is for the recording, and diaries are written to the end.
             self._process = subprocess.Popen(
-                [*self._command, "--", *map(str, paths)], start_new_session=True, env=_environment()
+                [*self._command, "--", *map(str, paths)],
+                start_new_session=True,
+                creationflags=_WINDOWS_FLAGS,
+                env=_environment(),
             )
             status = self._process.wait()
         except OSError as error:

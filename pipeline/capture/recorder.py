@@ -17,8 +17,15 @@ from pathlib import Path
 import av
 from filelock import FileLock, Timeout
 
+from features.files import is_no_room
 from pipeline.capture.cameras import Camera
-from pipeline.capture.recording_file import RecordedFile, RecordingFile, hidden_folder, put_leftovers_in_place
+from pipeline.capture.recording_file import (
+    HIDDEN,
+    RecordedFile,
+    RecordingFile,
+    hidden_folder,
+    put_leftovers_in_place,
+)
 from pipeline.capture.stream import Arrival, CameraLost, CameraStream
 
 log = logging.getLogger(__name__)
@@ -26,6 +33,7 @@ log = logging.getLogger(__name__)
 _MAX_WAIT_S = 15.0  # between two tries to reach a camera
 _MAX_JUMP_S = 2.0  # of a camera's clock; a longer one begins a new file
 _PROGRESS_EVERY_S = 1.0
+_OVERDUE = 2  # times its length: a file ends then, and a stream without a place to cut loses a picture or two
 _GB = 1e9
 
 
@@ -97,7 +105,9 @@ def record(
         lost_s, wait_s = None, 1.0
         while not control.is_stopped:
             if control.is_paused:
-                control.wait(0.1)
+                log.info("paused, and the camera is off; space goes on")
+                while control.is_paused and not control.is_stopped:
+                    control.wait(0.1)
                 continue
             session = _Session(plan, on_file, on_progress)
             try:
@@ -112,6 +122,15 @@ def record(
                 wait_s = min(2 * wait_s, _MAX_WAIT_S)
 
 
+def rescue_leftovers(folder: Path) -> list[Path]:
+    """Put in place what killed recordings into `folder`, or a folder below, left; one that goes on is let alone."""
+    rescued = []
+    for hidden in sorted(folder.rglob(HIDDEN)):
+        with contextlib.suppress(InUse), _held(hidden.parent):
+            rescued += put_leftovers_in_place(hidden.parent)
+    return rescued
+
+
 class _Session:
     """A recording for as long as a camera is open."""
 
@@ -124,7 +143,8 @@ class _Session:
         self._plan, self._on_file, self._on_progress = plan, on_file, on_progress
         self._file: RecordingFile | None = None
         self._origin_s: float | None = None  # wall-clock time of the stream's zero
-        self._last_dts_s: Fraction | None = None
+        self._last: tuple[Fraction, float] | None = None  # the last packet's stamp, and when it arrived
+        self._key: Arrival | None = None  # a key frame at which the file may end
         self._told_s = 0.0
         self.has_recorded = False
 
@@ -134,33 +154,62 @@ class _Session:
         with CameraStream(self._plan.camera) as stream:
             try:
                 for arrival in stream.arrivals(until=lambda: control.is_interrupted):
-                    if stream.is_copied:
-                        self._copy(arrival, stream.video)
-                    else:
-                        self._encode(arrival, stream.video)
+                    self._add(arrival, stream)
                     self._tell()
+                self._add_rest(stream)
+            except CameraLost:
+                self._add_rest(stream)
+                raise
+            except av.FFmpegError as error:
+                if is_no_room(error):
+                    raise
+                raise CameraLost(f"{self._plan.camera.name}: what it sends cannot be written ({error})") from error
             finally:
-                if self.has_recorded and not stream.is_copied:
-                    self._encode(None, stream.video)
                 self._close_file()
 
+    def _add(self, arrival: Arrival, stream: CameraStream) -> None:
+        if self._last is None:
+            self._origin_s = stream.origin_s
+        self._check_clock(arrival)
+        if not stream.is_copied:
+            self._encode(arrival, stream.video)
+            return
+        self._copy(arrival, stream.video)
+
     def _copy(self, arrival: Arrival, video: av.VideoStream) -> None:
-        packet = arrival.packet
-        pts, dts = _stamps(packet)
-        if pts is None or dts is None:  # a stream without a clock: by this machine's
-            pts = dts = round(Fraction(arrival.at_s) / packet.time_base)
-        packet.pts, packet.dts = pts, dts
-        dts_s, before_s = dts * packet.time_base, self._last_dts_s
-        if self._file is not None and before_s is not None and not 0 < dts_s - before_s <= _MAX_JUMP_S:
-            log.warning("the camera's clock jumped by %.1f s; a new file begins", dts_s - before_s)
+        """Add a packet as it is; files begin with key frames that no earlier picture is needed for.
+
+        The packet after a key frame tells: pictures that are shown before it lean on both sides, and would be lost.
+        """
+        key, self._key = self._key, None
+        if key is not None:
+            is_open = arrival.stamp_s < key.stamp_s
+            if not is_open or self._is_due(key.stamp_s, times=_OVERDUE):
+                self._next_file(key.stamp_s, key.at_s, video, is_copied=True)
+            self._add_packet(key)
+        if arrival.packet.is_keyframe and self._file is None:
+            self._next_file(arrival.stamp_s, arrival.at_s, video, is_copied=True)
+        elif arrival.packet.is_keyframe and self._is_due(arrival.stamp_s):
+            self._key = arrival
+            return
+        self._add_packet(arrival)
+
+    def _add_packet(self, arrival: Arrival) -> None:
+        if self._file is not None:  # what comes before the first key frame cannot be shown
+            self._file.add_packet(arrival.packet)
+
+    def _check_clock(self, arrival: Arrival) -> None:
+        """End the file where the camera's clock goes back, or further ahead than time went by."""
+        dts_s, before = (arrival.packet.dts or 0) * arrival.packet.time_base, self._last
+        self._last = (dts_s, arrival.at_s)
+        if self._file is None or before is None:
+            return
+        step_s = float(dts_s - before[0])
+        if step_s < -_MAX_JUMP_S or step_s > arrival.at_s - before[1] + _MAX_JUMP_S:
+            log.warning("the camera's clock jumped by %.1f s; a new file begins", step_s)
+            self._end_copy()
             self._close_file()
             self._origin_s = None
-        self._last_dts_s = dts_s
-        stamp_s = pts * packet.time_base
-        if packet.is_keyframe and self._is_due(stamp_s):
-            self._next_file(stamp_s, arrival.at_s, video, is_copied=True)
-        if self._file is not None:  # what comes before the first key frame cannot be shown
-            self._file.add_packet(packet)
 
     def _encode(self, arrival: Arrival | None, video: av.VideoStream) -> None:
         """Decode and encode a packet; None takes what the decoder still holds."""
@@ -168,16 +217,27 @@ class _Session:
         with contextlib.suppress(av.InvalidDataError):  # a damaged picture, as the first ones of many cameras
             frames = video.decode(arrival.packet if arrival else None)
         for frame in frames:
-            if frame.pts is None or frame.time_base is None:
+            time_base = frame.time_base or video.time_base
+            if frame.pts is None or time_base is None:
                 continue
-            stamp_s = frame.pts * frame.time_base
+            stamp_s = frame.pts * time_base
             if self._is_due(stamp_s):
                 self._next_file(stamp_s, arrival.at_s if arrival else time.time(), video, is_copied=False)
             assert self._file is not None
             self._file.add_frame(frame, stamp_s)
 
-    def _is_due(self, stamp_s: Fraction) -> bool:
-        return self._file is None or self._file.seconds_until(stamp_s) >= self._plan.file_s
+    def _add_rest(self, stream: CameraStream) -> None:
+        self._end_copy()
+        if self._file is not None and not stream.is_copied:
+            self._encode(None, stream.video)
+
+    def _end_copy(self) -> None:
+        key, self._key = self._key, None
+        if key is not None:
+            self._add_packet(key)
+
+    def _is_due(self, stamp_s: Fraction, *, times: float = 1) -> bool:
+        return self._file is None or self._file.seconds_until(stamp_s) >= times * self._plan.file_s
 
     def _next_file(self, stamp_s: Fraction, at_s: float, video: av.VideoStream, *, is_copied: bool) -> None:
         """Begin a file with the picture of this stamp, which arrived at `at_s`.
@@ -196,19 +256,14 @@ class _Session:
 
     def _close_file(self) -> None:
         file, self._file = self._file, None
-        if file is not None:
-            self._on_file(file.close())
+        if file is not None and (recorded := file.close()) is not None:
+            self._on_file(recorded)
 
     def _tell(self) -> None:
         now_s = time.monotonic()
         if self._file is not None and now_s - self._told_s >= _PROGRESS_EVERY_S:
             self._told_s = now_s
             self._on_progress(self._file)
-
-
-def _stamps(packet: av.Packet[av.VideoStream]) -> tuple[int | None, int | None]:
-    pts = packet.dts if packet.pts is None else packet.pts
-    return pts, pts if packet.dts is None else packet.dts
 
 
 def _check_room(plan: RecordingPlan) -> None:

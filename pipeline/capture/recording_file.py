@@ -21,7 +21,8 @@ from features.files import put_in_place
 
 log = logging.getLogger(__name__)
 
-_HIDDEN = ".recording"
+HIDDEN = ".recording"
+"""Folder of the files that are being written."""
 _CONTAINER = {
     "movflags": "hybrid_fragmented+use_metadata_tags",
     "frag_duration": "1000000",  # microseconds: what a kill costs
@@ -29,6 +30,7 @@ _CONTAINER = {
 }
 _TICK_S = Fraction(1, 90_000)
 _KEY_FRAME_EVERY_S = 2
+_USUAL_RATE = Fraction(30)
 _H264 = {"preset": "veryfast", "crf": "23", "bf": "0"}
 _MPEG4 = {"qscale": "4", "bf": "0"}
 
@@ -52,7 +54,7 @@ class RecordingFile:
     def __init__(self, folder: Path, start: datetime, video: av.VideoStream, *, first_s: Fraction, is_copied: bool):
         self.start = start
         self._folder, self._first_s, self._last_s, self._frame_s = folder, first_s, first_s, Fraction(0)
-        self._last_tick = -1
+        self._last_tick: int | None = None
         self._name = f"{start:%Y-%m-%dT%H-%M-%S%z}.mp4"
         self._partial = _free_place(hidden_folder(folder), self._name)
         self._container = av.open(str(self._partial), mode="w", format="mp4", options=_CONTAINER)
@@ -61,10 +63,12 @@ class RecordingFile:
         self._container.metadata["com.apple.quicktime.creationdate"] = start.isoformat(timespec="milliseconds")
         self._stream = self._container.add_stream_from_template(video) if is_copied else self._encoder(video)
         self._reformatter = None if is_copied else VideoReformatter()
+        self._container.start_encoding()
 
     def _encoder(self, video: av.VideoStream) -> av.VideoStream:
         codec, options = ("libx264", _H264) if "libx264" in av.codecs_available else ("mpeg4", _MPEG4)
-        rate = video.average_rate or video.guessed_rate or Fraction(30)
+        rate = video.average_rate or video.guessed_rate or _USUAL_RATE
+        rate = rate if 1 <= rate <= 240 else _USUAL_RATE  # some state the ticks of their clock
         stream = self._container.add_stream(codec, rate=rate, options=options)
         assert isinstance(stream, av.VideoStream)
         context = video.codec_context
@@ -93,13 +97,17 @@ class RecordingFile:
         base = packet.time_base
         self._count(packet.pts * base)
         shift = round(self._first_s / base)
-        packet.pts, packet.dts, packet.stream = packet.pts - shift, packet.dts - shift, self._stream
+        dts = packet.dts - shift
+        if self._last_tick is not None and dts <= self._last_tick:
+            dts = self._last_tick + 1  # MP4 has no two pictures with one stamp
+        self._last_tick = dts
+        packet.pts, packet.dts, packet.stream = max(packet.pts - shift, dts), dts, self._stream
         self._container.mux(packet)
 
     def add_frame(self, frame: av.VideoFrame, stamp_s: Fraction) -> None:
         """Encode a picture; one that is not later than the one before is left out."""
         tick = round((stamp_s - self._first_s) / _TICK_S)
-        if tick <= self._last_tick:
+        if self._last_tick is not None and tick <= self._last_tick:
             return
         self._last_tick = tick
         self._count(stamp_s)
@@ -110,16 +118,19 @@ class RecordingFile:
         fitted.pict_type = av.video.frame.PictureType.NONE
         self._container.mux(stream.encode(fitted))
 
-    def close(self) -> RecordedFile:
-        """Complete the file and move it to its place. On a full disk what was written is kept, then `OSError`."""
+    def close(self) -> RecordedFile | None:
+        """Complete the file and move it to its place; None where there is no picture in it.
+
+        On a full disk it stays fragmented, and as long as it could be written.
+        """
         try:
             if self._reformatter is not None:
                 self._container.mux(self._stream.encode())
             self._container.close()
-        finally:
-            num_bytes, path = self.num_bytes, _free_place(self._folder, self._name)
-            put_in_place(self._partial, path)
-        return RecordedFile(path, self.start, self.duration_s, num_bytes)
+        except av.FFmpegError as error:
+            log.warning("%s: is not as long as it was to be: %s", self._name, error.strerror)
+        path = _put_in_place(self._partial, self._folder)
+        return None if path is None else RecordedFile(path, self.start, self.duration_s, path.stat().st_size)
 
     def _count(self, stamp_s: Fraction) -> None:
         if stamp_s > self._last_s:
@@ -128,21 +139,24 @@ class RecordingFile:
 
 def hidden_folder(folder: Path) -> Path:
     """Where files of a recording into `folder` lie while they are written; made if it is not there."""
-    hidden = folder / _HIDDEN
+    hidden = folder / HIDDEN
     hidden.mkdir(parents=True, exist_ok=True)
     return hidden
 
 
 def put_leftovers_in_place(folder: Path) -> list[Path]:
     """Put in place what a killed recording into `folder` left, as far as there is a picture in it."""
-    kept = []
-    for partial in sorted(hidden_folder(folder).glob("*.mp4")):
-        if _has_picture(partial):
-            kept.append(_free_place(folder, partial.name))
-            put_in_place(partial, kept[-1])
-        else:
-            partial.unlink()
-    return kept
+    places = [_put_in_place(partial, folder) for partial in sorted(hidden_folder(folder).glob("*.mp4"))]
+    return [place for place in places if place is not None]
+
+
+def _put_in_place(partial: Path, folder: Path) -> Path | None:
+    if not _has_picture(partial):
+        partial.unlink(missing_ok=True)
+        return None
+    place = _free_place(folder, partial.name)
+    put_in_place(partial, place)
+    return place
 
 
 def _has_picture(path: Path) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
@@ -61,39 +62,49 @@ def purge(
         for folder in filter(None, (diaries, recordings)):
             if not folder.is_dir():
                 raise NothingNamed(f"{folder}: there is no such folder")
-        from features.files import locked
+        from features.files import locked, private_files
+        from pipeline.capture.recorder import rescue_leftovers
         from pipeline.diaries.output import MANIFEST, OutputFolder
         from pipeline.diaries.purging import is_before, known_recordings, remove
 
         if diaries is not None and not (diaries / MANIFEST).is_file():
             raise NothingNamed(f"{diaries} holds no diaries: it has no {MANIFEST}; name the folder of `diary write -o`")
         with ExitStack() as stack:
+            stack.enter_context(private_files())
             if diaries is not None:
                 stack.enter_context(locked(diaries))
             output = OutputFolder(diaries) if diaries is not None else None
+            if recordings is not None:
+                rescue_leftovers(recordings)
             known = known_recordings(output, recordings)
-            old = [recording for recording in known if is_before(recording, day.date())]
-            chosen = [recording for recording in old if include_guesses or not recording.start.is_guess]
-            for recording in known:
-                if recording.start.at is None:
-                    log.warning("%s stays: when it begins is not known", recording.name)
-                elif recording in old and recording not in chosen:
-                    log.warning(
-                        "%s stays: its start, %s, is a guess; --include-guesses removes it",
-                        recording.name,
-                        _minute(recording),
-                    )
-            if not chosen:
-                click.echo(f"no recording is known to begin before {day:%Y-%m-%d}")
-                return
+            chosen = [each for each in known if is_before(each, day.date(), include_guesses=include_guesses)]
+            _tell_kept(known, day, include_guesses=include_guesses)
             for recording in chosen:
                 click.echo(_listed(recording))
-            if dry_run:
+            if not chosen:
+                click.echo(f"no recording is known to begin before {day:%Y-%m-%d}")
+            elif dry_run:
                 click.echo(f"nothing is removed: {len(chosen)} recordings would be")
+            if dry_run:
                 return
-            if not yes:
+            if chosen and not yes:
                 click.confirm(f"Remove these {len(chosen)} recordings for good?", abort=True)
-            _tell(remove(chosen, output, Layout("").cache if is_cache else None))
+            # With nothing to remove, this writes the pages that an interrupted purge left.
+            _tell(remove(chosen, output, Layout("").cache if is_cache and chosen else None))
+
+
+def _tell_kept(known: Sequence[KnownRecording], day: datetime, *, include_guesses: bool) -> None:
+    """Name the recordings that stay though they may be older."""
+    from pipeline.diaries.purging import is_before
+
+    for recording in known:
+        if recording.start.at is None:
+            log.warning("%s stays: when it begins is not known", recording.name)
+        elif (
+            is_before(recording, day.date(), include_guesses=True) and recording.start.is_guess and not include_guesses
+        ):
+            start = _minute(recording)
+            log.warning("%s stays: its start, %s, is a guess; --include-guesses removes it", recording.name, start)
 
 
 def _listed(recording: KnownRecording) -> str:
@@ -111,7 +122,8 @@ def _minute(recording: KnownRecording) -> str:
 def _tell(removed: Removed) -> None:
     counts = {"videos": removed.videos, "diaries": removed.diaries, "cached files": removed.cached}
     told = [f"{count} {what} ({num_bytes / 1e6:.1f} MB)" for what, (count, num_bytes) in counts.items()]
-    click.echo(f"removed {', '.join(told)}")
+    if removed.videos[0] or removed.diaries[0] or removed.cached[0]:
+        click.echo(f"removed {', '.join(told)}")
     for path in removed.others:
         log.warning("%s stays: no run of this program wrote it", path)
     if removed.faults:

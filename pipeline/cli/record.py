@@ -88,8 +88,11 @@ def record(
         from reports.diary.clock import local_zone
 
         if is_list:
-            for number, each in enumerate(list_cameras()):
+            cameras = list_cameras()
+            for number, each in enumerate(cameras):
                 click.echo(f"{number}  {each.name}  {each.url}")
+            if not cameras:
+                log.warning("no camera is connected to this machine; one in the network is named by its address")
             return
         plan = RecordingPlan(find_camera(camera), out, 60 * minutes, min_free_gb, retry_s, local_zone())
         control, status = Control(), _StatusLine()
@@ -121,8 +124,10 @@ def record(
 
 @contextmanager
 def _stopped_by_signals(control: Control) -> Iterator[None]:
-    """Ctrl-C and SIGTERM stop the recording, and not the process."""
-    before = {number: signal.signal(number, lambda *_: control.stop()) for number in (signal.SIGINT, signal.SIGTERM)}
+    """Ctrl-C, SIGTERM and a closed terminal stop the recording, and not the process."""
+    numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    heeded = [number for number in numbers if signal.getsignal(number) != signal.SIG_IGN]  # as nohup does
+    before = {number: signal.signal(number, lambda *_: control.stop()) for number in heeded}
     try:
         yield
     finally:
@@ -139,10 +144,10 @@ class _StatusLine:
     def show(self, file: RecordingFile) -> None:
         if sys.stderr.isatty():
             line = f"{file.start:%H:%M:%S}  {file.duration_s / 60:.1f} min  {file.num_bytes / 1e6:.1f} MB"
-            click.echo(f"\r{line}\x1b[K", nl=False, err=True)
+            click.echo(f"{line}\x1b[K\r", nl=False, err=True)  # log lines are written over it
             self._is_shown = True
 
     def clear(self) -> None:
         if self._is_shown:
-            click.echo("\r\x1b[K", nl=False, err=True)
+            click.echo("\x1b[K", nl=False, err=True)
             self._is_shown = False

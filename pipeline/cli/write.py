@@ -55,13 +55,14 @@ def write(
     recorded_at: datetime | None,
     formats: tuple[str, ...],
 ) -> None:
-    """Write events.jsonl, diary.md and diary.html for each VIDEO, or video below FOLDER, into OUT/<its name>/.
+    """Write a diary of each VIDEO, or video below FOLDER, into OUT: a page a day, with the recordings of all runs.
 
     Needs a model folder and nothing else; in a project, the one that `dvc repro` made is the default. Videos in folders
     are known by content; hidden files are left out. Names that are equal or unsafe are changed.
 
-    OUT/diary.md covers what this command wrote, OUT/manifest.json lists all that commands wrote there. The same video's
-    diary is replaced; those of other videos and files of yours stay. All of it is readable for you alone.
+    OUT/index.html leads to the days, OUT/2026-03-14.html and .md are one, OUT/<video>/ has its events and pictures, and
+    OUT/manifest.json lists all. The same video's diary is replaced; those of other videos and files of yours stay.
+    All of it is readable for you alone. The paths of the pages are printed at the end.
 
     \b
     Exit status: 0  all diaries are written
@@ -71,7 +72,7 @@ def write(
     """
     with logging_to_stderr(), one_line_errors():
         if model is None:
-            model = _model_of_project(project or _find_project(), profile, label_set)
+            model = model_of_project(project or find_project(), profile, label_set)
         # Imported here, so that `--help` answers at once.
         from features.files import locked, private_files
         from pipeline.diaries.output import OutputFolder
@@ -85,6 +86,7 @@ def write(
             planned = output.plan(selection)
             failures: Sequence[str] = [video.fault for video in planned if video.fault]
             damaged: Sequence[str] = ()
+            pages: Sequence[Path] = ()
             if len(failures) < len(planned):
                 from pipeline.model_folder import load_recogniser
                 from pipeline.recordings import write_diaries
@@ -99,16 +101,18 @@ def write(
                     num_workers=1,
                     formats=formats,
                 )
-                failures, damaged = run.failures, run.damaged
+                failures, damaged, pages = run.failures, run.damaged, run.pages
         for line in damaged:
             log.warning("%s", line)
+        for page in pages:
+            click.echo(page)
         if failures:
             raise click.ClickException("\n".join(failures))
     if damaged:
         click.get_current_context().exit(_DAMAGED)
 
 
-def _model_of_project(root: Path, profile: str | None, label_set: str | None) -> Path:
+def model_of_project(root: Path, profile: str | None, label_set: str | None) -> Path:
     from pipeline import params
 
     project = params.load_project(root)
@@ -123,7 +127,7 @@ def _model_of_project(root: Path, profile: str | None, label_set: str | None) ->
     return model
 
 
-def _find_project() -> Path:
+def find_project() -> Path:
     """The folder here or above that holds a project of this program, else the one that it is installed from."""
     installed = Path(__file__).resolve().parents[2]
     for folder in (Path.cwd(), *Path.cwd().parents, installed):

@@ -18,7 +18,8 @@ def annotated(
         times = zip(predictions.start_s[rows], predictions.end_s[rows], strict=True)
         windows = [Segment(start_s, end_s) for start_s, end_s in times]
         truth = [TrueEvent(video_id, action.label, action.segment) for action in actions[video_id]]
-        yield AnnotatedRecording(video_id, kind, windows, predictions.probabilities[rows], truth)
+        distances = predictions.distances[rows] if len(predictions.distances) else None
+        yield AnnotatedRecording(video_id, kind, windows, predictions.probabilities[rows], truth, distances)
 
 
 def video_actions(videos: Manifest, split: str) -> dict[str, Sequence[Action]]:

@@ -101,8 +101,8 @@ def make_dataset(
 ) -> None:
     """Make `Charades/*.csv`, `Charades_v1_classes.txt` and `Charades_v1_480/*.mp4` under `folder`.
 
-    `num_videos` and `num_subjects` have the keys "train" and "test"; no subject is in both. In every twentieth video
-    nobody is in the room, and in another twentieth somebody leaves for a while. Among the training videos are the
+    `num_videos` and `num_subjects` have the keys "train" and "test"; no subject is in both. In every tenth video
+    nobody is in the room, and in every twentieth somebody leaves for a while. Among the training videos are the
     quirks of the real data set: one without anybody in it, two shorter than two seconds, one whose first interval is
     reversed, one file cut off in the middle, intervals that end after the video, empty columns.
     """
@@ -131,7 +131,7 @@ def make_dataset(
                     seed=(seed, 1, split_number, k),
                     person_seed=(seed, 2, split_number, subject),
                     length_s=round(length_s * FPS) / FPS,
-                    nobody=k % 20 == 10 or (split == "train" and k == 0),
+                    nobody=k % 10 == 8 or (split == "train" and k == 0),
                     away_s=_AWAY_S if k % 20 == 15 else 0.0,
                 )
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -59,8 +60,12 @@ def encode(path: Path, pictures: Iterator[np.ndarray], *, fps: int, recorded_at:
 def _make(film: Film) -> Story:
     story = _story(film)
     renderer = Renderer(story, with_kinds=False)
-    times = np.arange(round(film.length_s * FPS)) / FPS
-    pictures = (renderer.render(float(time_s))[0] for time_s in times)
+    count = round(film.length_s * FPS)
+    pictures: Iterator[np.ndarray]
+    if film.nobody:
+        pictures = itertools.repeat(renderer.render(0.0)[0], count)
+    else:
+        pictures = (renderer.render(k / FPS)[0] for k in range(count))
     encode(film.path, pictures, fps=FPS, recorded_at=film.recorded_at)
     return story
 

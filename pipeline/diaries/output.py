@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,17 +13,24 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from features.files import PARTIAL, atomic_folder, private_files, sha256_of, write_json
 from pipeline.diaries.failure import decodable, failure_line, printable
 from pipeline.diaries.names import VideoIdentity, recording_ids, safe_stem
 from pipeline.diaries.selection import Selection
+from reports.diary.formats.markdown import forget_markdown
+from reports.diary.index import IndexEntry
 
 log = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
-DIARY = "diary.md"
-EVENTS = "events.jsonl"
-_VERSION = 1
+INDEX = "index.html"
+STORED = "recording.json"
+_EVENTS = "events.jsonl"
+_OLD_DIARY = "diary.md"  # of the first version
+_VERSION = 2
+_PAGE_NAME = re.compile(r"(\d{4}-\d\d-\d\d|undated-.*)\.(html|md)", re.IGNORECASE)
 
 
 class NotOurs(Exception):
@@ -33,7 +41,8 @@ class NotOurs(Exception):
 class Row:
     """A recording in the manifest; `status` is "unfinished", "written" or "damaged".
 
-    `file_name` and `sha256` are of the video; `files` are relative to the output folder.
+    `file_name` and `sha256` are of the video; `files` are relative to the output folder, a folder ends in "/".
+    `is_told` where the pages of its days have what it is now.
     """
 
     id: str
@@ -41,6 +50,7 @@ class Row:
     sha256: str
     status: str = "unfinished"
     files: tuple[str, ...] = ()
+    is_told: bool = False
 
     def __post_init__(self) -> None:
         if self.id in ("", ".", "..") or Path(self.id).name != self.id:
@@ -49,6 +59,31 @@ class Row:
     @property
     def video(self) -> VideoIdentity:
         return VideoIdentity(self.file_name, self.sha256)
+
+    @property
+    def can_be_told(self) -> bool:
+        """Whether its folder has what pages are made of; folders of the first version do not."""
+        return self.status != "unfinished" and f"{self.id}/{STORED}" in self.files
+
+
+@dataclass(frozen=True)
+class PageRow:
+    """A page in the manifest: of the day `key`, or of one recording without a known start.
+
+    `recordings` are the ids that it tells of; the rest is what the index says of it.
+    """
+
+    key: str
+    files: tuple[str, ...]
+    recordings: tuple[str, ...]
+    entry: IndexEntry
+
+    def __post_init__(self) -> None:
+        if any(not file or Path(file).name != file for file in self.files):
+            raise ValueError(f"{self.files} are no names of files")
+
+
+_PAGE = TypeAdapter(PageRow)
 
 
 @dataclass(frozen=True)
@@ -63,8 +98,8 @@ class Planned:
 class OutputFolder:
     """The diaries that runs wrote into the folder `path`.
 
-    manifest.json lists the recordings of all runs, `in_diary_md`, whose diary.md of the last run has, and `failed`,
-    the last run's. A recording is listed before its folder is written, so none is ever there unlisted.
+    manifest.json lists the recordings of all runs, the pages that tell of them, and `failed`, the last run's. A
+    recording is listed before its folder is written, and a page before its files, so none is ever there unlisted.
     """
 
     def __init__(self, path: Path) -> None:
@@ -72,15 +107,20 @@ class OutputFolder:
         self.path = path
         with private_files():
             path.mkdir(parents=True, exist_ok=True)
-        self._rows, self._in_diary_md = _read_manifest(path / MANIFEST)
+        self._rows, self._pages, self._has_old_diary = _read_manifest(path / MANIFEST)
         self._failed: list[dict[str, str]] = []
-        if not self._in_diary_md and (path / DIARY).exists():
-            raise NotOurs(f"{path / DIARY} was not written here by this program: move it, or name another folder")
+        if not self._pages and (path / INDEX).exists():
+            raise NotOurs(f"{path / INDEX} was not written here by this program: move it, or name another folder")
 
     @property
     def rows(self) -> Mapping[str, Row]:
         """The recordings by id."""
         return self._rows
+
+    @property
+    def pages(self) -> Mapping[str, PageRow]:
+        """The pages by key."""
+        return self._pages
 
     def plan(self, selection: Selection) -> list[Planned]:
         """Decide where each video's diary goes, in their order, and tell what cannot be read.
@@ -103,7 +143,7 @@ class OutputFolder:
         ids = recording_ids(
             list(files.values()),
             known=[(row.video, row.id) for row in self._rows.values() if row.id in ours],
-            occupied=[MANIFEST, DIARY, *self._rows, *(path.name.removesuffix(PARTIAL) for path in self.path.iterdir())],
+            occupied=[MANIFEST, INDEX, *self._rows, *self._names_here(), *_page_names(files.values())],
         )
         rows = {path: Row(name, file.name, file.sha256) for (path, file), name in zip(files.items(), ids, strict=True)}
         for path, row in rows.items():
@@ -127,7 +167,7 @@ class OutputFolder:
         try:
             with atomic_folder(self.path / row.id) as partial:
                 yield partial
-                files = tuple(sorted(f"{row.id}/{file.name}" for file in partial.iterdir()))
+                files = tuple(sorted(f"{row.id}/{file.name}{'/' * file.is_dir()}" for file in partial.iterdir()))
                 self._copy_others(row.id, partial, before.files if before else ())
         except BaseException:
             self._set(before, row.id)
@@ -139,32 +179,43 @@ class OutputFolder:
         self._failed.append({"file_name": decodable(path.name), "reason": reason})
         self._save()
 
-    def set_in_diary_md(self, ids: Iterable[str]) -> None:
-        """List whose diary.md is, before it is written."""
-        self._in_diary_md = list(ids)
+    def set_pages(self, pages: Mapping[str, PageRow]) -> None:
+        """List these pages and no others; they take the place of the first version's diary.md."""
+        self._pages = dict(pages)
+        if self._has_old_diary and not forget_markdown(self.path / _OLD_DIARY):
+            log.warning("%s is of an earlier version, and is not written any more", self.path / _OLD_DIARY)
+        self._has_old_diary = False
+        self._save()
+
+    def set_told(self, ids: Iterable[str], *, is_told: bool = True) -> None:
+        """Note whether the pages have what these recordings are now."""
+        self._rows |= {name: replace(self._rows[name], is_told=is_told) for name in ids}
         self._save()
 
     def remove(self, ids: Iterable[str]) -> None:
-        """Remove recordings, and of their folders what runs wrote; diary.md goes where it has one of them.
+        """Remove recordings, and of their folders what runs wrote; the pages are to be written again.
 
-        A row goes after its files, and of these the one that says when the recording begins goes last.
+        What the user wrote into a diary.md stays. A row goes after its files, and of these the one that says when the
+        recording begins goes last.
         """
         for name in ids:
-            self._set(replace(self._rows[name], status="unfinished"), name)
-            if name in self._in_diary_md:
-                (self.path / DIARY).unlink(missing_ok=True)
-                self.set_in_diary_md([])
-            for file in sorted(self._rows[name].files, key=lambda file: file.endswith(EVENTS)):
+            self._set(replace(self._rows[name], status="unfinished", is_told=False), name)
+            for file in sorted(self._rows[name].files, key=lambda file: file.endswith(_EVENTS)):
                 place = self.path / file
+                if place.suffix == ".md" and not forget_markdown(place):
+                    continue
                 shutil.rmtree(place) if _is_plain_folder(place) else place.unlink(missing_ok=True)
             with contextlib.suppress(OSError):  # somebody's files are in it
                 (self.path / name).rmdir()
             self._set(None, name)
 
+    def _names_here(self) -> list[str]:
+        return [path.name.removesuffix(PARTIAL) for path in self.path.iterdir()]
+
     def _copy_others(self, name: str, partial: Path, files: Sequence[str]) -> None:
         folder = self.path / name
         for entry in folder.iterdir() if folder.is_dir() else ():
-            if f"{name}/{entry.name}" in files or (partial / entry.name).exists():
+            if {f"{name}/{entry.name}", f"{name}/{entry.name}/"} & set(files) or (partial / entry.name).exists():
                 continue
             if _is_plain_folder(entry):
                 shutil.copytree(entry, partial / entry.name, symlinks=True)
@@ -181,8 +232,8 @@ class OutputFolder:
     def _save(self) -> None:
         content = {
             "version": _VERSION,
-            "in_diary_md": self._in_diary_md,
             "recordings": [asdict(row) for _, row in sorted(self._rows.items())],
+            "pages": [asdict(page) for _, page in sorted(self._pages.items())],
             "failed": self._failed,
         }
         with private_files():
@@ -193,16 +244,26 @@ def _is_plain_folder(path: Path) -> bool:
     return path.is_dir() and not path.is_symlink()
 
 
-def _read_manifest(path: Path) -> tuple[dict[str, Row], list[str]]:
-    """The rows by id, and whose diary.md is; nothing where there is no file. Raises `NotOurs`."""
+def _page_names(files: Iterable[VideoIdentity]) -> list[str]:
+    """Names that pages may need, among those that folders of these files would get."""
+    return [stem for stem in (safe_stem(file.name) for file in files) if _PAGE_NAME.fullmatch(stem)]
+
+
+def _read_manifest(path: Path) -> tuple[dict[str, Row], dict[str, PageRow], bool]:
+    """The rows by id and the pages by key; nothing where there is no file. Raises `NotOurs`.
+
+    Of the first version, which had no pages, the recordings are kept; the third value says whether it left a diary.md.
+    """
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if content["version"] != _VERSION:
+        if content["version"] not in (1, _VERSION):
             raise ValueError(f"version {content['version']}, wanted {_VERSION}")
         rows = [Row(**{**row, "files": tuple(row["files"])}) for row in content["recordings"]]
-        return {row.id: row for row in rows}, list(content["in_diary_md"])
+        pages = [_PAGE.validate_python(page) for page in content.get("pages", [])]
+        has_old_diary = bool(content.get("in_diary_md"))
+        return {row.id: row for row in rows}, {page.key: page for page in pages}, has_old_diary
     except FileNotFoundError:
-        return {}, []
+        return {}, {}, False
     except (ValueError, KeyError, TypeError) as error:
         raise NotOurs(
             f"{path} is not a list of diaries ({type(error).__name__}: {error}): move it, or name another folder"

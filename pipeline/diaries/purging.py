@@ -16,7 +16,8 @@ from features.decode.container import UnreadableVideo
 from features.decode.recorded_at import read_clock_tags
 from features.files import locked, sha256_of
 from pipeline.diaries.failure import printable
-from pipeline.diaries.output import EVENTS, OutputFolder, Row
+from pipeline.diaries.output import OutputFolder, Row
+from pipeline.diaries.pages import write_pages
 from pipeline.diaries.selection import NothingSelected, select_videos
 from reports.diary.clock import local_zone
 from reports.diary.readings import VideoFile
@@ -24,6 +25,7 @@ from reports.diary.starts import recording_starts
 
 log = logging.getLogger(__name__)
 
+_EVENTS = "events.jsonl"
 _NEVER = datetime.max.replace(tzinfo=UTC)
 
 
@@ -72,6 +74,8 @@ def known_recordings(output: OutputFolder | None, folder: Path | None) -> list[K
     videos: dict[str, list[Path]] = defaultdict(list)
     own_starts: dict[str, Start] = {}
     paths = _videos_below(folder, output) if folder else []
+    if paths:
+        log.info("reading %d videos", len(paths))
     files = [_video_file(path) for path in paths]
     starts = recording_starts(files, given=None, zone=local_zone(), now=datetime.now(UTC))
     for path, start in zip(paths, starts, strict=True):
@@ -86,15 +90,17 @@ def known_recordings(output: OutputFolder | None, folder: Path | None) -> list[K
     return sorted(known, key=lambda recording: (recording.start.at or _NEVER, recording.name))
 
 
-def is_before(recording: KnownRecording, day: date) -> bool:
-    """Whether the recording begins before that day, by the clock of its place."""
-    return recording.start.at is not None and recording.start.at.date() < day
+def is_before(recording: KnownRecording, day: date, *, include_guesses: bool) -> bool:
+    """Whether the recording begins before that day, by the clock of its place; of a guess, if those are included."""
+    start = recording.start
+    return start.at is not None and start.at.date() < day and (include_guesses or not start.is_guess)
 
 
 def remove(recordings: Sequence[KnownRecording], output: OutputFolder | None, cache: Path | None) -> Removed:
     """Remove what is cached of each recording, its videos, then its diaries, one recording after the other.
 
-    An interrupted purge goes on with the next one: the diary, which knows the start, goes last.
+    An interrupted purge goes on with the next one: the diary, which knows the start, goes last. The pages of their days
+    are written anew without them, or removed.
     """
     from features.cache import remove_pieces
 
@@ -115,6 +121,8 @@ def remove(recordings: Sequence[KnownRecording], output: OutputFolder | None, ca
                 removed.faults.append(printable(f"{error.filename or recording.name}: {error.strerror}"))
             except ValueError as error:
                 removed.faults.append(f"{recording.name}: its row in the manifest is damaged ({error}), so it stays")
+    if output is not None:
+        removed.faults += write_pages(output).failures
     return removed
 
 
@@ -132,7 +140,7 @@ def _remove_diary(output: OutputFolder, row: Row, removed: Removed) -> None:
 
 def _told_start(output: OutputFolder, row: Row) -> Start:
     """When a recording begins by the first line of its events.jsonl."""
-    path = output.path / row.id / EVENTS
+    path = output.path / row.id / _EVENTS
     try:
         with path.open(encoding="utf-8") as lines:
             told = json.loads(lines.readline())

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import asdict
+from pathlib import Path
 
 from features.sealed import damage_told
 from heads import weights
@@ -26,26 +28,35 @@ def main(params: Params, paths: Layout) -> None:
         decoding.require_model(weights.sha256(paths.model(model)), paths.decoding(model))
         scores[model] = decoding.event_f1
     best = max(scores, key=lambda model: scores[model])
-    with damage_told(paths.metrics(best), remedy="run `dvc repro report`"):
-        events = json.loads(paths.metrics(best).read_text(encoding="utf-8"))["events"]
+    export_model(best, paths.diary_model, params, paths)
+    log.info("exported %s to %s; event F1 on val: %s", best, paths.diary_model, scores)
+
+
+def export_model(model: str, out: Path, params: Params, paths: Layout) -> None:
+    """Write the folder `out` of one of the project's models."""
+    with damage_told(paths.metrics(model), remedy="run `dvc repro report`"):
+        events = json.loads(paths.metrics(model).read_text(encoding="utf-8"))["events"]
         test_precision = (events.get("recordings") or events["videos"])["careful"]["precision"]
     write_model_folder(
-        paths.diary_model,
-        model=paths.model(best),
+        out,
+        model=paths.model(model),
         backbone=paths.backbone,
-        decoding=paths.decoding(best),
+        decoding=paths.decoding(model),
         roles=read_roles(paths.roles),
+        typicality=paths.typicality,
+        limits=paths.limits,
         diary_model={
             "profile": paths.profile,
             "label_set": paths.labels,
-            "model": best,
+            "model": model,
             "test_precision": test_precision,
             "decoder": params.extract.decoder,
             "precision": params.extract.precision,
+            "trained_on": params.diary.trained_on,
             "min_quiet_s": params.diary.min_quiet_s,
+            "motion_gate": None if params.recordings.gate is None else asdict(params.recordings.gate),
         },
     )
-    log.info("exported %s to %s; event F1 on val: %s", best, paths.diary_model, scores)
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ def main(params: Params, paths: Layout) -> None:
         decoder=params.extract.decoder,
         precision=params.extract.precision,
         attention=params.extract.attention,
+        gate=params.recordings.gate,
     )
     with private_files(), encoder.cache.locked():  # what is kept of a person's day is theirs alone
         extraction = extract(

@@ -6,6 +6,7 @@ import logging
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from heads.linear import LinearHead, load_linear_head
 from heads.predictions import Predictions
 from heads.temporal import TemporalEnsemble, load_temporal_head, predict_sequence
 from heads.training.sequences import sequences_of
+from heads.typicality import Typicality
 from pipeline.dataset import manifest
 from pipeline.dataset.recordings import recording_paths, true_actions
 from pipeline.dataset.truth import SplitTruth, recording_truth, split_truth
@@ -40,7 +42,8 @@ log = logging.getLogger(__name__)
 def main(params: Params, paths: Layout) -> None:
     """Predict val and test, videos and annotated recordings.
 
-    The heads predict from embeddings; stage 2 from block inputs where they are stored, else from video.
+    The heads predict from embeddings; stage 2 from those of its block where `finetune_temporal` stored them, else from
+    block inputs where they are stored, else from video.
     """
     videos = manifest.read(paths.manifest)
     embeddings, provenance = read_embeddings(paths.embeddings)
@@ -48,6 +51,9 @@ def main(params: Params, paths: Layout) -> None:
     require_provenance(recordings_provenance, expected=provenance, path=paths.recording_embeddings)
     linear, config = load_linear_head(paths.model("linear"), expected=provenance)
     temporal, temporal_config = load_temporal_head(paths.model("temporal"), expected=provenance)
+    typicality = Typicality.load(
+        paths.typicality, backbone_sha256=provenance["backbone"]["sha256"], remedy="run `dvc repro train`"
+    )
     preprocessing = Preprocessing.from_checkpoint(paths.backbone)
     # In the precision of the embeddings, which the head that stage 2 began from has seen.
     dtype = DTYPES[provenance["precision"]]
@@ -55,7 +61,14 @@ def main(params: Params, paths: Layout) -> None:
     finetuned, finetune_config = load_action_model(
         paths.model("finetune"), backbone, preprocessing, expected=provenance
     )
-    for model, other in (("temporal", temporal_config), ("finetune", finetune_config)):
+    on_finetuned, on_finetuned_config = None, temporal_config
+    if "finetune_temporal" in models_of(params.temporal.embeddings):
+        on_finetuned, on_finetuned_config = load_temporal_head(paths.model("finetune_temporal"), expected=provenance)
+    for model, other in (
+        ("temporal", temporal_config),
+        ("finetune", finetune_config),
+        ("finetune_temporal", on_finetuned_config),
+    ):
         require_provenance(other, expected={"labels": config["labels"]}, path=paths.model(model))
     block_inputs, block_provenance = open_block_inputs(paths.block_inputs)
     if block_inputs.windows:
@@ -83,24 +96,30 @@ def main(params: Params, paths: Layout) -> None:
             "linear": _linear(linear, truth, config["features"]),
             "temporal": _temporal(temporal, truth, temporal_config["features"], params.windows.stride_s),
         }
-        if "finetune_temporal" in models_of(params.temporal.embeddings):
-            by_model["finetune_temporal"] = _finetune_temporal(
-                paths, of, truth, expected=provenance, labels=config["labels"], stride_s=params.windows.stride_s
+        if on_finetuned is not None:
+            own = _finetuned(truth, paths.finetuned_embeddings(of), expected=on_finetuned_config["embeddings"])
+            by_model["finetune"] = _linear(finetuned.tail.head, own, finetune_config["features"])
+            by_model["finetune_temporal"] = _temporal(
+                on_finetuned, own, on_finetuned_config["features"], params.windows.stride_s
             )
-        rows = _from_block_inputs(finetuned.tail, block_inputs, truth, batch_size=batch_size, device=device)
-        num_stored, done = len(rows), {video_id for video_id, _ in rows}
-        sources = [Source(video_id, files[video_id]) for video_id in truth.video_ids if video_id not in done]
-        clips = _clips(sources, reader, num_workers=params.extract.num_workers, description=truth.name)
-        for video_id, clip, row in predict_clips(finetuned, clips, batch_size=batch_size, device=device):
-            rows[video_id, clip.window] = row
-        ordered = [rows[key] for key in truth.embeddings.keys]
-        by_model["finetune"] = np.array(ordered, dtype=np.float32).reshape(-1, len(label_ids))
+            source = "all from stored embeddings"
+        else:
+            rows = _from_block_inputs(finetuned.tail, block_inputs, truth, batch_size=batch_size, device=device)
+            num_stored, done = len(rows), {video_id for video_id, _ in rows}
+            sources = [Source(video_id, files[video_id]) for video_id in truth.video_ids if video_id not in done]
+            clips = _clips(sources, reader, num_workers=params.extract.num_workers, description=truth.name)
+            for video_id, clip, row in predict_clips(finetuned, clips, batch_size=batch_size, device=device):
+                rows[video_id, clip.window] = row
+            ordered = [rows[key] for key in truth.embeddings.keys]
+            by_model["finetune"] = np.array(ordered, dtype=np.float32).reshape(-1, len(label_ids))
+            num_decoded = len(ordered) - num_stored
+            source = f"{num_stored} from stored block inputs ({block_inputs.dtype}), {num_decoded} from video"
+        distances = typicality.distances(truth.embeddings.features([Typicality.pooling]))
         for model, probabilities in by_model.items():
-            _predictions(truth, probabilities, weights.sha256(paths.model(model))).save(path_of(model, of))
+            _predictions(truth, probabilities, distances, weights.sha256(paths.model(model))).save(path_of(model, of))
         log.info(
-            "%s: %d windows of %d videos; finetune: %d from stored block inputs (%s), %d from video",
-            *(truth.name, len(ordered), len(truth.video_ids)),
-            *(num_stored, block_inputs.dtype, len(ordered) - num_stored),
+            "%s: %d windows of %d videos; finetune: %s",
+            *(truth.name, len(truth.windows), len(truth.video_ids), source),
         )
 
 
@@ -118,25 +137,14 @@ def _temporal(head: TemporalEnsemble, truth: SplitTruth, features: Sequence[str]
     return predict_sequence(head, sequences.features, steps).sigmoid().numpy()
 
 
-def _finetune_temporal(
-    paths: Layout,
-    of: str,
-    truth: SplitTruth,
-    *,
-    expected: Mapping[str, Any],
-    labels: Sequence[Mapping[str, str]],
-    stride_s: float,
-) -> np.ndarray:
-    """As `_temporal`, from what the finetuned block gives of the same windows."""
-    folder, store = paths.model("finetune_temporal"), paths.finetuned_embeddings(of)
-    head, config = load_temporal_head(folder, expected=expected)
-    require_provenance(config, expected={"labels": labels}, path=folder)
-    embeddings, made_by = read_embeddings(store)
-    require_provenance(made_by, expected=config["embeddings"], path=store)
+def _finetuned(truth: SplitTruth, store: Path, *, expected: Mapping[str, Any]) -> SplitTruth:
+    """The same windows with what the finetuned block gives of them."""
+    embeddings, provenance = read_embeddings(store)
+    require_provenance(provenance, expected=expected, path=store)
     rows = embeddings.select(truth.video_ids)
     if rows.keys != truth.embeddings.keys:
         raise StoreError(f"{store} has other windows than the frozen embeddings: run `dvc repro finetune_temporal`")
-    return _temporal(head, replace(truth, embeddings=rows), config["features"], stride_s)
+    return replace(truth, embeddings=rows)
 
 
 def _from_block_inputs(
@@ -165,7 +173,7 @@ def _clips(
             bar.update()
 
 
-def _predictions(truth: SplitTruth, probabilities: np.ndarray, model_sha256: str) -> Predictions:
+def _predictions(truth: SplitTruth, probabilities: np.ndarray, distances: np.ndarray, model_sha256: str) -> Predictions:
     rows = truth.embeddings
     return Predictions(
         labels=truth.labels,
@@ -179,6 +187,7 @@ def _predictions(truth: SplitTruth, probabilities: np.ndarray, model_sha256: str
         # Reversed intervals have no time, so a video may carry a label that none of its windows does.
         video_targets=truth.videos,
         model_sha256=model_sha256,
+        distances=distances,
     )
 
 

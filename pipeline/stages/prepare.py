@@ -20,10 +20,10 @@ def main(params: Params, paths: Layout) -> None:
     """Check the label sets and their roles, and split the videos into train, val and test."""
     label_sets = [labels.read_label_set(paths.label_sets / f"{name}.txt") for name in load_project(Path()).label_sets]
     videos, classes = charades.read(paths.dataset, val_share=params.prepare.val_share, seed=params.prepare.seed)
-    check_roles(paths.roles, read_roles(paths.roles), classes)
     for label_set in label_sets:
         labels.check(label_set, classes)
         labels.warn_of_unseen(label_set, videos)
+    check_roles(paths.roles, read_roles(paths.roles), classes)
 
     manifest.write(paths.manifest, videos)
     facts = videos.facts()

@@ -25,6 +25,7 @@ from reports.evaluation.page import FailedVideo, ModelResult, SplitFacts, write_
 from reports.event_evaluation import evaluate_calibration, evaluate_events, official_maps
 from reports.exclusions import Exclusion
 from reports.metrics.summary import LabelScore, label_scores, summary
+from reports.recognisable import Limits
 from reports.thresholds import Sweep
 
 
@@ -36,6 +37,7 @@ def main(params: Params, paths: Layout) -> None:
     num_windows = {"train": config["train"]["num_windows"]}
     videos, stride_s = manifest.read(paths.manifest), params.windows.stride_s
     subject_of = {video.video_id: video.subject for video in videos.split("test")}
+    limits = Limits.load(paths.limits)
     results: dict[str, ModelResult] = {}
     scored: dict[str, Scored] = {}
     exclusions: tuple[Exclusion, ...] = ()
@@ -63,7 +65,7 @@ def main(params: Params, paths: Layout) -> None:
         test_videos = list(annotated("video", test, video_actions(videos, "test")))
         test_recordings = list(annotated("recording", recordings, of_recordings))
         events = {
-            name: evaluate_events(decoding, own, stride_s=stride_s)
+            name: evaluate_events(decoding, own, stride_s=stride_s, limits=limits)
             for name, own in (("recordings", test_recordings), ("videos", test_videos))
             if own
         }
@@ -111,8 +113,7 @@ def main(params: Params, paths: Layout) -> None:
             "backbone": f"{provenance['backbone']['id']} (sha256 {provenance['backbone']['sha256'][:16]}…)",
             "windows": ", ".join(f"{key} {value:g}" for key, value in provenance["windows"].items()),
             "features of the head": ", ".join(config["features"]),
-            "temporal head": f"sees {reach} windows, {reach * stride_s:g} s, on either side of each; "
-            f"the mean of {temporal['members']}",
+            "temporal heads": f"{temporal['members']}; each sees {reach} windows, {reach * stride_s:g} s, on a side",
             "precision": provenance["precision"],
             "seed": str(params.seed),
         },

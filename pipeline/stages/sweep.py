@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import logging
 
+import numpy as np
+
 from heads.predictions import Predictions
 from pipeline.dataset import manifest
 from pipeline.dataset.annotated import annotated, video_actions
@@ -14,6 +16,7 @@ from pipeline.params import Params
 from pipeline.stage import stage
 from reports import thresholds
 from reports.exclusions import find_exclusions
+from reports.recognisable import Limits
 from reports.tuning import tune
 
 log = logging.getLogger(__name__)
@@ -28,6 +31,8 @@ def main(params: Params, paths: Layout) -> None:
     predictions = {model: Predictions.load(paths.val_predictions(model, "videos")) for model in models}
     train = [(video.length_s, video.actions) for video in videos.split("train")]
     exclusions = find_exclusions(train, predictions[models[0]].labels)
+    val_recordings = Predictions.load(paths.val_predictions(models[0], "recordings"))
+    Limits.chosen(np.concatenate([predictions[models[0]].distances, val_recordings.distances])).save(paths.limits)
     for model, val in predictions.items():
         sweep = thresholds.sweep(
             val.probabilities,
@@ -43,9 +48,9 @@ def main(params: Params, paths: Layout) -> None:
         sweep.save_curve(paths.sweep_curve(model))
 
         recordings = Predictions.load(paths.val_predictions(model, "recordings"))
-        of_recordings = true_actions(paths.recordings, "val", set(recordings.videos.tolist()))
+        actions = true_actions(paths.recordings, "val", set(recordings.videos.tolist()))
         decoding = tune(
-            [*annotated("video", val, of_videos), *annotated("recording", recordings, of_recordings)],
+            [*annotated("video", val, of_videos), *annotated("recording", recordings, actions)],
             val.labels,
             stride_s=params.windows.stride_s,
             exclusions=exclusions,

@@ -10,6 +10,7 @@ import torch
 from features.store.embeddings import read_embeddings
 from heads import weights
 from heads.training.grid import Trial, best_of, save_table, settings_of, train_heads
+from heads.typicality import Typicality
 from pipeline.dataset import labels, manifest
 from pipeline.dataset.truth import SplitTruth, split_truth
 from pipeline.layout import Layout
@@ -20,7 +21,7 @@ from pipeline.training import temporal_config, temporal_trials, training_config
 
 @stage
 def main(params: Params, paths: Layout) -> None:
-    """Train heads on stored embeddings and keep the best of each kind."""
+    """Train heads on stored embeddings and keep the best of each kind; and what is typical of train."""
     label_set = labels.read_label_set(paths.label_set)
     videos = manifest.read(paths.manifest)
     embeddings, provenance = read_embeddings(paths.embeddings)
@@ -29,6 +30,8 @@ def main(params: Params, paths: Layout) -> None:
         for split in ("train", "val")
     )
     config = {"provenance": provenance, "labels": [{"id": each.id, "name": each.name} for each in label_set.labels]}
+    typicality = Typicality.fit(train.embeddings.features([Typicality.pooling]))
+    typicality.save(paths.typicality, backbone_sha256=provenance["backbone"]["sha256"])
     linear = _linear(params, train, val)
     temporal = temporal_trials(params.temporal, train, val, stride_s=params.windows.stride_s, seed=params.seed)
     weights.save(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from reports.diary.pieces import Piece, is_sure
 from reports.diary.rows import phrase
@@ -14,6 +14,7 @@ from reports.spans import segment_span, total
 Names = Mapping[str, str]
 
 _MOST = 8  # clauses of a list; what is shortest beyond them is counted
+_COUNTED_MS = 6_000  # uses that last longer on average are not counted: short pauses in them are not seen
 _MOMENT_MS = 2_000  # what a thing without a duration weighs
 
 
@@ -22,7 +23,8 @@ class Claim:
     """What a line says of one label: `times` times from `start_ms` to `end_ms`, `total_ms` in all.
 
     Times count from the recording's start. `is_return`: pairs of passes are told as ways out and back. `is_sure`: not
-    told as "probably".
+    told as "probably". `is_counted`: how often is said. `is_told`: in words of its own, not
+    only counted among "more events".
     """
 
     label: str
@@ -33,6 +35,8 @@ class Claim:
     event_ids: tuple[str, ...]
     is_sure: bool = True
     is_return: bool = False
+    is_counted: bool = True
+    is_told: bool = True
 
 
 @dataclass(frozen=True)
@@ -70,9 +74,8 @@ def list_pieces(
     """
     clauses: dict[bool, list[_Clause]] = {True: [], False: []}
     groups = _groups(own)
-    if len(groups) > _MOST:
-        groups = sorted(sorted(groups, key=_weight_ms)[-_MOST:], key=groups.index)
-    for group in groups:
+    heaviest = sorted(range(len(groups)), key=lambda i: -_weight_ms(groups[i]))[:_MOST]
+    for group in (groups[i] for i in sorted(heaviest)):
         of_kind = clauses[is_sure([event for piece in group for event in piece.events])]
         thing = of_kind[-1].thing if of_kind else before
         clause = _clause(group, names, before=thing, is_brief=is_brief)
@@ -84,11 +87,13 @@ def list_pieces(
     texts = [clause.phrase + clause.suffix for clause in clauses[True]]
     if clauses[False]:
         texts.append(f"probably {listed([clause.phrase + clause.suffix for clause in clauses[False]])}")
-    untold = sum(len(piece.all_events) for piece in own) - sum(len(piece.all_events) for g in groups for piece in g)
+    untold = [group for i, group in enumerate(groups) if i not in heaviest]
     if untold:
-        texts.append(f"{untold} more events" if untold > 1 else "one more event")
+        count = sum(len(piece.all_events) for group in untold for piece in group)
+        texts.append(f"{count} more events" if count > 1 else "one more event")
     claims = [claim for sure in (True, False) for clause in clauses[sure] for claim in clause.claims]
-    return listed(texts), claims
+    rest = [claim for group in untold for claim in _clause(group, names, before="").claims]
+    return listed(texts), [*claims, *(replace(claim, is_told=False) for claim in rest)]
 
 
 def _groups(own: Iterable[Piece]) -> list[list[Piece]]:
@@ -118,7 +123,9 @@ def _clause(
             claims.append(_claim(opening.label, [opening]))
         if (opening and is_sure([opening])) or first.is_return or (first.kind == "use" and first.thing == before):
             said = first.role.together
-    times = said_times(len(group) if first.is_return else len(events))
+    if first.kind in ("use", "") and claims[0].total_ms > _COUNTED_MS * len(events):
+        claims[0] = replace(claims[0], is_counted=False)
+    times = said_times(len(group) if first.is_return else len(events)) if claims[0].is_counted else ""
     if not first.lasts:
         return _Clause(said, f" {times}" if times else "", first.thing, first.kind, claims[0].is_sure, tuple(claims))
     duration = said_duration(claims[0].total_ms)

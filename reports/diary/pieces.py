@@ -17,7 +17,7 @@ from reports.spans import Span, segment_span, total
 SURE = 0.75
 """From this mean calibrated probability on, a thing is told plainly; below it is "probably".
 
-Calibrated probabilities are shares: of the events on the demo's recordings of val, 92 in 100 above it are right, and 72
+Calibrated probabilities are shares: of the events on the demo's recordings of val, 93 in 100 above it are right, and 72
 in 100 below. What is below a label's careful rule is no event, and is not told.
 """
 

@@ -37,6 +37,4 @@ class Role:
             if not text:
                 raise ValueError(f"a {name} is missing")
         if self.together and self.kind not in _TOGETHER:
-            raise ValueError(
-                f"only {', '.join(_TOGETHER)} have words for together, got {self.together!r} for {self.kind}"
-            )
+            raise ValueError(f"{self.kind} has no words for together, got {self.together!r}")

@@ -67,15 +67,15 @@ def story_rows(parts: Sequence[tuple[Recording, EventsFound]], min_quiet_s: floa
         days.setdefault(day, []).append(shifted(recording.span_ms, recording.origin_ms))
     whole = [(min(start for start, _ in spans), max(end for _, end in spans)) for spans in days.values()]
     unseen = [span for span in without(whole, seen) if span[1] - span[0] >= _UNSEEN_MS]
-    unknown = [
-        (shifted(segment_span(stretch.segment), recording.origin_ms), stretch.reason)
+    rows += [
+        Row(recording, *segment_span(stretch.segment), f"not recognisable: {stretch.reason}")
         for recording, _ in parts
         for stretch in recording.unrecognisable
     ]
-    told = [row.span for row in rows] + [span for span, _ in unknown]
+    told = [row.span for row in rows]
     quiet = [span for span in without(seen, told) if span[1] - span[0] >= to_ms(min_quiet_s)]
     stretches = [(span, "not observed") for span in unseen] + [(span, "nothing recognised") for span in quiet]
-    for span, what in stretches + [(span, f"not recognisable: {reason}") for span, reason in unknown]:
+    for span, what in stretches:
         before = [recording for recording, _ in parts if recording.origin_ms <= span[0]]
         recording = max(before, key=lambda recording: recording.origin_ms)
         rows.append(Row(recording, *shifted(span, -recording.origin_ms), what))

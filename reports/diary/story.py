@@ -7,13 +7,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, time, timedelta
 
+from reports.diary.chains import Chain, chains, overlapping
 from reports.diary.clauses import Claim, lead_sentence, list_pieces
 from reports.diary.clock import clock_time, format_time
 from reports.diary.pieces import Piece, pieces, split_leads
 from reports.diary.recording import Recording
-from reports.diary.roles import LASTING, Role
-from reports.diary.rows import Row, format_percent, format_probability, phrase, story_rows, suppressed_counts
-from reports.diary.wording import capitalised, listed, said_duration, said_times
+from reports.diary.roles import Role
+from reports.diary.rows import Row, format_percent, format_probability, story_rows, suppressed_counts
+from reports.diary.summing import sum_up
+from reports.diary.wording import capitalised, said_duration
 from reports.events import Event, EventsFound
 from reports.spans import Span, segment_span, shifted, to_ms, total
 
@@ -36,7 +38,6 @@ NOT_RECOGNISABLE = "not recognisable"
 _LONG_MS = 30 * 60_000
 """Of a recording this long, clock times are told to the minute."""
 
-_NUM_LEADS = 3
 _LINES_A_DAY = 120  # about; a day's length over this is the grain of its story, within limits
 _GRAIN_MS = (6_000, 120_000)
 _GRAINS_A_LINE = 5  # small change within so many grains shares a line
@@ -97,20 +98,22 @@ def tell(
     """The story of recordings that share one clock, in order: each event is in one line.
 
     They share one if all their starts are known; a recording whose start is not known comes alone. Each recording tells
-    its own story, day by day; where two overlap, each line has its recording's name in front. The longer the recordings
-    of a day are, the longer are the shortest leads and the shortest stretches of which nothing is recognised.
+    its own story, day by day; where two overlap, each line has its recording's name in front. Recordings that follow
+    each other are told as one: a line may end, and have events, in the next of them. The longer the recordings of a day
+    are, the longer are the shortest leads and the shortest stretches of which nothing is recognised.
     """
     grains = _grains(parts)
     gaps = [row for row in story_rows(parts, min_quiet_s) if row.event is None and _is_told(row, grains)]
     lines = [_gap_line(row) for row in gaps]
-    for recording, found in parts:
-        cuts = [row.span[0] - recording.origin_ms for row in gaps]
+    for chain in chains(parts):
+        first = chain.recordings[0]
+        cuts = [row.span[0] - chain.origin_ms for row in gaps]
         days: dict[date | None, list[Event]] = {}
-        for event in found.events:
-            days.setdefault(_day(recording, segment_span(event.segment)[0]), []).append(event)
+        for event in chain.events:
+            days.setdefault(_day(first, segment_span(event.segment)[0]), []).append(event)
         for events in days.values():
-            lines += _event_lines(recording, pieces(events, roles), names, cuts, grains[_day(recording, 0)])
-    named = _overlapping([recording for recording, _ in parts])
+            lines += _event_lines(chain, pieces(events, roles), names, cuts, grains[_day(first, 0)])
+    named = overlapping([recording for recording, _ in parts])
     lines = [_with_name(line) if line.recording.id in named else line for line in lines]
     return sorted(lines, key=lambda line: (line.span, line.event_ids))
 
@@ -120,41 +123,11 @@ def summary(lines: Sequence[StoryLine], names: Mapping[str, str], roles: Mapping
 
     Empty where no line tells of events.
     """
-    sums: dict[tuple[str, bool], _Sum] = {}
-    for line in lines:
-        for claim in line.claims:
-            sums.setdefault((claim.label, claim.is_return), _Sum(claim.label)).add(claim)
-    held = {roles[own.label].thing for own in sums.values() if own.label in roles and roles[own.label].kind == "hold"}
-
-    def role(own: _Sum) -> Role | None:
-        return roles.get(own.label)
-
-    def is_use_of_held(own: _Sum) -> bool:
-        own_role = role(own)
-        return own_role is not None and own_role.kind == "use" and own_role.thing in held
-
-    lasting = [own for own in sums.values() if ((r := role(own)) is None or r.kind in LASTING)]
-    leads = sorted((own for own in lasting if not is_use_of_held(own)), key=lambda own: (-own.total_ms, own.label))
-    clauses = []
-    for own in leads[:_NUM_LEADS]:
-        own_role = role(own)
-        said = own_role.phrase if own_role else phrase(names[own.label])
-        uses = [use for use in lasting if is_use_of_held(use) and own_role and own_role.kind == "hold"]
-        uses = [use for use in uses if own_role and roles[use.label].thing == own_role.thing]
-        used = listed([_counted(roles[use.label].together or roles[use.label].phrase, use.times) for use in uses])
-        duration = said_duration(own.total_ms)
-        if own.times == 1:
-            clauses.append(f"{said} for {duration}" + (f" ({used})" if used else ""))
-        else:
-            clauses.append(f"{said} {said_times(own.times)} ({duration} in all" + (f"; {used})" if used else ")"))
-    for (label, is_return), own in sums.items():
-        if is_return and label in roles:
-            clauses.append(_counted(roles[label].together or roles[label].phrase, own.times // 2))
-    return f"{capitalised(listed(clauses))}." if clauses else ""
+    return sum_up((claim for line in lines for claim in line.claims), names, roles)
 
 
 def headline(recordings: Sequence[Recording], day: date | None = None) -> str:
-    """How long, and how much of it is on video: "3 min, all on video", "5 min on video, of 3 h, in 2 recordings".
+    """How long, and how much of it is on video: "3 min, all on video", "6 min of 2 h 05 min on video, 2 recordings".
 
     Recordings share a clock; with `day`, only what lies on that day counts.
     """
@@ -170,29 +143,14 @@ def headline(recordings: Sequence[Recording], day: date | None = None) -> str:
     return text + (f", {len(spans)} recordings" if len(spans) > 1 else "")
 
 
-@dataclass
-class _Sum:
-    label: str
-    times: int = 0
-    total_ms: int = 0
-
-    def add(self, claim: Claim) -> None:
-        self.times += claim.times
-        self.total_ms += claim.total_ms
-
-
-def _counted(said: str, count: int) -> str:
-    return f"{said} {said_times(count)}".rstrip()
-
-
 def _event_lines(
-    recording: Recording, found: Sequence[Piece], names: Mapping[str, str], gap_starts: Sequence[int], grain_ms: int
+    chain: Chain, found: Sequence[Piece], names: Mapping[str, str], gap_starts: Sequence[int], grain_ms: int
 ) -> list[StoryLine]:
     leads, rest = split_leads(found, grain_ms)
     lines = []
     for lead, inside in leads:
         text, claims = lead_sentence(lead, inside, names)
-        lines.append(_line(recording, lead.whole_span, text, [lead, *inside], claims, is_sure=lead.is_sure))
+        lines.append(_line(chain, lead.whole_span, text, [lead, *inside], claims, is_sure=lead.is_sure))
     # Small change between leads and gaps shares a line.
     cuts = sorted([*gap_starts, *(lead.whole_span[0] for lead, _ in leads)])
     between: list[list[Piece]] = []
@@ -208,23 +166,32 @@ def _event_lines(
         told, claims = list_pieces(own, names)
         span = (own[0].whole_span[0], max(piece.whole_span[1] for piece in own))
         is_sure = any(piece.is_sure for piece in own)
-        lines.append(_line(recording, span, f"{capitalised(told)}.", own, claims, is_sure=is_sure))
+        lines.append(_line(chain, span, f"{capitalised(told)}.", own, claims, is_sure=is_sure))
     return lines
 
 
 def _line(
-    recording: Recording, span: Span, text: str, told: Sequence[Piece], claims: Sequence[Claim], *, is_sure: bool
+    chain: Chain, span: Span, text: str, told: Sequence[Piece], claims: Sequence[Claim], *, is_sure: bool
 ) -> StoryLine:
     events = sorted((event for piece in told for event in piece.all_events), key=lambda e: (e.segment, e.id))
+    recording, begin_ms = chain.at(span[0])
     return StoryLine(
         recording=recording,
-        start_ms=span[0],
-        end_ms=span[1],
+        start_ms=span[0] - begin_ms,
+        end_ms=span[1] - begin_ms,
         text=text,
-        event_ids=tuple(event.id for event in events),
+        event_ids=chain.ids(event.id for event in events),
         kind=EVENTS,
         certainty="plain" if is_sure else "probably",
-        claims=tuple(claims),
+        claims=tuple(
+            replace(
+                claim,
+                start_ms=claim.start_ms - begin_ms,
+                end_ms=claim.end_ms - begin_ms,
+                event_ids=chain.ids(claim.event_ids),
+            )
+            for claim in claims
+        ),
     )
 
 
@@ -250,20 +217,10 @@ def _gap_line(row: Row) -> StoryLine:
 
 
 def _with_name(line: StoryLine) -> StoryLine:
+    """With its recording's name in front, unless the line is of all recordings."""
+    if line.kind in (NOT_OBSERVED, NOTHING_RECOGNISED):
+        return line
     return replace(line, text=f"{line.recording.file_name}: {line.text}")
-
-
-def _overlapping(recordings: Sequence[Recording]) -> set[str]:
-    """Ids of the recordings that run at the same time as another one."""
-    ids: set[str] = set()
-    latest: tuple[int, str] | None = None  # the end that lies farthest ahead, and whose it is
-    spans = {recording.id: shifted(recording.span_ms, recording.origin_ms) for recording in recordings}
-    for own, (start, end) in sorted(spans.items(), key=lambda pair: pair[1]):
-        if latest is not None and latest[0] - start >= 1000:  # less is rounding where chapters follow each other
-            ids |= {own, latest[1]}
-        if latest is None or end > latest[0]:
-            latest = (end, own)
-    return ids
 
 
 def _day(recording: Recording, offset_ms: int) -> date | None:

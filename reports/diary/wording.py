@@ -35,6 +35,18 @@ def said_times(count: int) -> str:
     return _TIMES[count] if count < len(_TIMES) else f"{count} times"
 
 
+def said_in_ten(share: float) -> str:
+    """A share that was measured on a few hundred: "about 7 in 10", and never all or none.
+
+    >>> [said_in_ten(share) for share in (0.02, 0.69, 0.95, 1.0)]
+    ['fewer than 1 in 10', 'about 7 in 10', 'more than 9 in 10', 'more than 9 in 10']
+    """
+    tenths = round(10 * share)
+    if 0 < tenths < 10:
+        return f"about {tenths} in 10"
+    return "more than 9 in 10" if tenths else "fewer than 1 in 10"
+
+
 def listed(clauses: Sequence[str]) -> str:
     """Clauses as a list: "a", "a and b", "a, b and c"; one that has an "and" of its own is set off by a comma."""
     if len(clauses) < 2:

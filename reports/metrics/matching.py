@@ -36,13 +36,17 @@ class TrueEvent:
 
 @dataclass(frozen=True, eq=False)
 class AnnotatedRecording:
-    """What a model says of a recording and what happened: `windows` (n,), raw `probabilities` (n, L), true events."""
+    """What a model says of a recording and what happened: `windows` (n,), raw `probabilities` (n, L), true events.
+
+    `distances` (n,) are how far the windows are from what the model was trained on, where that is known.
+    """
 
     id: str
     kind: Kind
     windows: Sequence[Segment]
     probabilities: npt.NDArray[np.floating]
     truth: Sequence[TrueEvent]
+    distances: npt.NDArray[np.floating] | None = None
 
 
 @dataclass(frozen=True)

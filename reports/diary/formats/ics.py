@@ -45,7 +45,7 @@ def write_ics(
 
         start = _second(recorded_at, span[0])
         entry = Event()
-        digest = hashlib.sha256(f"{key}\0{uid}".encode(errors="surrogateescape")).hexdigest()
+        digest = hashlib.sha256(f"{key}\0{uid}".encode(errors="surrogatepass")).hexdigest()
         entry.add("uid", f"{digest[:32]}@video-diary-logger")
         entry.add("dtstamp", stamp)
         entry.add("dtstart", start)

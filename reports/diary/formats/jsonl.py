@@ -59,6 +59,14 @@ def _recording_row(recording: Recording, model: DiaryModel) -> dict[str, Any]:
         "duration_s": end_ms / 1000,
         "stated_s": None if recording.stated_s is None else round(recording.stated_s, 3),
         "observed_s": [[start_ms / 1000, stop_ms / 1000] for start_ms, stop_ms in recording.observed_spans],
+        "unrecognisable": [
+            {
+                "start_s": round(stretch.segment.start_s, 3),
+                "end_s": round(stretch.segment.end_s, 3),
+                "reason": stretch.reason,
+            }
+            for stretch in recording.unrecognisable
+        ],
         "faults": list(recording.faults),
         "start_clock": _iso(recording, 0),
         "end_clock": _iso(recording, end_ms),
@@ -74,6 +82,7 @@ def _recording_row(recording: Recording, model: DiaryModel) -> dict[str, Any]:
             }
             for reading in recording.clock_readings
         ],
+        "trained_on": model.trained_on,
         "model_sha256": model.model_sha256,
         "thresholds_sha256": model.thresholds_sha256,
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
@@ -17,6 +18,7 @@ from reports.diary.recording import Recording
 from reports.diary.roles import Role
 from reports.diary.rows import Row, format_percent, format_probability, phrase, story_rows, suppressed_counts
 from reports.diary.story import StoryLine, headline, summary, tell
+from reports.diary.wording import said_in_ten
 from reports.events import EventsFound
 from reports.spans import segment_span, total
 
@@ -60,6 +62,21 @@ def write_markdown(
     except NotOurDiary as error:
         raise NotOurDiary(f"{earlier}: {error}; move it, or name another folder") from error
     write_bytes(path, text.encode("utf-8", "surrogateescape"))
+
+
+def forget_markdown(path: Path) -> bool:
+    """Remove what `write_markdown` wrote, and the file, unless there is text of the user in it; whether it is gone."""
+    try:
+        text = path.read_bytes().decode("utf-8", "surrogateescape")
+    except FileNotFoundError:
+        return True
+    with contextlib.suppress(NotOurDiary):  # the user took the markers out: all of it is the user's
+        text = merged(text, "")
+        if not text.replace(_BEGIN, "").replace(_END, "").strip("\ufeff \t\r\n"):
+            path.unlink()
+            return True
+        write_bytes(path, text.encode("utf-8", "surrogateescape"))
+    return False
 
 
 def merged(existing: str, generated: str) -> str:
@@ -120,8 +137,8 @@ def _trust(model: DiaryModel) -> str:
     sentences = []
     if model.test_precision is not None:
         sentences.append(
-            f"Of events like these, about {round(10 * model.test_precision)} in 10 were right on recordings that the "
-            "model had never seen."
+            f"Of events like these, {said_in_ten(model.test_precision)} were right on recordings that the model had "
+            "never seen."
         )
     return " ".join([*sentences, *([in_markdown(model.trained_on)] if model.trained_on else [])])
 

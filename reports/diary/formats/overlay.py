@@ -71,11 +71,11 @@ class _Drawn:
         height, width = image.shape[:2]
         size = min(40, max(11, height // 24))
         active = self._active(time_ms)
-        if self._head[0] != clock:
+        if self._head[0] != (clock, image.shape):
             lines = [(clock, None), *([(self._panel.title, None)] if self._panel.title else [])]
-            self._head = (clock, _patch(lines, size, width, height))
-        if self._labels[0] != active:
-            self._labels = (active, self._label_patch(active, size, width, height))
+            self._head = ((clock, image.shape), _patch(lines, size, width, height))
+        if self._labels[0] != (active, image.shape):
+            self._labels = ((active, image.shape), self._label_patch(active, size, width, height))
         drawn = image.copy()
         if self._head[1] is not None:
             _blend(drawn, self._head[1], top=0)
