@@ -15,6 +15,7 @@ import torch
 from features.cache import EmbeddingCache
 from features.files import private_files
 from features.provenance import require_provenance
+from features.sealed import read_sealed_json
 from features.store.embeddings import Embeddings, VideoEmbeddings, embeddings_of, read_embeddings
 from features.video import Segment
 from heads import weights
@@ -85,16 +86,16 @@ def learn(out: Path, diaries: Sequence[OutputFolder], params: Params, paths: Lay
 
     Calibration and event rules are tuned on the project's val, as stage `sweep` does. Raises `NothingToLearn`.
     """
-    embeddings, provenance = read_embeddings(paths.embeddings)
-    before = Decoding.load(paths.decoding("temporal"))
-    before.require_model(weights.sha256(paths.model("temporal")), paths.decoding("temporal"))
-    head, config = load_temporal_head(paths.model("temporal"), expected=provenance)
+    model_name = _model_to_go_on_from(paths)
+    base = paths.model(model_name)
+    is_frozen = model_name == "temporal"
+    embeddings, provenance = read_embeddings(paths.embeddings if is_frozen else paths.finetuned_embeddings("videos"))
+    before = Decoding.load(paths.decoding(model_name))
+    before.require_model(weights.sha256(base), paths.decoding(model_name))
+    head, config = load_temporal_head(base, expected=provenance if is_frozen else {})
     label_set = labels.read_label_set(paths.label_set)
-    require_provenance(
-        config,
-        expected={"labels": [{"id": each.id, "name": each.name} for each in label_set.labels]},
-        path=paths.model("temporal"),
-    )
+    made_of = {"labels": [{"id": each.id, "name": each.name} for each in label_set.labels]}
+    require_provenance(config, expected=made_of | ({} if is_frozen else {"embeddings": provenance}), path=base)
     stride_s = params.windows.stride_s
     reviewed = reviewed_windows(
         *_taught(diaries, paths, provenance),
@@ -121,8 +122,9 @@ def learn(out: Path, diaries: Sequence[OutputFolder], params: Params, paths: Lay
         reviewed=reviewed.sequences(params.temporal.features, stride_s=stride_s, repeats=repeats),
         start=head,
     )
-    recordings, recordings_provenance = read_embeddings(paths.recording_embeddings)
-    require_provenance(recordings_provenance, expected=provenance, path=paths.recording_embeddings)
+    store = paths.recording_embeddings if is_frozen else paths.finetuned_embeddings("recordings")
+    recordings, recordings_provenance = read_embeddings(store)
+    require_provenance(recordings_provenance, expected=provenance, path=store)
     taught = best_of(trials).head
     assert isinstance(taught, TemporalEnsemble)
     features = config["features"]
@@ -135,10 +137,12 @@ def learn(out: Path, diaries: Sequence[OutputFolder], params: Params, paths: Lay
     of_videos = {key: own for key, own in video_actions(videos, "val").items() if key in set(val.video_ids)}
     with private_files(), TemporaryDirectory() as folder:
         model, decoding_path = Path(folder, "temporal"), Path(folder, "decoding.json")
+        tensors, _ = weights.load(base, expected={})
+        block = {name: tensor for name, tensor in tensors.items() if name.startswith(weights.LAST_BLOCK)}
         weights.save(
             model,
-            taught.state_dict(),
-            {"provenance": provenance, "labels": config["labels"]}
+            block | taught.state_dict(),
+            {name: config[name] for name in ("provenance", "labels", "embeddings") if name in config}
             | temporal_config(trials, train, params.temporal)
             | reviewed.facts(repeats=repeats),
         )
@@ -165,7 +169,7 @@ def learn(out: Path, diaries: Sequence[OutputFolder], params: Params, paths: Lay
             diary_model={
                 "profile": paths.profile,
                 "label_set": paths.labels,
-                "model": "temporal",
+                "model": model_name,
                 "test_precision": None,
                 "decoder": params.extract.decoder,
                 "precision": params.extract.precision,
@@ -174,6 +178,16 @@ def learn(out: Path, diaries: Sequence[OutputFolder], params: Params, paths: Lay
             },
         )
     return Learned(before.event_f1, decoding.event_f1, reviewed.num_recordings, len(reviewed))
+
+
+def _model_to_go_on_from(paths: Layout) -> str:
+    """The temporal model that the project exports, or, where it exports another kind, the one on frozen embeddings."""
+    exported = paths.diary_model / "diary.json"
+    if exported.is_file():
+        name = read_sealed_json(exported, remedy="run `dvc repro export`")["model"]
+        if name in ("temporal", "finetune_temporal"):
+            return str(name)
+    return "temporal"
 
 
 def _taught(

@@ -34,7 +34,7 @@ from reports.spans import to_ms
 
 log = logging.getLogger(__name__)
 
-NOT_KEPT = "the cache has no embeddings of this video for this project's model; `diary write` computes them"
+NOT_KEPT = "the cache has no embeddings of this video; `diary write` with this project's temporal model computes them"
 
 
 @dataclass(frozen=True)
@@ -139,6 +139,9 @@ def restate_diaries(output: OutputFolder, recogniser: Recogniser) -> tuple[list[
     No video is read. What people said of them holds. Also returns a line for each recording that stays as it is, since
     nothing is kept of its video, or whose files could not be written. Use it while the folder is `locked`.
     """
+    own_labels = labels_for(output.path, recogniser)
+    if own_labels is not None:
+        recogniser = own_labels.told_by(recogniser)
     restated, failures, corrections = [], [], Corrections(output.path)
     for row in list(output.rows.values()):
         if not row.can_be_told:
@@ -152,6 +155,8 @@ def restate_diaries(output: OutputFolder, recogniser: Recogniser) -> tuple[list[
                 continue
             recording = replace(before.recording, unrecognisable=recogniser.unrecognisable(seen))
             found = recogniser.events(row.id, seen, recording.unrecognisable)
+            if own_labels is not None:
+                found = own_labels.with_events(found, recording, seen)
             fresh = Row(row.id, row.file_name, row.sha256)
             with output.writing(fresh, is_damaged=row.status == "damaged") as folder:
                 after = _write_recording(
