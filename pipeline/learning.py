@@ -63,8 +63,8 @@ class Learned:
     @property
     def line(self) -> str:
         return (
-            f"Learned from {self.num_windows} windows of {self.num_recordings} recordings. On the project's val, which "
-            f"others chose: event F1 {self.f1_before:.3f} -> {self.f1:.3f}."
+            f"Learned from {self.num_windows} windows of {self.num_recordings} reviewed recordings. On the project's "
+            f"val, which teaches nothing, event F1 {self.f1_before:.3f} -> {self.f1:.3f}."
         )
 
 

@@ -38,10 +38,12 @@ class Changes:
         if judged_before and judged_after:
             lines.append(
                 f"On what was reviewed, precision {self.right_before / judged_before:.2f} -> "
-                f"{self.right_after / judged_after:.2f}; {self.gone} of {_entries(self.wrong_before, 'wrong ')} "
-                f"{'is' if self.gone == 1 else 'are'} gone. The model learned from just these answers: "
-                "elsewhere it gains less."
+                f"{self.right_after / judged_after:.2f}. The model learned from just these answers: elsewhere it gains "
+                "less."
             )
+        if self.wrong_before:
+            wrong = _entries(self.wrong_before, "wrong ")
+            lines.append(f"Of {wrong}, {self.gone} {'is' if self.gone == 1 else 'are'} gone.")
         return lines
 
 

@@ -174,7 +174,8 @@ def test_learn_states_diaries_anew(project: Layout, tmp_path: Path) -> None:
     project_before = trained(project)
     result = run_learn(project, out)
     assert result.exit_code == 0, result.output
-    assert "of 1 wrong entry is gone" in result.output
+    assert "Of 1 wrong entry, 1 is gone." in result.output
+    assert "elsewhere it gains less" in result.output
     assert "event F1" in result.output
     assert result.output.splitlines()[-1] == str(out / "model")
     assert hits(events(out, "tuesday"), 51) > 8  # of 12 seconds; before, none
