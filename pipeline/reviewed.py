@@ -114,7 +114,8 @@ def reviewed_windows(
     """The windows of these recordings, by id, that are embedded, with all that their corrections say of them."""
     pairs = [(pair.first, pair.second) for pair in exclusions]
     rows = embeddings.select(sorted(set(corrections) & set(embeddings.video_ids.tolist())))
-    log.info("learning from what people said of %d recordings", len(np.unique(rows.video_ids)))
+    if corrections:
+        log.info("learning from what people said of %d recordings", len(np.unique(rows.video_ids)))
     windows, cells = (np.empty((len(rows), len(labels)), dtype=np.float16) for _ in range(2))
     for video_id, own in rows_by_video(rows.video_ids).items():
         segments = [Segment(*times) for times in zip(rows.start_s[own], rows.end_s[own], strict=True)]

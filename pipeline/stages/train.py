@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from features.provenance import require_provenance
-from features.store.embeddings import read_embeddings
+from features.store.embeddings import Embeddings, read_embeddings
 from heads import weights
 from heads.training.grid import Trial, best_of, save_table, settings_of, train_heads
 from heads.typicality import Typicality
@@ -38,7 +38,7 @@ def main(params: Params, paths: Layout) -> None:
         split_truth(embeddings, videos, split, label_set.ids, min_overlap_s=params.targets.min_overlap_s)
         for split in ("train", "val")
     )
-    reviewed = _reviewed(params, paths, provenance, videos, label_set.ids)
+    reviewed = _reviewed(params, paths, embeddings, provenance, videos, label_set.ids)
     repeats = params.corrections.repeats
     config = {"provenance": provenance, "labels": [{"id": each.id, "name": each.name} for each in label_set.labels]}
     typicality = Typicality.fit(train.embeddings.features([Typicality.pooling]))
@@ -70,14 +70,22 @@ def main(params: Params, paths: Layout) -> None:
 
 
 def _reviewed(
-    params: Params, paths: Layout, provenance: Mapping[str, Any], videos: Manifest, label_ids: Sequence[str]
+    params: Params,
+    paths: Layout,
+    embeddings: Embeddings,
+    provenance: Mapping[str, Any],
+    videos: Manifest,
+    label_ids: Sequence[str],
 ) -> ReviewedWindows:
-    """What people said of recordings that are neither val nor test."""
-    recordings, own_provenance = read_embeddings(paths.recording_embeddings)
-    require_provenance(own_provenance, expected=provenance, path=paths.recording_embeddings)
+    """What people said of recordings that are neither val nor test; where nobody did, none of the `embeddings`."""
+    corrections = {}
+    if said := read_corrections(paths.corrections_file):
+        corrections = corrections_here(said, read_hashes(paths.recording_hashes))
+        embeddings, own_provenance = read_embeddings(paths.recording_embeddings)
+        require_provenance(own_provenance, expected=provenance, path=paths.recording_embeddings)
     return reviewed_windows(
-        corrections_here(read_corrections(paths.corrections_file), read_hashes(paths.recording_hashes)),
-        recordings,
+        corrections,
+        embeddings,
         label_ids,
         exclusions=find_exclusions([(video.length_s, video.actions) for video in videos.split("train")], label_ids),
         min_overlap_s=params.targets.min_overlap_s,
