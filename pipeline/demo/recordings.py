@@ -44,7 +44,7 @@ def make_recordings(folder: Path, *, seed: int, length_s: float, num_workers: in
         )
         for k, (name, start) in enumerate(_RECORDINGS.items())
     ]
-    _render_with_truth(films, num_workers)
+    render_with_truth(films, num_workers)
 
 
 def _film(path: Path, seed: int, *, kind: int, number: int, length_s: float) -> Film:
@@ -57,7 +57,7 @@ def _film(path: Path, seed: int, *, kind: int, number: int, length_s: float) -> 
     )
 
 
-def _render_with_truth(films: Sequence[Film], num_workers: int) -> None:
+def render_with_truth(films: Sequence[Film], num_workers: int) -> None:
     for film in films:
         film.path.parent.mkdir(parents=True, exist_ok=True)
     stories = render_films(films, "rendering recordings", num_workers)
@@ -84,7 +84,7 @@ def main(out: Path, seed: int, count: int, length_s: float) -> None:
         )
         for k in range(count)
     ]
-    _render_with_truth(films, os.cpu_count() or 1)
+    render_with_truth(films, os.cpu_count() or 1)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,190 @@
+"""What a review teaches, on other recordings of the same person: `python -m bench.learning`, after `make repro`.
+
+Three new people of the demo's world have four recordings each. Of two of them, 60 events that the project's model
+states are judged from what is true: right with the ends that it has, wrong, or another label. Half of them are those
+that the model is least sure of, the others spread over its probabilities. Stretches without events are looked at as a
+whole. The model that `diary learn` makes of that is measured on the other two recordings; so is one that was told lies.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from uuid import uuid4
+
+import click
+import numpy as np
+
+from features.files import sha256_of
+from features.video import Segment
+from pipeline import params as project_params
+from pipeline.dataset.manifest import Action
+from pipeline.dataset.recordings import read_truth
+from pipeline.demo.film import Film
+from pipeline.demo.recordings import render_with_truth
+from pipeline.diaries.output import CORRECTIONS, STORED, OutputFolder
+from pipeline.diaries.selection import select_videos
+from pipeline.layout import Layout
+from pipeline.learning import MODEL, learn
+from pipeline.model_folder import Recogniser, load_recogniser
+from pipeline.recordings import write_diaries
+from reports.corrections import Correction, append_correction
+from reports.diary.stored import read_stored
+from reports.event_evaluation import EventEvaluation, evaluate_events
+from reports.events import Event
+from reports.metrics.matching import AnnotatedRecording, TrueEvent
+from reports.spans import segment_span, union, without
+
+_WHEN = "2026-03-14T20:00:00+00:00"
+_NUM_JUDGED = 60
+_SHORTEST_S = 0.3  # less of a true event is not seen
+
+
+@click.command()
+@click.option("--people", default=3, show_default=True)
+@click.option("--seeds", default=3, show_default=True, help="Trainings of each person's model.")
+@click.option("--lies", default=0.1, show_default=True, help="Share of the answers that are flipped, in a second run.")
+def main(people: int, seeds: int, lies: float) -> None:
+    """Print event F1 at IoU 0.3 before and after, at the best rules and at the diary's careful ones."""
+    project = project_params.load_project(Path())
+    params, paths = (
+        project_params.load(Path(), project.profile),
+        Layout(project.profile, project.label_sets[0]),
+    )
+    own = load_recogniser(paths.diary_model)
+    with tempfile.TemporaryDirectory() as folder:
+        for person in range(people):
+            videos = _rendered(Path(folder, f"person{person}"), person)
+            before = _measured(own, videos[2:])
+            click.echo(f"person {person}: before {_told(before)}")
+            for seed in range(seeds):
+                for share in (0.0, lies):
+                    out = Path(folder, f"diaries{person}-{seed}-{share}")
+                    output = OutputFolder(out)
+                    write_diaries(
+                        output.plan(select_videos(videos[:2])),
+                        output,
+                        own,
+                        recorded_at=None,
+                        batch_size=16,
+                        num_workers=1,
+                    )
+                    _answer(output, videos[:2], seed=seed, lies=share)
+                    learn(out / MODEL, [output], dataclasses.replace(params, seed=seed), paths)
+                    after = _measured(load_recogniser(out / MODEL), videos[2:])
+                    click.echo(f"person {person}, seed {seed}, {share:.0%} lies: {_told(after)}")
+
+
+def _rendered(folder: Path, person: int) -> list[Path]:
+    """Four recordings of somebody who is in no data set."""
+    start = datetime.fromisoformat("2026-03-14T08:02:11+01:00")
+    films = [
+        Film(
+            folder / f"{k}.mp4",
+            seed=(777, 7, person, k),
+            person_seed=(777, 8, person),
+            length_s=180.0,
+            recorded_at=start,
+        )
+        for k in range(4)
+    ]
+    render_with_truth(films, 2)
+    return [film.path for film in films]
+
+
+def _truth(video: Path, names: Sequence[str]) -> list[Action]:
+    return [action for action in read_truth(video.with_suffix(".truth.csv")) if action.label in names]
+
+
+def _measured(recogniser: Recogniser, videos: Sequence[Path]) -> EventEvaluation:
+    annotated = []
+    for video in videos:
+        seen = recogniser.model.recognise(video, batch_size=16, num_workers=1)
+        truth = [TrueEvent(str(video), *action) for action in _truth(video, list(recogniser.names))]
+        annotated.append(AnnotatedRecording(str(video), "recording", seen.windows, seen.probabilities, truth))
+    return evaluate_events(recogniser.decoding, annotated, stride_s=recogniser.stride_s)
+
+
+def _told(found: EventEvaluation) -> str:
+    return f"event F1 {found.best.at_iou(0.3).f1:.3f}, careful {found.careful.at_iou(0.3).f1:.3f}"
+
+
+def _answer(output: OutputFolder, videos: Sequence[Path], *, seed: int, lies: float) -> None:
+    """Append to corrections.jsonl what somebody who knows the truth says of these videos."""
+    rng, asked = np.random.default_rng(seed), []
+    truths = {sha256_of(video): video for video in videos}
+    for row in output.rows.values():
+        stored = read_stored(output.path / row.id / STORED)
+        truth = _truth(truths[row.sha256], list(stored.names))
+        stated = [*stored.found.events, *stored.found.less_certain]
+        asked += [(event, row.sha256, truth, stated) for event in stated]
+        told = [segment_span(event.segment) for event in stored.found.events]
+        observed = union(map(segment_span, stored.recording.observed))
+        for start_ms, end_ms in without(observed, told):
+            gap = Segment(start_ms / 1000, end_ms / 1000)
+            if gap.duration_s >= 1:
+                for action in truth:
+                    if action.segment.overlap_s(gap) > _SHORTEST_S:
+                        _say(output, "add", row.sha256, action.label, action.segment)
+                _say(output, "complete", row.sha256, "", gap)
+    asked.sort(key=lambda each: abs(each[0].mean_probability - 0.5))
+    unsure, sure = (
+        asked[: _NUM_JUDGED // 2],
+        sorted(asked[_NUM_JUDGED // 2 :], key=lambda each: each[0].mean_probability),
+    )
+    spread = np.linspace(0, len(sure) - 1, min(len(sure), _NUM_JUDGED - len(unsure))).round().astype(int)
+    for event, sha256, truth, stated in [*unsure, *(sure[k] for k in spread)]:
+        _judge(output, event, sha256, truth, stated, is_lie=rng.random() < lies)
+
+
+def _judge(
+    output: OutputFolder, event: Event, sha256: str, truth: Sequence[Action], stated: Sequence[Event], *, is_lie: bool
+) -> None:
+    def overlap_s(action: Action) -> float:
+        return action.segment.overlap_s(event.segment)
+
+    same = [action for action in truth if action.label == event.label and overlap_s(action) > _SHORTEST_S]
+    if is_lie:
+        _say(output, "wrong" if same else "right", sha256, event.label, event.segment)
+        return
+    missed = [
+        action
+        for action in truth
+        if 2 * overlap_s(action) > max(action.segment.duration_s, event.segment.duration_s)
+        and not any(
+            other.label == action.label and action.segment.overlap_s(other.segment) > _SHORTEST_S for other in stated
+        )
+    ]
+    if not same and not missed:
+        _say(output, "wrong", sha256, event.label, event.segment)
+        return
+    right = max(same or missed, key=overlap_s)
+    _say(output, "change", sha256, event.label, event.segment, right)
+
+
+def _say(
+    output: OutputFolder, verdict: str, sha256: str, label: str, segment: Segment, right: Action | None = None
+) -> None:
+    append_correction(
+        output.path / CORRECTIONS,
+        Correction(
+            id=uuid4().hex,
+            verdict=verdict,  # type: ignore[arg-type]
+            video_sha256=sha256,
+            who="bench",
+            when=_WHEN,
+            label=label,
+            start_s=segment.start_s,
+            end_s=segment.end_s,
+            new_label="" if right is None else right.label,
+            new_start_s=None if right is None else right.segment.start_s,
+            new_end_s=None if right is None else right.segment.end_s,
+        ),
+    )
+
+
+if __name__ == "__main__":
+    main()
