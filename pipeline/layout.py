@@ -150,12 +150,13 @@ class Layout:
         return self._results / "sweep" / "limits.json"
 
     def metrics(self, model: str) -> Path:
+        """The few scores that DVC compares."""
         return self._results / f"{model}.json"
 
     @property
-    def intervals(self) -> Path:
-        """How sure the models' scores are."""
-        return self._results / "intervals.json"
+    def scores(self) -> Path:
+        """All models' scores on test, and how sure they are."""
+        return self._results / "scores.json"
 
     @property
     def report(self) -> Path:

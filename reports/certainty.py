@@ -78,9 +78,9 @@ class Certainty:
     def to_json(self) -> dict[str, Any]:
         return {
             "protocol": "held_out: model, thresholds, calibration and event rules chosen on val, scores on test",
-            "intervals": f"95%: percentiles of {NUM_DRAWS} draws of people, or of recordings of one person each",
+            "drawn": f"95% intervals: percentiles of {NUM_DRAWS} draws of people, or of recordings of one person each",
             "num_drawn": dict(self.num_drawn),
-            "models": {model: _to_json(scores) for model, scores in self.models.items()},
+            "intervals": {model: _to_json(scores) for model, scores in self.models.items()},
             "differences": {
                 f"{later} - {earlier}": _to_json(own) for (later, earlier), own in self.differences.items()
             },

@@ -58,4 +58,4 @@ def test_a_difference_is_paired_and_that_of_a_model_and_itself_is_nothing() -> N
 
 def test_without_recordings_there_is_no_score_of_them() -> None:
     alone = dataclasses.replace(scored(share_right=0.8, right_events=5), events={})
-    assert set(certainty({"linear": alone}, seed=0).to_json()["models"]["linear"]) == {"micro_f1", "map"}
+    assert set(certainty({"linear": alone}, seed=0).to_json()["intervals"]["linear"]) == {"micro_f1", "map"}

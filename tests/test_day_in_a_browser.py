@@ -31,7 +31,7 @@ from tests.diaries import stored
 from tests.videos import evenly, write_video
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, Page, Request
 
 REPOSITORY = Path(__file__).parents[1]
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -136,9 +136,13 @@ class Visit:
         page.on("request", lambda request: self.asked.add(request.url.partition("://")[0]))
         page.on("console", lambda message: self.faults.append(message.text))
         page.on("pageerror", lambda error: self.faults.append(str(error)))
-        page.on("requestfailed", lambda request: self.faults.append(request.url))
+        page.on("requestfailed", self._add_failure)
         page.goto(path.as_uri())
         return page
+
+    def _add_failure(self, request: Request) -> None:
+        if "ERR_ABORTED" not in (request.failure or ""):  # what a closed player no longer asks for
+            self.faults.append(f"{request.url}: {request.failure}")
 
 
 @pytest.fixture
@@ -294,6 +298,9 @@ def test_axe_finds_nothing(name: str, dark: bool, written: Written, visit: Visit
         "document.querySelectorAll('.told > details:first-of-type, .folds > details, #all > details:first-of-type')"
         ".forEach(each => { each.open = true; })"
     )
+    # Of thousands that are alike, a few: axe takes minutes for all.
+    alike = ".row b:nth-of-type(n+4), tr.found:nth-child(n+6), details.hour:nth-of-type(n+4)"
+    page.evaluate("alike => document.querySelectorAll(alike).forEach(each => each.remove())", alike)
     results = axe.run(page)
     assert results.violations_count == 0, results.generate_report()
 

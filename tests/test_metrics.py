@@ -7,7 +7,7 @@ import pytest
 from heads.predictions import Predictions
 from reports.metrics.average_precision import average_precisions
 from reports.metrics.f1 import micro_f1, micro_f1_prior
-from reports.metrics.summary import label_scores, summary
+from reports.metrics.summary import _HEADLINE, headline, label_scores, summary
 from reports.thresholds import ThresholdGrid, best_threshold, decide, sweep
 
 LABELS = ("c000", "c001", "c002")
@@ -144,3 +144,21 @@ def test_labels_in_another_order_are_refused() -> None:
     val_sweep = sweep(val.probabilities, val.targets, labels=LABELS[::-1], grid=GRID, half_way_positives=3)
     with pytest.raises(ValueError, match="labels differ"):
         summary(val, val, sweep_on_val=val_sweep, train_frequencies=np.ones(3), train_video_frequencies=np.ones(3))
+
+
+def test_the_headline_is_a_few_scores_as_they_are_nested() -> None:
+    """At most twelve columns of `dvc metrics show`; what a model has no score of is left out."""
+    scores = {
+        "micro_f1": 0.5,
+        "macro_f1": 0.4,
+        "map": 0.6,
+        "video": {"micro_f1": 0.7, "map": 0.8},
+        "events": {"videos": {"f1": 0.3, "recall": 0.2, "careful": {"precision": 0.9}}},
+    }
+    assert headline(scores) == {
+        "micro_f1": 0.5,
+        "map": 0.6,
+        "video": {"micro_f1": 0.7},
+        "events": {"videos": {"f1": 0.3}},
+    }
+    assert len(_HEADLINE) <= 12

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import shutil
+from dataclasses import asdict, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -17,9 +18,12 @@ from features.clips import ClipReader, Source
 from features.extraction import BlockInputSelection, extract, provenance
 from features.gate import MotionGate, batches, embedded_row
 from features.preprocess import Preprocessing
+from features.sealed import read_sealed_json, write_sealed_json
 from features.store.embeddings import VideoEmbeddings
 from features.video import Clip, Segment
+from pipeline import params
 from pipeline.model_folder import load_recogniser
+from pipeline.params import RecordingParams
 from pipeline.recognition import WindowModel
 from tests.model_folders import PLAN, make_model_folder
 
@@ -140,6 +144,25 @@ def test_a_model_that_looks_at_windows_alone_repeats_its_answer(world: Path) -> 
     row_of = np.maximum.accumulate([0 if clip.repeats else row for row, clip in enumerate(clips)])
     assert np.allclose(gated.probabilities, plain.probabilities[row_of], atol=1e-6)
     assert list(gated.windows) == list(plain.windows)
+
+
+def test_a_model_folder_brings_its_gate(world: Path, tmp_path: Path) -> None:
+    """What recordings were tuned with is what diaries are written with; a folder that names none has none."""
+    assert load_recogniser(world / "model").model.reader.gate is None  # type: ignore[attr-defined]
+    folder = tmp_path / "model"
+    shutil.copytree(world / "model", folder)
+    content = read_sealed_json(folder / "diary.json", remedy="")
+    write_sealed_json(folder / "diary.json", {**content, "motion_gate": asdict(GATE)})
+    assert load_recogniser(folder).model.reader.gate == GATE  # type: ignore[attr-defined]
+
+
+def test_the_params_name_a_gate_or_none() -> None:
+    """In the demo, where it saves next to nothing, there is none; no change and no time are no gate."""
+    assert RecordingParams(motion_gate=None, gate_max_s=10.0).gate is None
+    assert RecordingParams(motion_gate=0.02, gate_max_s=4.0).gate == GATE
+    root = Path(__file__).parents[1]
+    assert params.load(root, "demo").recordings.gate is None
+    assert params.load(root, "charades").recordings.gate == MotionGate(0.02, 10.0)
 
 
 def test_batches_begin_with_a_window_that_is_embedded() -> None:

@@ -217,5 +217,5 @@ def test_annotations_are_not_pushed() -> None:
         for name, options in out.items()
         if options.get("cache", True) and options.get("push", True)
     }
-    models = {*models_of(["frozen", "finetuned"]), "diary"}
+    models = {*models_of(["frozen", "finetuned"]), "diary", "typicality.safetensors"}
     assert pushed == {"embeddings.zarr", "block_inputs.zarr", "failed.csv", *models}

@@ -121,8 +121,10 @@ def test_all_that_is_promised_is_there(clone: Path) -> None:
         "n_labels",
         "n_labels_without_positives",
     }
-    for model in ("linear", "temporal", "finetune"):
-        metrics = json.loads((results / f"{model}.json").read_text())
+    scores = json.loads((results / "scores.json").read_text())
+    assert scores["models"].keys() == scores["intervals"].keys() == {"linear", "temporal", "finetune"}
+    for model, metrics in scores["models"].items():
+        assert json.loads((results / f"{model}.json").read_text())["map"] == metrics["map"]
         assert keys <= metrics.keys()
         assert keys <= metrics["video"].keys()
         assert metrics["n_videos"] == 8

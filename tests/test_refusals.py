@@ -24,6 +24,7 @@ from features.video import WindowPlan
 from heads import weights
 from heads.linear import load_linear_head
 from heads.predictions import Predictions
+from heads.typicality import Typicality
 from pipeline.dataset import manifest
 from pipeline.dataset.labels import read_label_set, warn_of_unseen
 from pipeline.dataset.manifest import Interval, Manifest, VideoEntry
@@ -103,12 +104,14 @@ def predict(paths: Layout) -> None:
     shutil.copytree(paths.model("linear"), paths.model("finetune"))
     shutil.copyfile(paths.history("linear"), paths.history("finetune"))
     embeddings, _ = read_embeddings(paths.embeddings)
+    typicality = Typicality.load(paths.typicality, backbone_sha256="0" * 64, remedy="")
     head, _ = load_linear_head(paths.model("linear"), expected={})
     videos = manifest.read(paths.manifest)
     for split, path_of in (("val", paths.val_predictions), ("test", paths.test_predictions)):
         truth = split_truth(embeddings, videos, split, tuple(LABELS), min_overlap_s=0.5)
         with torch.inference_mode():
             probabilities = head(torch.from_numpy(truth.embeddings.features(["mean"]))).sigmoid().numpy()
+        distances = typicality.distances(truth.embeddings.features(["mean"]))
         for model in MODELS:
             all_videos = Predictions(
                 labels=truth.labels,
@@ -121,6 +124,7 @@ def predict(paths: Layout) -> None:
                 videos=np.array(truth.video_ids),
                 video_targets=truth.videos,
                 model_sha256=weights.sha256(paths.model(model)),
+                distances=distances,
             )
             all_videos.save(path_of(model, "videos"))
             none = {name: getattr(all_videos, name)[:0] for name in ROWS}
@@ -128,7 +132,7 @@ def predict(paths: Layout) -> None:
 
 
 ALL = tuple(LABELS)
-ROWS = ("video_ids", "window", "start_s", "end_s", "probabilities", "targets", "videos", "video_targets")
+ROWS = ("video_ids", "window", "start_s", "end_s", "probabilities", "targets", "videos", "video_targets", "distances")
 
 
 @pytest.fixture
@@ -149,7 +153,7 @@ def test_a_label_that_a_split_never_shows_is_carried_to_the_end(finished: Layout
     swept = Sweep.load(finished.sweep("linear"))
     assert "c059" in swept.fallback_labels
     assert swept.label_thresholds[1] == swept.threshold
-    assert json.loads(finished.metrics("linear").read_text())["n_labels_without_positives"] == 1
+    assert json.loads(finished.scores.read_text())["models"]["linear"]["n_labels_without_positives"] == 1
     run(export.main, finished)
     assert sorted(Decoding.load(finished.diary_model / "decoding.json").rules) == sorted(LABELS)
 

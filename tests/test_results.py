@@ -8,13 +8,12 @@ from typing import Any
 
 import pytest
 
-from pipeline.layout import MODELS
-
 RESULTS = Path(__file__).parents[1] / "results" / "demo"
 
 
 def metrics_of(label_set: str) -> dict[str, dict[str, Any]]:
-    return {model: json.loads((RESULTS / label_set / f"{model}.json").read_text()) for model in MODELS}
+    models: dict[str, dict[str, Any]] = json.loads((RESULTS / label_set / "scores.json").read_text())["models"]
+    return models
 
 
 @pytest.mark.parametrize("label_set", ["diary", "handpicked"])

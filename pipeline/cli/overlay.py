@@ -109,7 +109,7 @@ def _of_project(names: Sequence[str], root: Path, profile: str | None, label_set
     paths = Layout(profile or project.profile, label_set or project.label_sets[0], root)
     values = params.load(root, paths.profile)
     for name in names:
-        for path in (paths.model(name), paths.metrics(name)):
+        for path in (paths.model(name), paths.scores):
             if not name or not path.exists():
                 raise CannotOverlay(f"no model {name!r} in this project: {path} is missing; run `dvc repro report`")
     for name in names:

@@ -34,8 +34,8 @@ def main(params: Params, paths: Layout) -> None:
 
 def export_model(model: str, out: Path, params: Params, paths: Layout) -> None:
     """Write the folder `out` of one of the project's models."""
-    with damage_told(paths.metrics(model), remedy="run `dvc repro report`"):
-        events = json.loads(paths.metrics(model).read_text(encoding="utf-8"))["events"]
+    with damage_told(paths.scores, remedy="run `dvc repro report`"):
+        events = json.loads(paths.scores.read_text(encoding="utf-8"))["models"][model]["events"]
         test_precision = (events.get("recordings") or events["videos"])["careful"]["precision"]
     write_model_folder(
         out,

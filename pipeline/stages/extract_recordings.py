@@ -48,6 +48,7 @@ def main(params: Params, paths: Layout) -> None:
             provenance=encoder.store_provenance,
             sizes=dict.fromkeys(encoder.backbone.poolings, encoder.backbone.hidden_size),
         )
+        num_evicted = encoder.cache.shrink(params.extract.max_cache_gb * 1e9)
     failures = sorted(extraction.failures.items())
     write_csv(
         paths.failed_recordings,
@@ -57,8 +58,8 @@ def main(params: Params, paths: Layout) -> None:
     for _, failure in failures:
         log.warning("%s", failure)
     log.info(
-        "embedded %d recordings, %d were in the cache; failed %d, see %s",
-        *(extraction.num_embedded, extraction.num_reused, len(failures), paths.failed_recordings),
+        "embedded %d recordings, %d were in the cache; failed %d, see %s; %d files evicted from the cache",
+        *(extraction.num_embedded, extraction.num_reused, len(failures), paths.failed_recordings, num_evicted),
     )
 
 

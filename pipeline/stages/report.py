@@ -24,7 +24,7 @@ from reports.decoding import Decoding
 from reports.evaluation.page import FailedVideo, ModelResult, SplitFacts, write_page
 from reports.event_evaluation import evaluate_calibration, evaluate_events, official_maps
 from reports.exclusions import Exclusion
-from reports.metrics.summary import LabelScore, label_scores, summary
+from reports.metrics.summary import LabelScore, headline, label_scores, summary
 from reports.recognisable import Limits
 from reports.thresholds import Sweep
 
@@ -74,7 +74,7 @@ def main(params: Params, paths: Layout) -> None:
             "events": {name: own.headline() for name, own in events.items()},
             "charades": official_maps(videos.split("test"), test_videos, test.labels, stride_s=stride_s),
         }
-        write_json(paths.metrics(model), metrics)
+        write_json(paths.metrics(model), headline(metrics))
         scored[model] = Scored(
             test.probabilities,
             test.targets,
@@ -94,7 +94,7 @@ def main(params: Params, paths: Layout) -> None:
             reliability=evaluate_calibration(decoding, test_videos + test_recordings, stride_s=stride_s),
         )
     sure = certainty(scored, seed=params.seed)
-    write_json(paths.intervals, sure.to_json())
+    write_json(paths.scores, sure.to_json() | {"models": {name: result.metrics for name, result in results.items()}})
     splits = json.loads(paths.facts.read_text(encoding="utf-8"))["splits"]
     provenance = config["provenance"]
     temporal = weights.read_config(paths.model("temporal"))

@@ -6,7 +6,7 @@ A label without positives has no F1, recall or average precision: they are nan a
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,21 @@ from heads.predictions import Predictions
 from reports.metrics.average_precision import average_precisions
 from reports.metrics.f1 import micro_f1, micro_f1_prior
 from reports.thresholds import Bools, Floats, Sweep, decide, sweep
+
+_HEADLINE = (
+    "micro_f1",
+    "micro_f1_prior",
+    "map",
+    "video.micro_f1",
+    "events.recordings.f1",
+    "events.recordings.careful.precision",
+    "events.recordings.careful.recall",
+    "events.videos.f1",
+    "charades.localisation_map",
+    "charades.classification_map",
+    "n_videos",
+)
+"""What `dvc metrics show` has columns of: a dot is a key inside another."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +101,21 @@ def summary(
     windows = _scores(test.probabilities, test.targets, val.targets, sweep_on_val, train_frequencies)
     videos = _scores(*test_videos, val_videos[1], video_sweep, train_video_frequencies)
     return windows | counts | {"video": videos | counts}
+
+
+def headline(scores: Mapping[str, Any]) -> dict[str, Any]:
+    """The few scores that models are compared by, nested as they are; what a model has no score of is left out."""
+    picked: dict[str, Any] = {}
+    for name in _HEADLINE:
+        *outer, key = name.split(".")
+        own, target = scores, picked
+        for part in outer:
+            own = own.get(part, {})
+        if key in own:
+            for part in outer:
+                target = target.setdefault(part, {})
+            target[key] = own[key]
+    return picked
 
 
 def _scores(
