@@ -80,7 +80,8 @@ def put(out: Path, recording_id: str, video: Path, start: datetime | None, durat
     with output.writing(Row(recording_id, video.name, sha256_of(video)), is_damaged=False) as folder:
         write_formats(folder, ("jsonl", "csv"), recording, found, NAMES, MODEL)
         (folder / THUMBNAILS).mkdir()
-        write_bytes(folder / THUMBNAILS / thumbnail_name(3000), Thumbnail.of(np.zeros((90, 160, 3), np.uint8), 3.0).jpeg)
+        picture = Thumbnail.of(np.zeros((90, 160, 3), np.uint8), 3.0)
+        write_bytes(folder / THUMBNAILS / thumbnail_name(3000), picture.jpeg)
         whole = stored(recording, found, NAMES, MODEL, video=address, thumbnails_ms=(3000,))
         write_stored(folder / STORED, whole)
 

@@ -104,6 +104,15 @@ def test_what_is_missing_is_added_and_taken_back(out: Path) -> None:
     assert "confirmed" not in page(out)
 
 
+def test_the_last_word_holds(out: Path) -> None:
+    """What was wrong can be right again, by the id that it had."""
+    amend(out, "kitchen-001", "wrong")
+    amend(out, "kitchen-001", "right")
+    assert rows(out)[0] == ("001", "sit", 1, 5, True)
+    amend(out, "kitchen-001", "note", "it is a stool")
+    assert rows(out)[0] == ("001", "sit", 1, 5, True)
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [

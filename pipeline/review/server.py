@@ -44,6 +44,8 @@ def make_app(session: ReviewSession, address: Address) -> ASGIApp:
             return JSONResponse(await run_in_threadpool(session.judge, json.loads(await request.body())))
         except (ValueError, BadJudgement) as error:
             raise HTTPException(400, str(error)) from error
+        except OSError as error:
+            raise HTTPException(507, f"it cannot be written, {error.strerror}") from error
 
     async def video(request: Request) -> Response:
         try:
