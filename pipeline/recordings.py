@@ -16,6 +16,7 @@ from features.thumbnails import Thumbnails
 from pipeline.diaries.correcting import apply_corrections
 from pipeline.diaries.failure import decodable, failure_line, printable
 from pipeline.diaries.output import STORED, OutputFolder, Planned
+from pipeline.diaries.own_labels import labels_for
 from pipeline.diaries.pages import write_pages
 from pipeline.model_folder import Recogniser
 from pipeline.recognition import Recognition
@@ -60,6 +61,9 @@ def write_diaries(
     user says that the first of `videos` begins, readable or not. An error inside one recording, of any type, is that
     recording's failure; only a full disk ends the run.
     """
+    own_labels = labels_for(output.path, recogniser)
+    if own_labels is not None:
+        recogniser = own_labels.told_by(recogniser)
     written: list[str] = []
     damaged: list[str] = []
     failures = [video.fault for video in videos if video.fault]
@@ -77,6 +81,8 @@ def write_diaries(
             start = recording_starts(files, given=recorded_at, zone=zone, now=now)[number]
             recording = _recording(row.id, path, seen, start, recogniser.unrecognisable(seen))
             found = recogniser.events(row.id, seen, recording.unrecognisable)
+            if own_labels is not None:
+                found = own_labels.with_events(found, recording, seen)
             with output.writing(row, is_damaged=bool(seen.end.faults)) as folder:
                 _write_recording(
                     folder,

@@ -576,6 +576,7 @@ class Stages:
         )
         values = YAML(typ="safe").load(Path(__file__).parents[1] / "params" / "demo.yaml")
         values["windows"] = {"num_frames": 4, "sample_fps": 4, "stride_s": 0.75, "max_still_s": 1.0}
+        values["temporal"]["embeddings"] = ["frozen"]
         values["extract"] |= {"batch_size": 4, "num_workers": 0, "precision": "fp32"}
         values["finetune"] |= {
             "steps": 12,

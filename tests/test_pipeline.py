@@ -39,6 +39,7 @@ SMALL = {
     "shuffle_windows": 32,
     "evaluate_windows": 40,
     "num_workers": 1,
+    "embeddings": "[frozen]",
 }
 
 

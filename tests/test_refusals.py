@@ -75,7 +75,14 @@ def project(folder: Path, shown: Mapping[str, tuple[str, ...]], **values: Any) -
     params = YAML(typ="safe").load(REPOSITORY / "params" / "demo.yaml")
     small = {"features": ["mean"], "loss": ["bce", "asymmetric", "class_balanced"], "batch_size": 16, "steps": 20}
     params["train"] |= small | {"evaluate_every_steps": 10} | values
-    params["temporal"] |= {"features": ["mean"], "width": 4, "blocks": 1, "steps": 20, "evaluate_every_steps": 10}
+    params["temporal"] |= {
+        "embeddings": ["frozen"],
+        "features": ["mean"],
+        "width": 4,
+        "blocks": 1,
+        "steps": 20,
+        "evaluate_every_steps": 10,
+    }
     (folder / "params").mkdir()
     YAML(typ="safe").dump(params, folder / "params" / "demo.yaml")
     return paths

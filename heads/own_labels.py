@@ -1,0 +1,156 @@
+"""A label that no data set has, learned from a handful of stretches: `OwnLabel`. Knows vectors and times, no file.
+
+A linear discriminant: the direction from the mean of all of a person's windows to that of the examples, where
+directions in which windows differ anyway count less. The covariance is shrunk towards the identity (Ledoit and Wolf,
+2004), since a few recordings hardly show it. It was chosen over logistic regression on held-out classes of the demo.
+
+All other windows are unlabelled, and some may show the same: so the threshold is the one that maximises
+recall² / share of stated windows, which needs no negatives (Lee and Liu, "Learning with positive and unlabeled examples
+using weighted logistic regression", ICML 2003).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from features.video import Segment
+
+Floats = npt.NDArray[np.float64]
+Vectors = Mapping[str, npt.NDArray[np.floating]]
+
+_SHRINKAGE = 0.3
+_MAX_WINDOWS = 20_000
+_MIN_STRETCHES = 3
+"""Fewer say nothing of how well a label is recognised."""
+_SLOPE = 4.0
+"""Of the probability, in standard deviations of the score: one above the threshold is 0.98."""
+_MIN_OVERLAP_S = 0.5
+_POOLINGS = ("pooler", "mean", "max")
+"""The first of these that a backbone has is looked at."""
+
+
+class CannotLearn(Exception):
+    """There is nothing to learn a label from."""
+
+
+@dataclass(frozen=True, eq=False)
+class Windows:
+    """A video's `windows` (n,) in order and `rows` (n, 3 D): each with the windows before and after it."""
+
+    windows: Sequence[Segment]
+    rows: npt.NDArray[np.float32]
+
+    @classmethod
+    def of(cls, windows: Sequence[Segment], vectors: Vectors, *, stride_s: float) -> Windows:
+        """From `vectors` by pooling (n, D). Beside a pause and at the ends a window stands for its neighbour."""
+        own = vectors[next(name for name in _POOLINGS if name in vectors)].astype(np.float32)
+        starts = np.array([window.start_s for window in windows])
+        numbers = np.arange(len(windows))
+        follows = np.diff(starts) < 1.5 * stride_s
+        before = np.where(np.r_[False, follows], numbers - 1, numbers) if len(numbers) else numbers
+        after = np.where(np.r_[follows, False], numbers + 1, numbers) if len(numbers) else numbers
+        return cls(windows, np.concatenate([own[before], own, own[after]], axis=1))
+
+    def shows(self, stretch: Segment) -> npt.NDArray[np.bool_]:
+        """Which windows share half a second with the stretch, or half of a shorter one, (n,)."""
+        least_s = min(_MIN_OVERLAP_S, stretch.duration_s / 2)
+        return np.array([window.overlap_s(stretch) >= least_s - 1e-6 for window in self.windows], dtype=np.bool_)
+
+
+@dataclass(frozen=True, eq=False)
+class OwnLabel:
+    """A trained label: `weights` (3 D,) and the `threshold` of their sum, at which the probability is a half."""
+
+    weights: npt.NDArray[np.float32]
+    threshold: float
+
+    def probabilities(self, windows: Windows) -> npt.NDArray[np.float32]:
+        """(n,); raises `CannotLearn` for vectors of another backbone."""
+        if windows.rows.shape[1] != len(self.weights):
+            raise CannotLearn(f"vectors of {len(self.weights)} numbers are wanted, found {windows.rows.shape[1]}")
+        logits = _SLOPE * (windows.rows @ self.weights - self.threshold)
+        return (1 / (1 + np.exp(-np.clip(logits, -30, 30)))).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Certainty:
+    """How well a label is recognised in stretches that it was not learned from: each is left out in turn.
+
+    `recall` is the share of their windows that are recognised, `stated` that of all others. `average_precision` takes
+    all others for wrong ones, though some may show the same: it is the least to expect. All are None where the
+    stretches are too few to say.
+    """
+
+    num_stretches: int
+    recall: float | None = None
+    stated: float | None = None
+    average_precision: float | None = None
+
+
+def learn(examples: Sequence[tuple[Windows, Segment]], others: Sequence[Windows]) -> tuple[OwnLabel, Certainty]:
+    """Learn a label from stretches that show it, in windows of their video, and all of a person's `others`.
+
+    The videos of the examples may be among the others. Raises `CannotLearn` where no window shows an example, or where
+    there is nothing else.
+    """
+    stretches = [(video, video.shows(stretch)) for video, stretch in examples]
+    stretches = [(video, shown) for video, shown in stretches if shown.any()]
+    if not stretches:
+        raise CannotLearn("no window of these videos lies in the stretches: were they observed?")
+    known: dict[int, npt.NDArray[np.bool_]] = {}
+    for video, shown in stretches:
+        known[id(video)] = known.get(id(video), np.zeros(len(shown), dtype=np.bool_)) | shown
+    videos = {id(video): video for video in [*(video for video, _ in stretches), *others]}
+    pool = np.concatenate([video.rows[~known[key]] if key in known else video.rows for key, video in videos.items()])
+    if len(pool) < 2:
+        raise CannotLearn("the stretches are all there is: recordings that show something else are needed")
+    pool = pool[np.linspace(0, len(pool) - 1, min(len(pool), _MAX_WINDOWS)).round().astype(np.int64)].astype(np.float64)
+    middle, spread = pool.mean(axis=0), pool.std(axis=0) + 1e-6
+    standardised = (pool - middle) / spread
+    own = [(video.rows[shown].astype(np.float64) - middle) / spread for video, shown in stretches]
+    covariance = standardised.T @ standardised / len(standardised)
+    variance = float(np.trace(covariance)) / len(covariance)
+    shrunk = (1 - _SHRINKAGE) * covariance + (_SHRINKAGE * variance + 1e-6) * np.eye(len(covariance))
+    # The direction of each stretch; that of several is their mean.
+    directions = np.linalg.solve(shrunk, np.stack([each.mean(axis=0) for each in own], axis=1)).T
+
+    def scaled(direction: Floats) -> Floats:
+        return direction / max(float((standardised @ direction).std()), 1e-9)
+
+    weights = scaled(directions.mean(axis=0))
+    unlabelled = standardised @ weights
+    certainty = Certainty(len(own))
+    if len(own) > 1:
+        without = [scaled(np.delete(directions, number, axis=0).mean(axis=0)) for number in range(len(own))]
+        positives = np.concatenate([each @ direction for each, direction in zip(own, without, strict=True)])
+        threshold = _threshold(positives, unlabelled)
+    else:  # half way between the example and the mean of all others
+        threshold = float((own[0] @ weights).mean()) / 2
+    if len(own) >= _MIN_STRETCHES:
+        certainty = Certainty(
+            len(own),
+            recall=float((positives >= threshold).mean()),
+            stated=float((unlabelled >= threshold).mean()),
+            average_precision=_average_precision(positives, unlabelled),
+        )
+    return OwnLabel((weights / spread).astype(np.float32), threshold + float(middle @ (weights / spread))), certainty
+
+
+def _threshold(positives: Floats, unlabelled: Floats) -> float:
+    candidates = np.unique(positives)
+    recall = np.array([(positives >= score).mean() for score in candidates])
+    everything = np.concatenate([positives, unlabelled])
+    stated = np.array([(everything >= score).mean() for score in candidates])
+    return float(candidates[np.argmax(recall**2 / stated)])
+
+
+def _average_precision(positives: Floats, others: Floats) -> float:
+    """Mean over the positives of the share of positives among what scores at least as much."""
+    ranked = [
+        (positives >= score).sum() / ((positives >= score).sum() + (others >= score).sum()) for score in positives
+    ]
+    return float(np.mean(ranked))

@@ -1,0 +1,215 @@
+"""`diary label`: activities of one's own, learned from a few stretches of one's own recordings."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections import defaultdict
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from pipeline.stage import logging_to_stderr, one_line_errors
+
+if TYPE_CHECKING:
+    from heads.own_labels import Certainty
+    from pipeline.diaries.output import OutputFolder
+    from pipeline.diaries.own_labels import Example, OwnLabels
+
+log = logging.getLogger(__name__)
+
+_FOLDER = click.Path(file_okay=False, path_type=Path)
+_VIDEO = click.Path(dir_okay=False, path_type=Path)
+_DIARIES = click.option("--in", "diaries", required=True, type=_FOLDER, help="Folder that `diary write` wrote to.")
+_TIME = re.compile(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d+)?)")
+_MAX_NAME = 100  # characters
+
+
+class BadLabel(Exception):
+    """A label, its stretches or its folder is not as wanted."""
+
+
+@click.group()
+def label() -> None:
+    """Activities of your own, that no model knows: learned from a few stretches of your recordings."""
+
+
+@label.command()
+@click.argument("name")
+@click.option(
+    "--from",
+    "stretches",
+    nargs=2,
+    multiple=True,
+    required=True,
+    type=(_VIDEO, str),
+    metavar="VIDEO START-END",
+    help="A stretch that shows it, such as kitchen.mp4 00:12:10-00:12:40, from the video's start; give several.",
+)
+@_DIARIES
+@click.option("--model", type=_FOLDER, help="Model folder of `dvc repro export`.  [default: of the project here]")
+def add(name: str, stretches: tuple[tuple[Path, str], ...], diaries: Path, model: Path | None) -> None:
+    """Learn the activity NAME from a handful of stretches, five or more from different moments, and keep it in DIARIES.
+
+    A NAME that is there already is learned again with these stretches in addition. `diary write` into the same folder
+    then tells of it. Says how well it is recognised, as far as the stretches show.
+    """
+    with logging_to_stderr(), one_line_errors():
+        _require_name(name)
+        from features.files import locked, sha256_of
+        from pipeline.cli.write import find_project, model_of_project
+        from pipeline.diaries.own_labels import (
+            Example,
+            OwnLabels,
+            embeddings_provenance,
+            learned,
+            read_own_labels,
+            write_own_labels,
+        )
+        from pipeline.model_folder import load_recogniser
+
+        times: defaultdict[Path, list[tuple[float, float]]] = defaultdict(list)
+        for path, text in stretches:
+            if not path.is_file():
+                raise BadLabel(f"{path}: there is no such file")
+            times[path].append(_times(text))
+        output = _open(diaries)
+        if model is None:
+            model = model_of_project(find_project(), None, None)
+        recogniser = load_recogniser(model)
+        if name.strip().casefold() in {known.casefold() for known in recogniser.names.values()}:
+            raise BadLabel(
+                f"the model knows {name.strip()!r} already: correct its events with `diary review {diaries}`"
+            )
+        examples: dict[Path, list[Example]] = {}
+        for path, own_times in times.items():
+            digest = sha256_of(path)
+            examples[path] = [Example(digest, start_s, end_s) for start_s, end_s in own_times]
+        provenance = embeddings_provenance(recogniser.model)
+        with locked(diaries):
+            own = read_own_labels(diaries) or OwnLabels(provenance)
+            if own.labels and own.provenance != provenance:
+                raise BadLabel(
+                    f"the labels of your own in {diaries} were learned with another backbone, decoder or windows: use "
+                    f"that model, or remove them with `diary label remove`"
+                )
+            own = replace(own, provenance=provenance)
+            before = next((each for each in own.labels if each.name.casefold() == name.strip().casefold()), None)
+            stored = learned(name, examples, before, recogniser, [row.sha256 for row in output.rows.values()])
+            if any(each.id == stored.id and each is not before for each in own.labels):
+                raise BadLabel(f"{name.strip()!r} reads too much like another label of your own: choose another name")
+            write_own_labels(diaries, own.added(stored))
+        click.echo(f"{stored.name}: {_told(stored.certainty)}")
+        click.echo(f"`diary write -o {diaries} VIDEO…` tells of it; `diary label like` shows what it is near to")
+
+
+@label.command(name="list")
+@_DIARIES
+def list_labels(diaries: Path) -> None:
+    """List the activities of your own, and how well each is recognised."""
+    with logging_to_stderr(), one_line_errors():
+        own = _labels(diaries)
+        if not own.labels:
+            click.echo("no labels of your own yet: `diary label add` learns one")
+        for each in own.labels:
+            click.echo(f"{each.name}: {_told(each.certainty)}")
+
+
+@label.command()
+@click.argument("name")
+@_DIARIES
+def remove(name: str, diaries: Path) -> None:
+    """Forget the activity NAME; diaries that tell of it do so until they are written again."""
+    with logging_to_stderr(), one_line_errors():
+        from features.files import locked
+        from pipeline.diaries.own_labels import LABELS, write_own_labels
+
+        _open(diaries)
+        with locked(diaries):
+            own = _labels(diaries)
+            left = own.without(own.named(name))
+            if left.labels:
+                write_own_labels(diaries, left)
+            else:
+                (diaries / LABELS).unlink()
+        click.echo(f"{own.named(name).name} is removed")
+
+
+@label.command()
+@click.argument("name")
+@_DIARIES
+@click.option("-n", "--num", type=click.IntRange(min=1), default=10, show_default=True, help="How many.")
+def like(name: str, diaries: Path, num: int) -> None:
+    """List the moments of all recordings of DIARIES that are most like the stretches of NAME: more of it, or not."""
+    with logging_to_stderr(), one_line_errors():
+        from pipeline.diaries.failure import printable
+        from pipeline.diaries.own_labels import alike, cached_windows
+
+        output = _open(diaries)
+        own = _labels(diaries)
+        stored = own.named(name)
+        rows = {row.sha256: row for row in output.rows.values()}
+        videos = cached_windows(own.provenance, rows)
+        if not videos:
+            raise BadLabel(
+                f"the cache has no embeddings of the {len(rows)} recordings of {diaries}: write their diaries again, "
+                f"with a temporal model, since others keep none"
+            )
+        for each in alike(stored, videos, num=num):
+            times = f"{_clock(each.segment.start_s)}-{_clock(each.segment.end_s)}"
+            click.echo(f"{each.probability:.2f}  {times}  {printable(rows[each.video_sha256].file_name)}")
+        if len(videos) < len(rows):
+            log.warning(
+                "%d of %d recordings are not in the cache and were not looked at", len(rows) - len(videos), len(rows)
+            )
+
+
+def _require_name(name: str) -> None:
+    if not re.search(r"\w", name) or not name.isprintable() or len(name) > _MAX_NAME:
+        raise BadLabel(f"a name has letters, no control characters, and at most {_MAX_NAME} characters; got {name!r}")
+
+
+def _times(text: str) -> tuple[float, float]:
+    """Seconds from the video's start, of "00:12:10-00:12:40", "12:10-12:40" or "730-760"."""
+    parts = [_TIME.fullmatch(part.strip()) for part in text.split("-")]
+    if len(parts) != 2 or None in parts:
+        raise BadLabel(f"a stretch is written START-END, such as 00:12:10-00:12:40, got {text!r}")
+    start_s, end_s = (
+        int(part[1] or 0) * 3600 + int(part[2] or 0) * 60 + float(part[3]) for part in parts if part is not None
+    )
+    if not start_s < end_s:
+        raise BadLabel(f"a stretch ends after it starts, got {text!r}")
+    return start_s, end_s
+
+
+def _clock(time_s: float) -> str:
+    hours, rest_s = divmod(time_s, 3600)
+    minutes, seconds = divmod(rest_s, 60)
+    return f"{hours:02.0f}:{minutes:02.0f}:{seconds:05.2f}"
+
+
+def _open(diaries: Path) -> OutputFolder:
+    from pipeline.diaries.output import MANIFEST, OutputFolder
+
+    if not (diaries / MANIFEST).is_file():
+        raise BadLabel(f"{diaries} holds no diaries: it has no {MANIFEST}; name the folder of `diary write -o`")
+    return OutputFolder(diaries)
+
+
+def _labels(diaries: Path) -> OwnLabels:
+    from pipeline.diaries.own_labels import OwnLabels, read_own_labels
+
+    _open(diaries)
+    return read_own_labels(diaries) or OwnLabels({})
+
+
+def _told(certainty: Certainty) -> str:
+    count = f"{certainty.num_stretches} stretch{'es' * (certainty.num_stretches != 1)}"
+    if certainty.recall is None or certainty.stated is None or certainty.average_precision is None:
+        return f"{count}, too few to say how well it is recognised; add three or more, better five"
+    return (
+        f"{count}; left out in turn, {100 * certainty.recall:.0f}% of their windows are recognised, "
+        f"and {100 * certainty.stated:.1f}% of all others; average precision at least {certainty.average_precision:.2f}"
+    )

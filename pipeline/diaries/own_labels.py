@@ -1,0 +1,280 @@
+"""Labels of one's own beside the diaries: labels.json, what they are learned from, and the events that they give."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from features.cache import EmbeddingCache
+from features.extraction import provenance as provenance_of
+from features.files import private_files
+from features.sealed import damage_told, read_sealed_json, write_sealed_json
+from features.video import Segment
+from heads.own_labels import CannotLearn, Certainty, OwnLabel, Windows, learn
+from heads.targets import window_cells
+from pipeline.layout import Layout
+from pipeline.recognition import Recognition, SequenceModel, VideoModel, WindowModel
+from reports.diary.recording import Recording
+from reports.events import EventRule, EventsFound, find_events
+
+if TYPE_CHECKING:
+    from pipeline.model_folder import Recogniser
+
+log = logging.getLogger(__name__)
+
+LABELS = "labels.json"
+_VERSION = 1
+_REMEDY = "remove it, and add its labels again with `diary label add`"
+_OTHER_EMBEDDINGS = (
+    "its labels were learned with another backbone, decoder or windows and are not told; use that model, or remove "
+    "them with `diary label remove` and add them again"
+)
+_BATCH_SIZE = 16  # windows
+
+
+class UnknownLabel(Exception):
+    """There is no label of that name."""
+
+
+@dataclass(frozen=True, order=True)
+class Example:
+    """A stretch of a video, by the hash of its bytes, that shows a label."""
+
+    video_sha256: str
+    start_s: float
+    end_s: float
+
+    @property
+    def segment(self) -> Segment:
+        return Segment(self.start_s, self.end_s)
+
+
+@dataclass(frozen=True, eq=False)
+class StoredLabel:
+    """A label of one's own: what it was learned from, and what came of it."""
+
+    id: str
+    name: str
+    examples: tuple[Example, ...]
+    label: OwnLabel
+    certainty: Certainty
+
+    def rule(self, stride_s: float) -> EventRule:
+        """Events are at least half as long as the shortest example."""
+        shortest_s = min(example.segment.duration_s for example in self.examples)
+        return EventRule(onset=0.5, offset=0.3, min_duration_s=shortest_s / 2, merge_gap_s=1.5 * stride_s)
+
+
+@dataclass(frozen=True, eq=False)
+class OwnLabels:
+    """The labels of a folder of diaries, in order of name, and the `provenance` of the embeddings that they look at."""
+
+    provenance: Mapping[str, Any]
+    labels: tuple[StoredLabel, ...] = ()
+
+    @property
+    def names(self) -> dict[str, str]:
+        return {label.id: label.name for label in self.labels}
+
+    @property
+    def stride_s(self) -> float:
+        return float(self.provenance["windows"]["stride_s"])
+
+    def named(self, name: str) -> StoredLabel:
+        """Case does not matter; raises `UnknownLabel`."""
+        for label in self.labels:
+            if label.name.casefold() == name.strip().casefold():
+                return label
+        known = ", ".join(label.name for label in self.labels) or "none yet"
+        raise UnknownLabel(f"there is no label {name!r} of your own here; there are: {known}")
+
+    def without(self, label: StoredLabel) -> OwnLabels:
+        return replace(self, labels=tuple(each for each in self.labels if each.id != label.id))
+
+    def added(self, label: StoredLabel) -> OwnLabels:
+        """With the label, in place of one with its id."""
+        labels = (*self.without(label).labels, label)
+        return replace(self, labels=tuple(sorted(labels, key=lambda each: each.name.casefold())))
+
+    def told_by(self, recogniser: Recogniser) -> Recogniser:
+        """The recogniser with the names and rules of these labels."""
+        rules = {label.id: label.rule(self.stride_s) for label in self.labels}
+        model = replace(recogniser.diary_model, rules={**recogniser.diary_model.rules, **rules})
+        return replace(recogniser, names={**recogniser.names, **self.names}, diary_model=model)
+
+    def with_events(self, found: EventsFound, recording: Recording, seen: Recognition) -> EventsFound:
+        """The events of a recording with those of these labels; ids are new, in order of (start, label)."""
+        windows = Windows.of(seen.windows, seen.vectors, stride_s=self.stride_s)
+        cells = window_cells(seen.windows, stride_s=self.stride_s)
+        stretches = [each.segment for each in recording.unrecognisable]
+        rows = [row for row, cell in enumerate(cells) if not any(_is_inside(cell, each) for each in stretches)]
+        own = find_events(
+            recording.id,
+            [cells[row] for row in rows],
+            np.stack([label.label.probabilities(windows)[rows] for label in self.labels], axis=1),
+            [label.id for label in self.labels],
+            {label.id: label.rule(self.stride_s) for label in self.labels},
+            stride_s=self.stride_s,
+        )
+        events = sorted((*found.events, *own.events), key=lambda event: (event.segment.start_s, event.label))
+        return EventsFound(
+            tuple(replace(event, id=f"{recording.id}-{number:03d}") for number, event in enumerate(events, start=1)),
+            {**found.suppressed, **own.suppressed},
+            found.less_certain,
+        )
+
+
+def _is_inside(cell: Segment, stretch: Segment) -> bool:
+    return stretch.start_s <= cell.start_s and cell.end_s <= stretch.end_s
+
+
+def labels_for(folder: Path, recogniser: Recogniser) -> OwnLabels | None:
+    """The labels of a folder of diaries that this model's embeddings can tell, or None; warns where they cannot."""
+    own = read_own_labels(folder)
+    if own is None or not own.labels:
+        return None
+    if own.provenance != embeddings_provenance(recogniser.model):
+        log.warning("%s: %s", folder / LABELS, _OTHER_EMBEDDINGS)
+        return None
+    return own
+
+
+def read_own_labels(folder: Path) -> OwnLabels | None:
+    """Those of a folder of diaries; None where there are none. Raises `DamagedFile`."""
+    path = folder / LABELS
+    if not path.is_file():
+        return None
+    content = read_sealed_json(path, remedy=_REMEDY)
+    with damage_told(path, remedy=_REMEDY):
+        if content["version"] != _VERSION:
+            raise ValueError(f"it is of version {content['version']}, wanted {_VERSION}")
+        labels = [
+            StoredLabel(
+                row["id"],
+                row["name"],
+                tuple(Example(**example) for example in row["examples"]),
+                OwnLabel(np.array(row["weights"], dtype=np.float32), row["threshold"]),
+                Certainty(**row["certainty"]),
+            )
+            for row in content["labels"]
+        ]
+        return OwnLabels(content["provenance"], tuple(labels))
+
+
+def write_own_labels(folder: Path, own: OwnLabels) -> None:
+    """Write labels.json, readable for its owner alone."""
+    rows = [
+        {
+            "id": label.id,
+            "name": label.name,
+            "examples": [asdict(example) for example in label.examples],
+            "certainty": asdict(label.certainty),
+            "threshold": label.label.threshold,
+            "weights": [float(weight) for weight in label.label.weights],
+        }
+        for label in own.labels
+    ]
+    with private_files():
+        write_sealed_json(folder / LABELS, {"version": _VERSION, "provenance": own.provenance, "labels": rows})
+
+
+def embeddings_provenance(model: VideoModel) -> dict[str, Any]:
+    """What made the vectors of a model's windows; the key of the cache that has them."""
+    if isinstance(model, SequenceModel):
+        return dict(model.cache.provenance if model.frozen is None else model.frozen[1].provenance)
+    assert isinstance(model, WindowModel)
+    return provenance_of(model.frozen, model.reader)
+
+
+def label_id(name: str) -> str:
+    """An id that no label of a data set has: "own-watering-plants"."""
+    return "own-" + re.sub(r"[\W_]+", "-", name.strip().casefold()).strip("-")
+
+
+def cached_windows(provenance: Mapping[str, Any], video_sha256s: Iterable[str]) -> dict[str, Windows]:
+    """The windows of these videos by hash, of those that the cache has."""
+    cache = EmbeddingCache(Layout("").cache, provenance)
+    found: dict[str, Windows] = {}
+    if not cache.root.is_dir():
+        return found
+    with cache.locked():
+        for digest in dict.fromkeys(video_sha256s):
+            if cache.has(digest):
+                video = cache.load(digest)
+                windows = [Segment(*times) for times in zip(video.start_s, video.end_s, strict=True)]
+                stride_s = provenance["windows"]["stride_s"]
+                found[digest] = Windows.of(windows, video.vectors, stride_s=stride_s)
+    return found
+
+
+def learned(
+    name: str,
+    examples: Mapping[Path, Sequence[Example]],
+    before: StoredLabel | None,
+    recogniser: Recogniser,
+    video_sha256s: Iterable[str],
+) -> StoredLabel:
+    """Learn the label `name` from stretches of videos, by their files, with those that it was learned from `before`.
+
+    Whatever else lies in the cache of the recordings `video_sha256s` is what it is told from. Raises `CannotLearn`.
+    """
+    provenance = embeddings_provenance(recogniser.model)
+    seen = {}
+    for path, own in examples.items():
+        recognition = recogniser.model.recognise(path, batch_size=_BATCH_SIZE, num_workers=1)
+        for example in own:
+            if example.end_s > recognition.end.end_s + 1:
+                raise CannotLearn(f"{path} ends at {recognition.end.end_s:g} s, before {example.end_s:g} s")
+        seen[own[0].video_sha256] = Windows.of(recognition.windows, recognition.vectors, stride_s=recogniser.stride_s)
+    earlier = before.examples if before else ()
+    cached = cached_windows(provenance, [*video_sha256s, *(example.video_sha256 for example in earlier)])
+    videos = cached | seen
+    all_examples = tuple(sorted({*earlier, *(example for own in examples.values() for example in own)}))
+    gone = [example for example in all_examples if example.video_sha256 not in videos]
+    if gone:
+        raise CannotLearn(
+            f"{len(gone)} stretches that {name!r} was learned from are of videos that are not in the cache any more: "
+            f"write their diaries again, or `diary label remove` it and add it with all its stretches"
+        )
+    label, certainty = learn(
+        [(videos[example.video_sha256], example.segment) for example in all_examples], list(videos.values())
+    )
+    return StoredLabel(label_id(name), name.strip(), all_examples, label, certainty)
+
+
+@dataclass(frozen=True)
+class Alike:
+    """A stretch of a video that is like the examples of a label, and the highest probability in it."""
+
+    video_sha256: str
+    segment: Segment
+    probability: float
+
+
+def alike(label: StoredLabel, videos: Mapping[str, Windows], *, num: int) -> list[Alike]:
+    """The `num` stretches that are most like the examples and touch none of them, the nearest first.
+
+    Each is a window with its neighbours; no two overlap.
+    """
+    ranked = sorted(
+        (
+            (-float(probability), digest, window)
+            for digest, windows in videos.items()
+            for window, probability in zip(windows.windows, label.label.probabilities(windows), strict=True)
+        ),
+    )
+    taken = [(example.video_sha256, example.segment) for example in label.examples]
+    found: list[Alike] = []
+    for negative, digest, window in ranked:
+        if len(found) == num:
+            break
+        if not any(other == digest and segment.overlap_s(window) > 0 for other, segment in taken):
+            taken.append((digest, window))
+            found.append(Alike(digest, window, -negative))
+    return found
