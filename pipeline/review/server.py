@@ -96,6 +96,7 @@ def _page(name: str, kind: str) -> Callable[[Request], Awaitable[Response]]:
 
 def serve(session: ReviewSession, *, host: str, port: int, on_start: Callable[[Address], None]) -> None:
     """Serve the page until the process is interrupted; a `port` of 0 is any that is free. Raises `CannotServe`."""
+    host = host.lower()  # as browsers name it
     if host in ("", "0.0.0.0", "::"):
         raise CannotServe(f"{host!r} is every address of this machine: name one, such as 192.168.1.20")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
