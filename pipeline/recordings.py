@@ -13,6 +13,7 @@ from urllib.parse import quote
 from features.decode.recorded_at import read_clock_tags
 from features.files import is_no_room, private_files, write_into
 from features.thumbnails import Thumbnails
+from pipeline.diaries.correcting import apply_corrections
 from pipeline.diaries.failure import decodable, failure_line, printable
 from pipeline.diaries.output import STORED, OutputFolder, Planned
 from pipeline.diaries.own_labels import labels_for
@@ -109,6 +110,7 @@ def write_diaries(
         written.append(row.id)
         damaged += [printable(f"{path}: is damaged: {fault}") for fault in seen.end.faults]
         log.info("%s: %d events, %d suppressed", printable(path.name), len(found.events), found.num_suppressed)
+    failures += apply_corrections(output)
     pages = write_pages(output)
     return DiaryRun(tuple(written), tuple(damaged), (*failures, *pages.failures), pages.paths)
 
@@ -164,6 +166,7 @@ def _write_recording(
         model=model,
         min_quiet_s=recogniser.min_quiet_s,
         video=video,
+        exclusions=tuple((pair.first, pair.second) for pair in recogniser.decoding.exclusions),
     )
     pictures = _chosen(thumbnails, picture_times_ms(stored))
     write_into(folder / THUMBNAILS, {thumbnail_name(at_ms): jpeg for at_ms, jpeg in pictures.items()})
