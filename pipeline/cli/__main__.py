@@ -6,6 +6,7 @@ import click
 
 from pipeline.cli.amend import amend
 from pipeline.cli.label import label
+from pipeline.cli.learn import learn
 from pipeline.cli.overlay import overlay
 from pipeline.cli.purge import purge
 from pipeline.cli.record import record
@@ -20,7 +21,7 @@ def main() -> None:
     """Turn recordings into a diary that you can read and trust, on this machine alone."""
 
 
-for command in (record, write, review, amend, verdicts, label, overlay, purge):
+for command in (record, write, review, amend, learn, verdicts, label, overlay, purge):
     main.add_command(command)
 
 if __name__ == "__main__":

@@ -63,7 +63,7 @@ def apply_corrections(output: OutputFolder) -> list[str]:
         path = output.path / row.id / STORED
         try:
             stored = corrections.told(path, row.sha256)
-            write_formats(path.parent, _formats_of(row), stored.recording, stored.found, stored.names, stored.model)
+            write_formats(path.parent, formats_of(row), stored.recording, stored.found, stored.names, stored.model)
         except Exception as error:  # one damaged file costs itself
             if is_no_room(error):
                 raise
@@ -73,5 +73,6 @@ def apply_corrections(output: OutputFolder) -> list[str]:
     return failures
 
 
-def _formats_of(row: Row) -> list[str]:
+def formats_of(row: Row) -> list[str]:
+    """The formats that a recording's events are written in."""
     return [name for name, file in FORMATS.items() if f"{row.id}/{file}" in row.files]
