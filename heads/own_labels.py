@@ -22,7 +22,7 @@ from features.video import Segment
 Floats = npt.NDArray[np.float64]
 Vectors = Mapping[str, npt.NDArray[np.floating]]
 
-_SHRINKAGE = 0.3
+_SHRINKAGE = 0.5
 _MAX_WINDOWS = 20_000
 _MIN_STRETCHES = 3
 """Fewer say nothing of how well a label is recognised."""
@@ -105,12 +105,16 @@ def learn(examples: Sequence[tuple[Windows, Segment]], others: Sequence[Windows]
     for video, shown in stretches:
         known[id(video)] = known.get(id(video), np.zeros(len(shown), dtype=np.bool_)) | shown
     videos = {id(video): video for video in [*(video for video, _ in stretches), *others]}
-    pool = np.concatenate([video.rows[~known[key]] if key in known else video.rows for key, video in videos.items()])
-    if len(pool) < 2:
+    rows = np.concatenate([video.rows for video in videos.values()]).astype(np.float64)
+    is_other = ~np.concatenate(
+        [known.get(key, np.zeros(len(video.rows), dtype=np.bool_)) for key, video in videos.items()]
+    )
+    if is_other.sum() < 2:
         raise CannotLearn("the stretches are all there is: recordings that show something else are needed")
-    pool = pool[np.linspace(0, len(pool) - 1, min(len(pool), _MAX_WINDOWS)).round().astype(np.int64)].astype(np.float64)
-    middle, spread = pool.mean(axis=0), pool.std(axis=0) + 1e-6
-    standardised = (pool - middle) / spread
+    kept = np.linspace(0, len(rows) - 1, min(len(rows), _MAX_WINDOWS)).round().astype(np.int64)
+    rows, is_other = rows[kept], is_other[kept]
+    middle, spread = rows.mean(axis=0), rows.std(axis=0) + 1e-6
+    standardised = (rows - middle) / spread
     own = [(video.rows[shown].astype(np.float64) - middle) / spread for video, shown in stretches]
     covariance = standardised.T @ standardised / len(standardised)
     variance = float(np.trace(covariance)) / len(covariance)
@@ -122,15 +126,14 @@ def learn(examples: Sequence[tuple[Windows, Segment]], others: Sequence[Windows]
         return direction / max(float((standardised @ direction).std()), 1e-9)
 
     weights = scaled(directions.mean(axis=0))
-    unlabelled = standardised @ weights
-    certainty = Certainty(len(own))
-    if len(own) > 1:
+    unlabelled = standardised[is_other] @ weights
+    if len(own) < _MIN_STRETCHES:  # half way between the examples and the mean of everything
+        threshold = float(np.mean([(each @ weights).mean() for each in own])) / 2
+        certainty = Certainty(len(own))
+    else:
         without = [scaled(np.delete(directions, number, axis=0).mean(axis=0)) for number in range(len(own))]
         positives = np.concatenate([each @ direction for each, direction in zip(own, without, strict=True)])
         threshold = _threshold(positives, unlabelled)
-    else:  # half way between the example and the mean of all others
-        threshold = float((own[0] @ weights).mean()) / 2
-    if len(own) >= _MIN_STRETCHES:
         certainty = Certainty(
             len(own),
             recall=float((positives >= threshold).mean()),

@@ -23,7 +23,7 @@ from pipeline.review.recordings import reviewed_recordings
 from pipeline.review.session import ReviewSession
 from reports.diary.formats.export import write_formats
 from reports.diary.model import DiaryModel
-from reports.diary.page import thumbnail_name
+from reports.diary.page import THUMBNAILS, thumbnail_name
 from reports.diary.recording import Recording
 from reports.diary.stored import write_stored
 from reports.events import Event, EventRule, EventsFound
@@ -79,8 +79,9 @@ def put(out: Path, recording_id: str, video: Path, start: datetime | None, durat
     address = video_address(video, out)
     with output.writing(Row(recording_id, video.name, sha256_of(video)), is_damaged=False) as folder:
         write_formats(folder, ("jsonl", "csv"), recording, found, NAMES, MODEL)
-        (folder / "thumbnails").mkdir()
-        write_bytes(folder / thumbnail_name(3000), Thumbnail.of(np.zeros((90, 160, 3), np.uint8), 3.0).jpeg)
+        (folder / THUMBNAILS).mkdir()
+        picture = Thumbnail.of(np.zeros((90, 160, 3), np.uint8), 3.0)
+        write_bytes(folder / THUMBNAILS / thumbnail_name(3000), picture.jpeg)
         whole = stored(recording, found, NAMES, MODEL, video=address, thumbnails_ms=(3000,))
         write_stored(folder / STORED, whole)
 

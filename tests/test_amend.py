@@ -104,13 +104,22 @@ def test_what_is_missing_is_added_and_taken_back(out: Path) -> None:
     assert "confirmed" not in page(out)
 
 
+def test_the_last_word_holds(out: Path) -> None:
+    """What was wrong can be right again, by the id that it had."""
+    amend(out, "kitchen-001", "wrong")
+    amend(out, "kitchen-001", "right")
+    assert rows(out)[0] == ("001", "sit", 1, 5, True)
+    amend(out, "kitchen-001", "note", "it is a stool")
+    assert rows(out)[0] == ("001", "sit", 1, 5, True)
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
         (["kitchen-009", "wrong"], "there is no event 'kitchen-009'"),
         (["kitchen-001", "bad"], "wanted EVENT_ID right, wrong, relabel LABEL"),
         (["kitchen-001"], "wanted EVENT_ID"),
-        (["kitchen-001", "relabel", "swim"], "no label of kitchen; there are Holding a cup, Opening a door"),
+        (["kitchen-001", "relabel", "swim"], "no label of kitchen; wanted one of: Holding a cup, Opening a door"),
         (["kitchen-001", "move", "5", "1"], "ends before it starts"),
         (["kitchen-001", "move", "five", "6"], "'five' is no time"),
         (["kitchen-001", "move", "5", "08:01:00"], "60.0 s is not in kitchen, which lasts 24 s"),

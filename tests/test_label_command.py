@@ -33,7 +33,7 @@ def film(path: Path, red_s: list[tuple[float, float]], seed: int) -> None:
 
 
 class Home:
-    """Two videos, of which one is red from 4 to 8, 12 to 16 and 20 to 24 s, the other from 10 to 14 s; their diaries."""
+    """Two videos, of which one is red from 4 to 8, 12 to 16 and 20 to 24 s, the other from 10 to 14 s."""
 
     def __init__(self, folder: Path) -> None:
         self.model = make_model_folder(folder, temporal=True)

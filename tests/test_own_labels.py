@@ -12,11 +12,11 @@ STRIDE_S = 1.0
 DIRECTION = np.eye(16)[3]
 
 
-def world(seed: int, num: int = 120, *, offset: int = 0) -> tuple[Windows, list[Segment]]:
-    """A video of windows of 2 s whose vectors are noise, and every 20 s for 6 s lean into one direction."""
+def world(seed: int, num: int = 400, *, offset: int = 0) -> tuple[Windows, list[Segment]]:
+    """A video of windows of 2 s whose vectors are noise, and every 50 s for 6 s lean into one direction."""
     random = np.random.default_rng(seed)
     windows = [Segment(k * STRIDE_S, k * STRIDE_S + 2) for k in range(num)]
-    stretches = [Segment(s, s + 6.0) for s in range(10 + offset, num - 10, 20)]
+    stretches = [Segment(s, s + 6.0) for s in range(10 + offset, num - 10, 50)]
     vectors = random.normal(size=(num, 16)) * np.linspace(0.3, 3, 16)
     for row, window in enumerate(windows):
         if any(window.overlap_s(stretch) >= 1 for stretch in stretches):
@@ -61,9 +61,9 @@ def test_two_stretches_are_too_few_to_say() -> None:
         label, certainty = learn([(video, stretch) for stretch in stretches[:num]], [])
         assert certainty.num_stretches == num
         assert certainty.average_precision is None
-        assert label.probabilities(video).shape == (120,)
+        assert label.probabilities(video).shape == (400,)
         shown = np.logical_or.reduce([video.shows(stretch) for stretch in stretches])
-        assert f1(label.probabilities(video) >= 0.5, shown) > 0.5
+        assert f1(label.probabilities(video) >= 0.5, shown) > 0.4
 
 
 def test_a_window_is_seen_with_its_neighbours_but_not_across_a_pause() -> None:
@@ -82,7 +82,7 @@ def test_what_cannot_be_learned_is_refused() -> None:
     with pytest.raises(CannotLearn, match="no window"):
         learn([(video, Segment(500, 510))], [])
     with pytest.raises(CannotLearn, match="all there is"):
-        learn([(video, Segment(0, 500))], [])
+        learn([(video, Segment(0, 900))], [])
     label, _ = learn([(video, stretches[0])], [])
     with pytest.raises(CannotLearn, match="48"):
         label.probabilities(Windows.of([Segment(0, 2)], {"mean": np.zeros((1, 8))}, stride_s=1))

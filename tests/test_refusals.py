@@ -72,6 +72,7 @@ def project(folder: Path, shown: Mapping[str, tuple[str, ...]], **values: Any) -
     write_csv(paths.failed, ["video_id", "reason", "found"], [])
     paths.label_sets.mkdir(parents=True)
     paths.label_set.write_text("".join(f"{label} {name}\n" for label, name in LABELS.items()))
+    write_csv(paths.roles, ["label", "role", "thing", "phrase", "together"], [])
     params = YAML(typ="safe").load(REPOSITORY / "params" / "demo.yaml")
     small = {"features": ["mean"], "loss": ["bce", "asymmetric", "class_balanced"], "batch_size": 16, "steps": 20}
     params["train"] |= small | {"evaluate_every_steps": 10} | values

@@ -10,6 +10,7 @@ import time
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -21,7 +22,7 @@ from click.testing import CliRunner
 from pipeline.cli.__main__ import main
 from pipeline.cli.review import WAYS
 from pipeline.review.queue import IN_ORDER
-from reports.corrections import read_corrections
+from reports.corrections import append_correction, read_corrections
 from reports.review.sampling import STRATEGIES, Chance
 from tests.reviews import make_diaries, served
 
@@ -39,6 +40,15 @@ def post(address: str, **fields: Any) -> str:
     with urllib.request.urlopen(request, timeout=30) as answer:
         told: dict[str, Any] = json.load(answer)
     return str(told["id"])
+
+
+def follows(out: Path, text: str, *, is_there: bool) -> bool:
+    """Whether the page comes to have the text, or to have it no more."""
+    for _ in range(300):
+        if (text in (out / "2026-03-14.html").read_text()) == is_there:
+            return True
+        time.sleep(0.1)
+    return False
 
 
 def test_two_reviewers_at_once_and_a_kill(tmp_path: Path) -> None:
@@ -80,15 +90,15 @@ def test_it_serves_this_machine_alone_and_ends_with_an_interrupt(tmp_path: Path)
         with socket.socket() as other:
             assert other.connect_ex(("127.0.0.2", int(parts.port or 0))) != 0
         post(address, verdict="wrong", label="cup", start_s=4, end_s=7)
-        for _ in range(200):  # pages follow while it runs
-            if "kitchen-002" not in (out / "2026-03-14.html").read_text():
-                break
-            time.sleep(0.1)
-        assert "kitchen-002" not in (out / "2026-03-14.html").read_text()
+        assert follows(out, "kitchen-002", is_there=False)  # while it runs
         os.kill(server.pid, signal.SIGINT)
         assert server.wait(timeout=20) == 0
+    killed = read_corrections(out / "corrections.jsonl")[0]  # what a review took that was killed before it wrote pages
+    right = replace(killed, id="1", verdict="right", label="sit", start_s=1.0, end_s=5.0)
+    append_correction(out / "corrections.jsonl", right)
     with served(out) as (_, again):
         assert urlsplit(again).path != parts.path
+        assert follows(out, "confirmed by you", is_there=True)
 
 
 def state(address: str) -> dict[str, Any]:

@@ -209,6 +209,15 @@ def test_what_is_no_json_is_refused(client: TestClient) -> None:
     assert client.post(f"{HOME}/corrections", content=b" " * 70_000, headers=headers).status_code == 413
 
 
+def test_an_answer_that_cannot_be_written_is_said(client: TestClient, out: Path) -> None:
+    (out / "corrections.jsonl").mkdir()
+    answer = post(client, SENT)
+    assert answer.status_code == 507
+    assert "cannot be written" in answer.json()["error"]
+    (out / "corrections.jsonl").rmdir()
+    assert not any(client.get(f"{HOME}/session").json()["answers"])
+
+
 def test_two_reviewers_do_not_answer_for_each_other(client: TestClient) -> None:
     """Each has open what only the other has answered."""
     post(client, SENT)

@@ -21,7 +21,7 @@ def main() -> None:
     """Turn recordings into a diary that you can read and trust, on this machine alone."""
 
 
-for command in (record, write, review, amend, learn, overlay, purge, verdicts, label):
+for command in (record, write, review, amend, learn, verdicts, label, overlay, purge):
     main.add_command(command)
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import logging
 from pathlib import Path
 
@@ -38,6 +37,7 @@ def amend(diaries: Path, words: tuple[str, ...], add: str | None, undo: bool, na
         from features.files import private_files
         from pipeline.diaries.output import CORRECTIONS
         from pipeline.review.amending import added, amended, undone
+        from pipeline.review.judgement import account_name
         from pipeline.review.recordings import open_diaries, reviewed_recordings
         from pipeline.review.rewriting import rewrite
         from reports.corrections import append_correction
@@ -46,7 +46,7 @@ def amend(diaries: Path, words: tuple[str, ...], add: str | None, undo: bool, na
         recordings, faults = reviewed_recordings(output)
         for line in faults:
             log.warning("%s", line)
-        who = name or getpass.getuser()
+        who = name or account_name()
         if undo:
             correction = undone(output.path, recordings, words, who=who)
         elif add is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,7 +32,7 @@ class NothingComplete(Exception):
     show_default=True,
     help="What is asked: what is uncertain, evenly over probabilities or labels, at random, or all in order of time.",
 )
-@click.option("-n", "--num", type=click.IntRange(min=1), default=60, show_default=True, help="How much is asked.")
+@click.option("-n", "--num", type=click.IntRange(min=1), help="How much is asked.  [default: 60; all in order]")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Another one, another sample.")
 @click.option("--name", help="Who judges.  [default: the account's name]")
 @click.option("--videos", type=_FOLDER, help="Where the videos are now, if they were moved; known by content.")
@@ -43,7 +42,7 @@ class NothingComplete(Exception):
 def review(
     diaries: Path,
     by: str,
-    num: int,
+    num: int | None,
     seed: int,
     name: str | None,
     videos: Path | None,
@@ -76,12 +75,13 @@ def review(
         from features.files import private_files
         from pipeline.diaries.correcting import Corrections
         from pipeline.diaries.failure import printable
+        from pipeline.review.judgement import account_name
         from pipeline.review.queue import queue
         from pipeline.review.rewriting import Rewriter
         from pipeline.review.server import Address, serve
         from pipeline.review.session import ReviewSession
 
-        who = name or getpass.getuser()
+        who = name or account_name()
         corrections = Corrections(output.path)
         said = {each.id: corrections.of(each.video_sha256) for each in recordings}
         items = queue(recordings, said, who=who, way=by, num=num, seed=seed)

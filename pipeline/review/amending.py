@@ -115,7 +115,7 @@ def _label(reviewed: Reviewed, said: str) -> str:
     fitting = [label for label, name in names.items() if name.casefold() == said.strip().casefold()]
     if len(fitting) != 1:
         near = [name for name in names.values() if said.casefold() in name.casefold()] or list(names.values())
-        raise CannotAmend(f"{said!r} is no label of {reviewed.id}; there are {', '.join(near)}")
+        raise CannotAmend(f"{said!r} is no label of {reviewed.id}; wanted one of: {', '.join(near)}")
     return fitting[0]
 
 

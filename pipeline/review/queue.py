@@ -9,6 +9,7 @@ from pipeline.review.recordings import Reviewed
 from reports.corrections import Correction
 from reports.review.sampling import Item, draw, questions
 
+_NUM = 60
 IN_ORDER = "in-order"
 """The way of a queue that is not drawn by a strategy: all that the diary tells of and what lies between, by time."""
 
@@ -19,12 +20,13 @@ def queue(
     *,
     who: str,
     way: str,
-    num: int,
+    num: int | None,
     seed: int,
 ) -> list[Item]:
-    """Up to `num` questions that `who` has not answered yet, drawn by a strategy, or in order where that is the `way`.
+    """Up to `num` questions that `who` has not answered yet; where it is None, 60 of a sample, or all in order.
 
-    `said` has the corrections by recording. Where two people have answered nothing, the same `seed` asks both the same.
+    They are drawn by the strategy `way`, or come in order of time. `said` has the corrections by recording. Where two
+    people have answered nothing, the same `seed` asks both the same.
     """
     items: list[Item] = []
     for reviewed in recordings:
@@ -34,7 +36,7 @@ def queue(
         items += questions(stored.recording, found, own)
     if way == IN_ORDER:
         return [replace(item, sampling=IN_ORDER) for item in items[:num]]
-    return draw(items, num=num, strategy=way, seed=seed)
+    return draw(items, num=_NUM if num is None else num, strategy=way, seed=seed)
 
 
 def answer(item: Item, corrections: Iterable[Correction]) -> Correction | None:

@@ -28,32 +28,44 @@ def rewrite(folder: Path) -> list[str]:
 
 
 class Rewriter:
-    """Rewrites a folder in a thread of its own, a moment after the last change, and at the end."""
+    """Rewrites a folder in a thread of its own: at the start, a moment after the last change, and at the end if due.
+
+    At the start, since a review that was killed leaves it to the next one.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._changed, self._closed = threading.Event(), threading.Event()
+        self._changed, self._closed, self._woken = threading.Event(), threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="rewriting", daemon=True)
+        self.changed()
         self._thread.start()
 
     def changed(self) -> None:
         self._changed.set()
+        self._woken.set()
 
     def close(self) -> None:
         """Write what is still to be written, and end."""
         self._closed.set()
-        self._changed.set()
+        self._woken.set()
         self._thread.join()
 
     def _run(self) -> None:
-        while not self._closed.is_set():
-            self._changed.wait()
-            while self._changed.is_set() and not self._closed.is_set():
+        while True:
+            self._woken.wait()
+            self._woken.clear()
+            is_due = self._changed.is_set()
+            while self._changed.is_set():
                 self._changed.clear()
                 self._closed.wait(_PAUSE_S)
-            self._changed.clear()
-            try:
-                for line in rewrite(self._folder):
-                    log.error("%s", line)
-            except Exception:  # the answers are safe in corrections.jsonl; the next change tries again
-                log.exception("%s: the pages could not be written", self._folder)
+            if is_due:
+                self._rewrite()
+            if self._closed.is_set() and not self._changed.is_set():
+                return
+
+    def _rewrite(self) -> None:
+        try:
+            for line in rewrite(self._folder):
+                log.error("%s", line)
+        except Exception:  # the answers are safe in corrections.jsonl; the next change tries again
+            log.exception("%s: the pages could not be written", self._folder)

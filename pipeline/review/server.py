@@ -44,6 +44,8 @@ def make_app(session: ReviewSession, address: Address) -> ASGIApp:
             return JSONResponse(await run_in_threadpool(session.judge, json.loads(await request.body())))
         except (ValueError, BadJudgement) as error:
             raise HTTPException(400, str(error)) from error
+        except OSError as error:
+            raise HTTPException(507, f"it cannot be written, {error.strerror}") from error
 
     async def video(request: Request) -> Response:
         try:
@@ -94,6 +96,7 @@ def _page(name: str, kind: str) -> Callable[[Request], Awaitable[Response]]:
 
 def serve(session: ReviewSession, *, host: str, port: int, on_start: Callable[[Address], None]) -> None:
     """Serve the page until the process is interrupted; a `port` of 0 is any that is free. Raises `CannotServe`."""
+    host = host.lower()  # as browsers name it
     if host in ("", "0.0.0.0", "::"):
         raise CannotServe(f"{host!r} is every address of this machine: name one, such as 192.168.1.20")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET

@@ -17,7 +17,7 @@ from pipeline.review.recordings import Reviewed
 from reports.corrections import Correction, append_correction
 from reports.diary.clock import format_time
 from reports.diary.escaping import visible
-from reports.diary.page import thumbnail_name
+from reports.diary.page import THUMBNAILS, thumbnail_name
 from reports.diary.timeline import label_hue
 from reports.review.sampling import Item
 
@@ -103,7 +103,7 @@ class ReviewSession:
         reviewed = self._recordings.get(recording_id)
         if reviewed is None or at_ms not in reviewed.stored.thumbnails_ms:
             return None
-        path = self.out / recording_id / thumbnail_name(at_ms)
+        path = self.out / recording_id / THUMBNAILS / thumbnail_name(at_ms)
         inside = path.resolve().is_relative_to(self.out.resolve())
         return path if inside and path.is_file() else None
 
