@@ -10,7 +10,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -123,7 +123,7 @@ def append_line(path: Path, line: str) -> None:
     Processes that append at once wait for each other. A line that a kill left unfinished becomes a line of its own.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_name(f".{path.name}.lock")), path.open("ab+") as file:
+    with _line_lock(path), path.open("ab+") as file:
         if file.seek(0, os.SEEK_END):
             file.seek(-1, os.SEEK_END)
             line = line if file.read(1) == b"\n" else f"\n{line}"
@@ -131,6 +131,22 @@ def append_line(path: Path, line: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     _sync_folder(path.parent)
+
+
+def remove_lines(path: Path, is_to_go: Callable[[bytes], bool]) -> int:
+    """Remove lines from a file that others may `append_line` to, and say how many; 0 where there is no file."""
+    if not path.exists():
+        return 0
+    with _line_lock(path):
+        lines = path.read_bytes().splitlines(keepends=True)
+        kept = [line for line in lines if not is_to_go(line)]
+        if len(kept) < len(lines):
+            write_bytes(path, b"".join(kept))
+    return len(lines) - len(kept)
+
+
+def _line_lock(path: Path) -> FileLock:
+    return FileLock(path.with_name(f".{path.name}.lock"))
 
 
 @contextmanager

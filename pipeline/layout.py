@@ -53,6 +53,15 @@ class Layout:
         return self._data / "fetched" / "recordings"
 
     @property
+    def corrections(self) -> Path:
+        """The folder of what people said of recordings."""
+        return self._data / "fetched" / "corrections"
+
+    @property
+    def corrections_file(self) -> Path:
+        return self.corrections / "corrections.jsonl"
+
+    @property
     def label_sets(self) -> Path:
         return self.root / "labels" / self.profile
 
@@ -88,6 +97,11 @@ class Layout:
     @property
     def recording_embeddings(self) -> Path:
         return self._data / "recordings.zarr"
+
+    @property
+    def recording_hashes(self) -> Path:
+        """The hash of the bytes of each recording that is embedded."""
+        return self._data / "recordings.csv"
 
     @property
     def failed_recordings(self) -> Path:

@@ -30,7 +30,6 @@ from reports.thresholds import ThresholdGrid
 
 PROJECT_FILE = Path("params.yaml")
 
-
 _LARGEST = 10**9  # of counts, seconds and gigabytes: more is a slip, and a sum of it may overflow
 Seed = Annotated[int, Ge(0), Lt(2**32)]  # what every random generator takes
 Count = Annotated[int, Ge(0), Le(_LARGEST)]
@@ -42,6 +41,7 @@ OneOrMore = BeforeValidator(lambda value: tuple(value) if isinstance(value, list
 # Profiles and label sets name files and stand in DVC's templates, where a dot or a slash means something else.
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 FolderName = Annotated[str, MinLen(1)]
+Files = Annotated[tuple[FolderName, ...], OneOrMore, BeforeValidator(lambda names: [] if names is None else names)]
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,7 @@ class RenderedFetch:
     num_test_subjects: AtLeastOne
     mean_length_s: Positive
     recording_s: Positive
+    corrections: Files
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,7 @@ class FolderFetch:
     dataset_dir: FolderName
     backbone_dir: FolderName
     recordings_dir: FolderName | None
+    corrections: Files
 
 
 FOLDER_KEYS = ("dataset_dir", "backbone_dir", "recordings_dir")
@@ -172,6 +174,11 @@ class FinetuneParams(_ScheduleKeys):
 
 
 @dataclass(frozen=True)
+class CorrectionParams:
+    repeats: AtLeastOne
+
+
+@dataclass(frozen=True)
 class DiaryParams:
     min_precision: Annotated[float, Gt(0), Lt(1)]
     min_quiet_s: NonNegative
@@ -200,6 +207,7 @@ class Params:
     targets: TargetParams
     train: TrainParams
     temporal: TemporalParams
+    corrections: CorrectionParams
     finetune: FinetuneParams
     sweep: ThresholdGrid
     diary: DiaryParams
@@ -235,19 +243,16 @@ def load(root: Path, profile: str) -> Params:
     """
     _require_profile(root, profile, "profile")
     params: Params = _load(root / profile_file(profile), Params)
-    if isinstance(params.fetch, FolderFetch):
-        _refuse_output_folders(root, profile, params.fetch)
+    _refuse_output_folders(root, profile, params.fetch)
     return params
 
 
-def _refuse_output_folders(root: Path, profile: str, fetch: FolderFetch) -> None:
-    """No folder of the user's is, contains or lies inside one that stages write to: DVC deletes outputs."""
+def _refuse_output_folders(root: Path, profile: str, fetch: RenderedFetch | FolderFetch) -> None:
+    """Nothing of the user's is, contains or lies inside a folder that stages write to: DVC deletes outputs."""
     written = [folder.resolve() for name in _profiles(root) for folder in Layout(name, root=root).output_roots]
     written.append(Layout(profile, root=root).cache.resolve())
-    for key in FOLDER_KEYS:
-        if getattr(fetch, key) is None:
-            continue
-        folder = Path(getattr(fetch, key)).expanduser().resolve()
+    named = {key: (getattr(fetch, key, None),) for key in FOLDER_KEYS} | {"corrections": fetch.corrections}
+    for key, folder in [(k, Path(own).expanduser().resolve()) for k in named for own in named[k] if own]:
         for output in written:
             if folder.is_relative_to(output) or output.is_relative_to(folder):
                 raise ParamsError(

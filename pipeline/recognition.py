@@ -50,6 +50,9 @@ class VideoModel(Protocol):
     def recognise(self, path: Path, *, batch_size: int, num_workers: int) -> Recognition:
         """Read the whole video; raises `UnreadableVideo`."""
 
+    def recall(self, video_sha256: str) -> Recognition | None:
+        """The same from what is kept of the video with these bytes, which is not read; None where nothing is."""
+
 
 @dataclass(frozen=True)
 class WindowModel:
@@ -94,6 +97,10 @@ class WindowModel:
             {name: np.concatenate(each) for name, each in vectors.items()},
         )
 
+    def recall(self, video_sha256: str) -> Recognition | None:
+        """None: nothing is kept."""
+        return None
+
     @torch.inference_mode()
     def _recognised(
         self, batch: Sequence[Clip], device: torch.device
@@ -125,6 +132,22 @@ class SequenceModel:
         embed = partial(_embedded, path, self.reader, batch_size=batch_size, num_workers=num_workers)
         video, end, thumbnails = embed(self.backbone, self.cache)
         frozen_vectors = video.vectors if self.frozen is None else embed(*self.frozen)[0].vectors
+        return self._seen(video, end, thumbnails, frozen_vectors)
+
+    def recall(self, video_sha256: str) -> Recognition | None:
+        """From the embeddings in the cache."""
+        kept = _kept(self.cache, video_sha256)
+        frozen = kept if self.frozen is None else _kept(self.frozen[1], video_sha256)
+        return None if kept is None or frozen is None else self._seen(*kept, frozen[0].vectors)
+
+    def _seen(
+        self,
+        video: VideoEmbeddings,
+        end: VideoEnd,
+        thumbnails: Thumbnails,
+        frozen_vectors: Mapping[str, npt.NDArray[np.float16]],
+    ) -> Recognition:
+        """What the head says of a video's embeddings."""
         steps = window_steps(video.start_s, stride_s=self.reader.plan.stride_s)
         probabilities = self._probabilities([video.vectors[name] for name in self.features], steps)
         windows = [Segment(start_s, end_s) for start_s, end_s in zip(video.start_s, video.end_s, strict=True)]
@@ -166,3 +189,12 @@ def _embedded(
             raise extraction.failures[""]
         digest = extraction.sha256s[""]
         return cache.load(digest), cache.video_end(digest), cache.load_thumbnails(digest)
+
+
+def _kept(cache: EmbeddingCache, video_sha256: str) -> tuple[VideoEmbeddings, VideoEnd, Thumbnails] | None:
+    """What the cache holds of the video with these bytes; None where it has no embeddings."""
+    with cache.locked():
+        if not cache.has(video_sha256):
+            return None
+        thumbnails = cache.load_thumbnails(video_sha256) if cache.has_thumbnails(video_sha256) else Thumbnails.none()
+        return cache.load(video_sha256), cache.video_end(video_sha256), thumbnails

@@ -13,23 +13,28 @@ from urllib.parse import quote
 from features.decode.recorded_at import read_clock_tags
 from features.files import is_no_room, private_files, write_into
 from features.thumbnails import Thumbnails
+from pipeline.diaries.correcting import Corrections, apply_corrections, formats_of
 from pipeline.diaries.failure import decodable, failure_line, printable
-from pipeline.diaries.output import STORED, OutputFolder, Planned
+from pipeline.diaries.output import STORED, OutputFolder, Planned, Row
 from pipeline.diaries.own_labels import labels_for
 from pipeline.diaries.pages import write_pages
 from pipeline.model_folder import Recogniser
 from pipeline.recognition import Recognition
+from reports.changes import Changes, changes
+from reports.corrections import Correction, known_times
 from reports.diary.clock import local_zone
 from reports.diary.formats.export import write_formats
 from reports.diary.page import THUMBNAILS, nearest_ms, picture_times_ms, thumbnail_name
 from reports.diary.readings import VideoFile
 from reports.diary.recording import Recording, Unrecognisable
 from reports.diary.starts import RecordingStart, recording_starts
-from reports.diary.stored import StoredRecording, write_stored
+from reports.diary.stored import StoredRecording, read_stored, write_stored
 from reports.events import EventsFound, observed
 from reports.spans import to_ms
 
 log = logging.getLogger(__name__)
+
+NOT_KEPT = "the cache has no embeddings of this video; `diary write` with this project's temporal model computes them"
 
 
 @dataclass(frozen=True)
@@ -109,8 +114,63 @@ def write_diaries(
         written.append(row.id)
         damaged += [printable(f"{path}: is damaged: {fault}") for fault in seen.end.faults]
         log.info("%s: %d events, %d suppressed", printable(path.name), len(found.events), found.num_suppressed)
+    failures += apply_corrections(output)
     pages = write_pages(output)
     return DiaryRun(tuple(written), tuple(damaged), (*failures, *pages.failures), pages.paths)
+
+
+@dataclass(frozen=True)
+class Restated:
+    """A recording as it was stored, as another model states it, and what people said of it."""
+
+    before: StoredRecording
+    after: StoredRecording
+    corrections: Sequence[Correction]
+
+    def changes(self) -> Changes:
+        known = known_times(self.corrections, self.after.names, exclusions=self.after.exclusions)
+        return changes(self.before.found.events, self.after.found.events, known)
+
+
+@private_files()
+def restate_diaries(output: OutputFolder, recogniser: Recogniser) -> tuple[list[Restated], list[str]]:
+    """Write the events of all recordings of the folder anew from what is kept of their videos, then the pages.
+
+    No video is read. What people said of them holds. Also returns a line for each recording that stays as it is, since
+    nothing is kept of its video, or whose files could not be written. Use it while the folder is `locked`.
+    """
+    own_labels = labels_for(output.path, recogniser)
+    if own_labels is not None:
+        recogniser = own_labels.told_by(recogniser)
+    restated, failures, corrections = [], [], Corrections(output.path)
+    for row in list(output.rows.values()):
+        if not row.can_be_told:
+            continue
+        path = output.path / row.id / STORED
+        try:
+            before = read_stored(path)
+            seen = recogniser.model.recall(row.sha256)
+            if seen is None:
+                failures.append(printable(f"{row.file_name}: {NOT_KEPT}; its diary stays as it is"))
+                continue
+            recording = replace(before.recording, unrecognisable=recogniser.unrecognisable(seen))
+            found = recogniser.events(row.id, seen, recording.unrecognisable)
+            if own_labels is not None:
+                found = own_labels.with_events(found, recording, seen)
+            fresh = Row(row.id, row.file_name, row.sha256)
+            with output.writing(fresh, is_damaged=row.status == "damaged") as folder:
+                after = _write_recording(
+                    folder, recording, found, recogniser, video=before.video, thumbnails=seen.thumbnails
+                )
+                write_formats(folder, formats_of(row), recording, found, recogniser.names, recogniser.diary_model)
+        except Exception as error:  # one damaged file costs itself
+            if is_no_room(error):
+                raise
+            failures.append(failure_line(path, error))
+            continue
+        restated.append(Restated(before, after, corrections.of(row.sha256)))
+    failures += apply_corrections(output)
+    return restated, [*failures, *write_pages(output).failures]
 
 
 def _video_file(path: Path) -> VideoFile:
@@ -153,8 +213,8 @@ def _write_recording(
     *,
     video: str,
     thumbnails: Thumbnails,
-) -> None:
-    """Write what there is of one recording into `folder`; `video` is its address as the pages name it."""
+) -> StoredRecording:
+    """Write what there is of one recording into `folder` and return it; `video` is its address as the pages name it."""
     names, model = recogniser.names, recogniser.diary_model
     stored = StoredRecording(
         recording=recording,
@@ -164,10 +224,13 @@ def _write_recording(
         model=model,
         min_quiet_s=recogniser.min_quiet_s,
         video=video,
+        exclusions=tuple((pair.first, pair.second) for pair in recogniser.decoding.exclusions),
     )
     pictures = _chosen(thumbnails, picture_times_ms(stored))
     write_into(folder / THUMBNAILS, {thumbnail_name(at_ms): jpeg for at_ms, jpeg in pictures.items()})
-    write_stored(folder / STORED, replace(stored, thumbnails_ms=tuple(pictures)))
+    stored = replace(stored, thumbnails_ms=tuple(pictures))
+    write_stored(folder / STORED, stored)
+    return stored
 
 
 def _chosen(thumbnails: Thumbnails, times_ms: Sequence[int]) -> dict[int, bytes]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from heads.temporal import TemporalEnsemble
 from heads.training.grid import Trial, best_of, settings_of, train_temporal_heads
-from heads.training.sequences import Sequences, sequences_of
+from heads.training.sequences import Sequences, joined, sequences_of
 from pipeline.dataset.truth import SplitTruth
 
 if TYPE_CHECKING:
@@ -18,27 +19,46 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_SHARE_TO_GO_ON = 0.3
+"""Of the steps of a training from nothing; LOG.md has what more and fewer give."""
+
 
 def temporal_trials(
-    temporal: TemporalParams, train: SplitTruth, val: SplitTruth, *, stride_s: float, seed: int
+    temporal: TemporalParams,
+    train: SplitTruth,
+    val: SplitTruth,
+    *,
+    stride_s: float,
+    seed: int,
+    reviewed: Sequence[Sequences] = (),
+    start: TemporalEnsemble | None = None,
 ) -> list[Trial]:
-    """Temporal heads on whole videos, against what is on in each window's cell."""
+    """Temporal heads on whole videos, and on `reviewed` ones, against what is on in each window's cell.
+
+    With `start` they go on from it for a part of the steps, at the lowest of the learning rates.
+    """
+    schedule, learning_rates = temporal.schedule, temporal.learning_rate
+    if start is not None:
+        steps = max(1, round(_SHARE_TO_GO_ON * schedule.steps / schedule.accumulation)) * schedule.accumulation
+        schedule = replace(schedule, steps=steps, evaluate_every_steps=steps)
+        learning_rates = (min(learning_rates),)
 
     def sequences(truth: SplitTruth) -> Sequences:
         cells = truth.cells(stride_s=stride_s)
         return sequences_of(truth.embeddings, cells, features=temporal.features, stride_s=stride_s)
 
     return train_temporal_heads(
-        sequences(train),
+        joined([sequences(train), *reviewed]),
         sequences(val),
         shape=temporal.shape,
         num_members=temporal.members,
-        settings=settings_of(temporal.loss, temporal.learning_rate, temporal.weight_decay),
-        schedule=temporal.schedule,
+        settings=settings_of(temporal.loss, learning_rates, temporal.weight_decay),
+        schedule=schedule,
         batch_size=temporal.batch_size,
         sequence_windows=temporal.sequence_windows,
         generator=torch.Generator().manual_seed(seed),
         cpu=False,
+        start=start,
     )
 
 

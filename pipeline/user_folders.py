@@ -21,6 +21,18 @@ def user_folders(params: Params, profile: str) -> dict[str, Path]:
     return {key: _existing(fetch, key, profile) for key in FOLDER_KEYS if getattr(fetch, key) is not None}
 
 
+def corrections_files(params: Params, profile: str) -> list[Path]:
+    """The files of corrections that the params name. Raises `UnusableFolder`."""
+    files = [Path(name).expanduser() for name in params.fetch.corrections]
+    for file in files:
+        if not file.is_file():
+            raise UnusableFolder(
+                f"there is no file {file}: set fetch.corrections in {profile_file(profile)} to the corrections.jsonl "
+                "of a folder of diaries, to a list of such files, or to null"
+            )
+    return files
+
+
 def _existing(fetch: FolderFetch, key: str, profile: str) -> Path:
     folder = Path(getattr(fetch, key)).expanduser()
     where = f"fetch.{key} in {profile_file(profile)}"

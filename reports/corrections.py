@@ -16,7 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal, get_args
 
-from features.files import append_line
+from features.files import append_line, remove_lines
 from features.video import Segment
 from reports.events import Event, EventsFound
 from reports.spans import Span, segment_span, union, without
@@ -129,6 +129,11 @@ def read_corrections(path: Path) -> list[Correction]:
     return list(corrections.values())
 
 
+def forget_corrections(path: Path, video_sha256: str) -> int:
+    """Remove the lines of a video from the file, those that are damaged too, and say how many."""
+    return remove_lines(path, lambda line: video_sha256.encode() in line)
+
+
 @dataclass(frozen=True)
 class Known:
     """When each label is known to be `on` and known to be `off` in one video, by label, in order and apart.
@@ -186,22 +191,30 @@ def corrected(found: EventsFound, known: Known, recording_id: str) -> EventsFoun
     """The events with what is known in place of what a model says of the same label and time.
 
     An event that is known is `confirmed`, with the probability of the stated one that it overlaps most, 1 where there
-    is none. What is left of a stated event beside it, or is very short, goes. Ids are new, in order of (start, label).
+    is none. What is left of a stated event beside it, or is very short, goes. Ids stay, so that a list of corrections
+    that was made with a page at hand fits: a known event has the id of the stated one, one that nothing stated
+    "<recording_id>-<label>-<milliseconds>".
     """
     events = [piece for event in found.events for piece in _pieces(event, known)]
     for label, spans in known.on.items():
-        stated = [event for event in found.events if event.label == label]
+        stated = [event for event in (*found.events, *found.less_certain) if event.label == label]
         for span in spans:
             segment = Segment(span[0] / 1000, span[1] / 1000)
             nearest = max(stated, key=lambda event: event.segment.overlap_s(segment), default=None)
-            peak = mean = 1.0
+            event_id, peak, mean = "", 1.0, 1.0
             if nearest is not None and nearest.segment.overlap_s(segment):
-                peak, mean = nearest.peak_probability, nearest.mean_probability
-            events.append(Event("", label, segment, peak, mean, confirmed=True))
+                event_id, peak, mean = nearest.id, nearest.peak_probability, nearest.mean_probability
+            events.append(Event(event_id, label, segment, peak, mean, confirmed=True))
     events.sort(key=lambda event: (event.segment.start_s, event.label))
+    taken: set[str] = set()
+    for place, event in enumerate(events):
+        if not event.id or event.id in taken:
+            start_ms, _ = segment_span(event.segment)
+            events[place] = replace(event, id=f"{recording_id}-{event.label}-{start_ms}")
+        taken.add(events[place].id)
     return replace(
         found,
-        events=tuple(replace(event, id=f"{recording_id}-{number:03d}") for number, event in enumerate(events, start=1)),
+        events=tuple(events),
         less_certain=tuple(event for event in found.less_certain if _pieces(event, known) == [event]),
     )
 

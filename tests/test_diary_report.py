@@ -76,6 +76,7 @@ def test_a_line_of_jsonl_says_when_what_and_by_which_model(tmp_path: Path) -> No
         "clock_is_guess": False,
         "peak_probability": 0.9,
         "mean_probability": 0.7,
+        "confirmed": False,
         "model_sha256": "a" * 64,
         "thresholds_sha256": "b" * 64,
     }

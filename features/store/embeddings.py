@@ -157,6 +157,21 @@ class Embeddings:
         return np.concatenate([self.vectors[name] for name in names], axis=1, dtype=np.float32)
 
 
+def embeddings_of(videos: Mapping[str, VideoEmbeddings]) -> Embeddings:
+    """All windows of these videos, by video id. Without a video raises `StoreError`."""
+    if not videos:
+        raise StoreError("no video has embeddings")
+    parts = [videos[video_id] for video_id in sorted(videos)]
+    return Embeddings(
+        video_ids=np.repeat(np.array(sorted(videos), dtype=np.str_), [len(part) for part in parts]),
+        window=np.concatenate([part.window for part in parts]),
+        start_s=np.concatenate([part.start_s for part in parts]),
+        end_s=np.concatenate([part.end_s for part in parts]),
+        num_padded=np.concatenate([part.num_padded for part in parts]),
+        vectors={name: np.concatenate([part.vectors[name] for part in parts]) for name in parts[0].vectors},
+    )
+
+
 def write_embeddings(
     path: Path,
     num_windows: Mapping[str, int],

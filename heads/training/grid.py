@@ -5,14 +5,15 @@ Knows embeddings in memory and targets, and no file but the table that it writes
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from features.files import write_csv
 from heads import losses
@@ -95,20 +96,24 @@ def train_temporal_heads(
     sequence_windows: int,
     generator: torch.Generator,
     cpu: bool,
+    start: TemporalEnsemble | None = None,
 ) -> list[Trial]:
     """Train temporal heads of `shape` for each of `settings` on `train`, and stop each setting by mAP on val's videos.
 
     A setting has `num_members` heads, which start from weights of their own and draw dropout of their own: the mAP is
     that of their ensemble. Settings see the same batches of `batch_size` sequences, start from the same weights, which
-    `generator` determines, and draw the same dropout: each comes out as if it were trained alone.
+    `generator` determines, and draw the same dropout: each comes out as if it were trained alone. With `start`, all
+    settings go on from that ensemble, whose `shape` and `num_members` are then its own, and it is not chosen itself.
     """
     members = []
     with torch.random.fork_rng([]):
         for _ in range(num_members):
             torch.manual_seed(int(torch.randint(2**31, (1,), generator=generator)))
             members.append(TemporalHead(train.features.shape[1], train.targets.shape[1], shape))
-    start = TemporalEnsemble(members)
-    start.start_from(train.features, train.targets)
+    is_new = start is None
+    if start is None:
+        start = TemporalEnsemble(members)
+        start.start_from(train.features, train.targets)
     return _fit_grid(
         TemporalHeadGrid(start, len(settings)),
         settings,
@@ -116,11 +121,25 @@ def train_temporal_heads(
         train_batches=sequence_batches(
             train, batch_size=batch_size, sequence_windows=sequence_windows, generator=generator
         ),
-        evaluate_with=partial(on_sequences, val),
+        evaluate_with=partial(on_sequences, val) if is_new else lambda of: _but_the_first(on_sequences(val, of)),
         schedule=schedule,
         generator=generator,
         cpu=cpu,
     )
+
+
+def _but_the_first(evaluate: Evaluate) -> Evaluate:
+    """The evaluation, but that the first one, before any step, is worse than all others."""
+    is_first = True
+
+    def evaluate_later(model: nn.Module) -> Mapping[str, Any]:
+        nonlocal is_first
+        found = evaluate(model)
+        if is_first:
+            is_first, found = False, {**found, "map": [-1.0] * len(found["map"])}
+        return found
+
+    return evaluate_later
 
 
 def _fit_grid(

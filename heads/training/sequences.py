@@ -65,6 +65,8 @@ def sequences_of(
 
 def joined(parts: Sequence[Sequences]) -> Sequences:
     """All videos of the parts; one whose targets are partly unknown makes those of all floats."""
+    if len(parts) == 1:
+        return parts[0]
     dtype = torch.bool if all(part.targets.dtype == torch.bool for part in parts) else torch.float16
     return Sequences(
         features=torch.cat([part.features for part in parts]),

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import click
 
+from pipeline.cli.amend import amend
 from pipeline.cli.label import label
+from pipeline.cli.learn import learn
 from pipeline.cli.overlay import overlay
 from pipeline.cli.purge import purge
 from pipeline.cli.record import record
+from pipeline.cli.review import review
 from pipeline.cli.verdicts import verdicts
 from pipeline.cli.write import write
 
@@ -18,7 +21,7 @@ def main() -> None:
     """Turn recordings into a diary that you can read and trust, on this machine alone."""
 
 
-for command in (record, write, overlay, purge, verdicts, label):
+for command in (record, write, review, amend, learn, verdicts, label, overlay, purge):
     main.add_command(command)
 
 if __name__ == "__main__":

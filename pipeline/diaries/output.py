@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
 INDEX = "index.html"
+CORRECTIONS = "corrections.jsonl"
+TRUTH = ".truth.csv"
 STORED = "recording.json"
 _EVENTS = "events.jsonl"
 _OLD_DIARY = "diary.md"  # of the first version
@@ -42,7 +44,8 @@ class Row:
     """A recording in the manifest; `status` is "unfinished", "written" or "damaged".
 
     `file_name` and `sha256` are of the video; `files` are relative to the output folder, a folder ends in "/".
-    `is_told` where the pages of its days have what it is now.
+    `is_told` where the pages of its days have what it is now; `corrections` is the hash of what people had said of the
+    video when its files were last written, or empty.
     """
 
     id: str
@@ -51,6 +54,7 @@ class Row:
     status: str = "unfinished"
     files: tuple[str, ...] = ()
     is_told: bool = False
+    corrections: str = ""
 
     def __post_init__(self) -> None:
         if self.id in ("", ".", "..") or Path(self.id).name != self.id:
@@ -143,7 +147,7 @@ class OutputFolder:
         ids = recording_ids(
             list(files.values()),
             known=[(row.video, row.id) for row in self._rows.values() if row.id in ours],
-            occupied=[MANIFEST, INDEX, *self._rows, *self._names_here(), *_page_names(files.values())],
+            occupied=[MANIFEST, INDEX, CORRECTIONS, *self._rows, *self._names_here(), *_page_names(files.values())],
         )
         rows = {path: Row(name, file.name, file.sha256) for (path, file), name in zip(files.items(), ids, strict=True)}
         for path, row in rows.items():
@@ -191,6 +195,10 @@ class OutputFolder:
         """Note whether the pages have what these recordings are now."""
         self._rows |= {name: replace(self._rows[name], is_told=is_told) for name in ids}
         self._save()
+
+    def set_corrected(self, name: str, corrections: str) -> None:
+        """Note that a recording's files have these corrections, and that its pages do not yet."""
+        self._set(replace(self._rows[name], corrections=corrections, is_told=False), name)
 
     def remove(self, ids: Iterable[str]) -> None:
         """Remove recordings, and of their folders what runs wrote; the pages are to be written again.

@@ -9,13 +9,14 @@ from itertools import pairwise
 from pathlib import Path
 
 from features.files import is_no_room, private_files
+from pipeline.diaries.correcting import Corrections
 from pipeline.diaries.failure import failure_line
 from pipeline.diaries.output import INDEX, STORED, OutputFolder, PageRow
 from reports.diary.day import Day, date_of, make_day, page_keys
 from reports.diary.formats.markdown import NotOurDiary, forget_markdown, write_markdown
 from reports.diary.index import index_entry, write_index_page
 from reports.diary.page import Neighbours, write_day_page
-from reports.diary.stored import StoredRecording, read_stored
+from reports.diary.stored import StoredRecording
 
 log = logging.getLogger(__name__)
 
@@ -114,6 +115,7 @@ class _Book:
 
     def __init__(self, output: OutputFolder) -> None:
         self._output = output
+        self._corrections = Corrections(output.path)
         self._stored: dict[str, StoredRecording | None] = {}
         self.failures: list[str] = []
         self.untold: dict[str, tuple[str, ...]] = {}
@@ -150,7 +152,7 @@ class _Book:
         if name not in self._stored:
             path = self._output.path / name / STORED
             try:
-                self._stored[name] = read_stored(path)
+                self._stored[name] = self._corrections.told(path, self._output.rows[name].sha256)
             except Exception as error:  # one damaged file costs itself
                 self._stored[name] = None
                 self.failures.append(failure_line(path, error))

@@ -16,9 +16,10 @@ from features.decode.container import UnreadableVideo
 from features.decode.recorded_at import read_clock_tags
 from features.files import locked, sha256_of
 from pipeline.diaries.failure import printable
-from pipeline.diaries.output import OutputFolder, Row
+from pipeline.diaries.output import CORRECTIONS, TRUTH, OutputFolder, Row
 from pipeline.diaries.pages import write_pages
 from pipeline.diaries.selection import NothingSelected, select_videos
+from reports.corrections import forget_corrections
 from reports.diary.clock import local_zone
 from reports.diary.readings import VideoFile
 from reports.diary.starts import recording_starts
@@ -117,6 +118,9 @@ def remove(recordings: Sequence[KnownRecording], output: OutputFolder | None, ca
                 for row in recording.rows:
                     assert output is not None
                     _remove_diary(output, row, removed)
+                    (output.path / f"{row.id}{TRUTH}").unlink(missing_ok=True)
+                if output:
+                    forget_corrections(output.path / CORRECTIONS, recording.sha256)
             except OSError as error:
                 removed.faults.append(printable(f"{error.filename or recording.name}: {error.strerror}"))
             except ValueError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 from features.files import atomic_folder, private_files
+from pipeline.diaries.correcting import take_along
 from pipeline.diaries.output import OutputFolder
 from pipeline.diaries.selection import select_videos
 from pipeline.layout import Layout
@@ -22,7 +23,9 @@ class NothingWritten(Exception):
 
 @stage
 def main(params: Params, paths: Layout) -> None:
-    """Write the diary of every recording anew; one that cannot be read or is damaged is told, and listed.
+    """Write the diary of every recording anew, with what people said of the earlier one.
+
+    A recording that cannot be read or is damaged is told, and listed.
 
     Fails if there are recordings and none of them can be read. A profile may have no recordings at all.
     """
@@ -33,6 +36,7 @@ def main(params: Params, paths: Layout) -> None:
         selection = select_videos([paths.recordings])
         if selection.skipped:
             log.warning("%s", selection.skipped_line)
+        take_along(paths.diaries, out)
         output = OutputFolder(out)
         videos = output.plan(selection)
         run = write_diaries(
@@ -47,6 +51,7 @@ def main(params: Params, paths: Layout) -> None:
             raise NothingWritten("no diary was written:\n" + "\n".join(run.failures))
         for line in run.damaged:
             log.warning("%s", line)
+        take_along(paths.diaries, out)  # what was said meanwhile, for the next run
 
 
 if __name__ == "__main__":

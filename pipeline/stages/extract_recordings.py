@@ -48,6 +48,11 @@ def main(params: Params, paths: Layout) -> None:
             provenance=encoder.store_provenance,
             sizes=dict.fromkeys(encoder.backbone.poolings, encoder.backbone.hidden_size),
         )
+        write_csv(
+            paths.recording_hashes,
+            ["recording", "sha256"],
+            [(recording_id, extraction.sha256s[recording_id]) for recording_id in sorted(extraction.num_windows)],
+        )
         num_evicted = encoder.cache.shrink(params.extract.max_cache_gb * 1e9)
     failures = sorted(extraction.failures.items())
     write_csv(

@@ -9,11 +9,11 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from features.files import atomic_folder, write_json
+from features.files import atomic_folder, private_files, write_bytes, write_json
 from pipeline.layout import Layout
 from pipeline.params import FOLDER_KEYS, Params, RenderedFetch
 from pipeline.stage import stage
-from pipeline.user_folders import user_folders
+from pipeline.user_folders import corrections_files, user_folders
 
 _LISTING = ".fetched"
 """In each out: the files that `fetch` put there, with the size of each that is no link."""
@@ -27,8 +27,9 @@ class ForeignFiles(Exception):
 def main(params: Params, paths: Layout) -> None:
     """Make or link everything that the other stages start from."""
     outs = (paths.dataset, paths.backbone, paths.recordings)
-    for out in outs:
+    for out in (*outs, paths.corrections):
         refuse_foreign_files(out)
+    gather_corrections(corrections_files(params, paths.profile), paths.corrections_file)
     folders = user_folders(params, paths.profile)
     if isinstance(params.fetch, RenderedFetch):
         render(params.fetch, *outs)
@@ -80,6 +81,14 @@ def link_files(folder: Path, names: Sequence[Path], out: Path) -> None:
         _write_listing(partial)
 
 
+def gather_corrections(files: Sequence[Path], out: Path) -> None:
+    """Write all lines of these files, in their order, to the file `out`, in a folder of its own."""
+    contents = [file.read_bytes() for file in files]
+    with private_files(), atomic_folder(out.parent) as partial:  # what a person said of their day is theirs alone
+        write_bytes(partial / out.name, b"".join(each.removesuffix(b"\n") + b"\n" for each in contents if each))
+        _write_listing(partial)
+
+
 def refuse_foreign_files(out: Path) -> None:
     """Raise `ForeignFiles` where `out` holds a file that `fetch` did not put there, or not with this size."""
     if not out.is_dir():
@@ -92,7 +101,7 @@ def refuse_foreign_files(out: Path) -> None:
         raise ForeignFiles(
             f"{out} is replaced as a whole, and these files in it are not of this project's making: "
             f"{', '.join(foreign[:3])}{more}. Move them to a folder of your own; params name it "
-            "(fetch.recordings_dir, fetch.dataset_dir), or name the files to `diary write`"
+            "(fetch.recordings_dir, fetch.dataset_dir, fetch.corrections), or name the files to `diary write`"
         )
 
 

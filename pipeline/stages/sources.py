@@ -8,7 +8,7 @@ from features.files import write_csv
 from pipeline.layout import Layout
 from pipeline.params import Params
 from pipeline.stage import stage
-from pipeline.user_folders import files_below, user_folders
+from pipeline.user_folders import corrections_files, files_below, user_folders
 
 
 class LinkedOutputs(Exception):
@@ -25,6 +25,9 @@ def main(params: Params, paths: Layout) -> None:
             if file.is_file():  # a link may lead nowhere
                 stat = file.stat()
                 rows.append((key, file.relative_to(folder), stat.st_size, stat.st_mtime_ns))
+    for file in corrections_files(params, paths.profile):
+        stat = file.stat()
+        rows.append(("corrections", file, stat.st_size, stat.st_mtime_ns))
     write_csv(paths.sources, ("folder", "file", "bytes", "mtime_ns"), rows)
 
 

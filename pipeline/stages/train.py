@@ -5,18 +5,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
 import torch
 
+from features.provenance import require_provenance
 from features.store.embeddings import read_embeddings
 from heads import weights
 from heads.training.grid import Trial, best_of, save_table, settings_of, train_heads
 from heads.typicality import Typicality
 from pipeline.dataset import labels, manifest
+from pipeline.dataset.manifest import Manifest
 from pipeline.dataset.truth import SplitTruth, split_truth
 from pipeline.layout import Layout
 from pipeline.params import Params
+from pipeline.reviewed import ReviewedWindows, corrections_here, read_hashes, reviewed_windows
 from pipeline.stage import stage
 from pipeline.training import temporal_config, temporal_trials, training_config
+from reports.corrections import read_corrections
+from reports.exclusions import find_exclusions
 
 
 @stage
@@ -29,11 +38,21 @@ def main(params: Params, paths: Layout) -> None:
         split_truth(embeddings, videos, split, label_set.ids, min_overlap_s=params.targets.min_overlap_s)
         for split in ("train", "val")
     )
+    reviewed = _reviewed(params, paths, provenance, videos, label_set.ids)
+    repeats = params.corrections.repeats
     config = {"provenance": provenance, "labels": [{"id": each.id, "name": each.name} for each in label_set.labels]}
     typicality = Typicality.fit(train.embeddings.features([Typicality.pooling]))
     typicality.save(paths.typicality, backbone_sha256=provenance["backbone"]["sha256"])
-    linear = _linear(params, train, val)
-    temporal = temporal_trials(params.temporal, train, val, stride_s=params.windows.stride_s, seed=params.seed)
+    config |= reviewed.facts(repeats=repeats)
+    linear = _linear(params, train, val, reviewed)
+    temporal = temporal_trials(
+        params.temporal,
+        train,
+        val,
+        stride_s=params.windows.stride_s,
+        seed=params.seed,
+        reviewed=reviewed.sequences(params.temporal.features, stride_s=params.windows.stride_s, repeats=repeats),
+    )
     weights.save(
         paths.model("linear"),
         best_of(linear).head.state_dict(),
@@ -50,13 +69,32 @@ def main(params: Params, paths: Layout) -> None:
     save_table(paths.grid("temporal"), temporal)
 
 
-def _linear(params: Params, train: SplitTruth, val: SplitTruth) -> list[Trial]:
+def _reviewed(
+    params: Params, paths: Layout, provenance: Mapping[str, Any], videos: Manifest, label_ids: Sequence[str]
+) -> ReviewedWindows:
+    """What people said of recordings that are neither val nor test."""
+    recordings, own_provenance = read_embeddings(paths.recording_embeddings)
+    require_provenance(own_provenance, expected=provenance, path=paths.recording_embeddings)
+    return reviewed_windows(
+        corrections_here(read_corrections(paths.corrections_file), read_hashes(paths.recording_hashes)),
+        recordings,
+        label_ids,
+        exclusions=find_exclusions([(video.length_s, video.actions) for video in videos.split("train")], label_ids),
+        min_overlap_s=params.targets.min_overlap_s,
+        stride_s=params.windows.stride_s,
+    )
+
+
+def _linear(params: Params, train: SplitTruth, val: SplitTruth, reviewed: ReviewedWindows) -> list[Trial]:
     """Heads on single windows, against what overlaps them."""
+    features, targets = train.embeddings.features(params.train.features), train.windows
+    if len(reviewed):
+        repeated = [reviewed] * params.corrections.repeats
+        features = np.concatenate([features, *(each.embeddings.features(params.train.features) for each in repeated)])
+        targets = np.concatenate([targets, *(each.windows for each in repeated)])
     return train_heads(
-        *(
-            (torch.from_numpy(truth.embeddings.features(params.train.features)), torch.from_numpy(truth.windows))
-            for truth in (train, val)
-        ),
+        (torch.from_numpy(features), torch.from_numpy(targets)),
+        (torch.from_numpy(val.embeddings.features(params.train.features)), torch.from_numpy(val.windows)),
         settings=settings_of(params.train.loss, params.train.learning_rate, params.train.weight_decay),
         schedule=params.train.schedule,
         batch_size=params.train.batch_size,

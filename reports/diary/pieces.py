@@ -89,7 +89,7 @@ class Piece:
 
 def is_sure(events: Sequence[Event]) -> bool:
     """Whether events are told plainly, by the mean of their calibrated probabilities."""
-    return sum(event.mean_probability for event in events) >= SURE * len(events)
+    return sum(1.0 if event.confirmed else event.mean_probability for event in events) >= SURE * len(events)
 
 
 def pieces(events: Iterable[Event], roles: Mapping[str, Role]) -> list[Piece]:

@@ -111,6 +111,11 @@ def format_percent(share: float) -> str:
     return f"{percent}%"
 
 
+def said_certainty(event: Event) -> str:
+    """The mean probability of an event, or that a person confirmed it."""
+    return "confirmed by you" if event.confirmed else format_probability(event.mean_probability)
+
+
 def format_probability(probability: float) -> str:
     """A model's probability in whole percent: it is never certain, whatever its numbers were rounded to."""
     return format_percent(min(max(probability, 1e-9), 1 - 1e-9))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 from pydantic import TypeAdapter
 
 from features.sealed import damage_told, read_sealed_json, write_sealed_json
+from reports.corrections import Correction, corrected, known_times
 from reports.diary.model import DiaryModel
 from reports.diary.recording import Recording
 from reports.diary.roles import Role
@@ -27,7 +28,8 @@ class StoredRecording:
 
     `names` has the labels' names by id, `roles` how a story tells some of them; quiet stretches of at least
     `min_quiet_s` are told. `video` is the address of the video file, relative to the folder of the pages, or empty
-    where there is none. `thumbnails_ms` are the times of the pictures that lie in `<recording>/thumbnails/`.
+    where there is none. `thumbnails_ms` are the times of the pictures that lie in `<recording>/thumbnails/`. Labels
+    in a pair of `exclusions` are never on at the same time.
     """
 
     recording: Recording
@@ -38,6 +40,14 @@ class StoredRecording:
     min_quiet_s: float
     video: str = ""
     thumbnails_ms: tuple[int, ...] = ()
+    exclusions: tuple[tuple[str, str], ...] = ()
+
+    def with_corrections(self, corrections: Sequence[Correction]) -> StoredRecording:
+        """The recording with what people said of its video in place of what the model did; pages tell this."""
+        if not corrections:
+            return self
+        known = known_times(corrections, self.names, exclusions=self.exclusions)
+        return replace(self, found=corrected(self.found, known, self.recording.id))
 
 
 _ADAPTER = TypeAdapter(StoredRecording)

@@ -128,7 +128,10 @@ def _lane_row(label: str, pairs: Sequence[tuple[Part, Event]], axis: Axis, names
         start_ms, end_ms = segment_span(event.segment)
         at = part.recording.recorded_at
         when = f"{format_time(start_ms, at)}–{format_time(end_ms, at)} ({format_duration(end_ms - start_ms)})"
-        bars.append(axis.place(_span((part, event))) | {"id": event.id, "when": when, "sure": event.mean_probability})
+        bars.append(
+            axis.place(_span((part, event)))
+            | {"id": event.id, "when": when, "sure": 1.0 if event.confirmed else event.mean_probability}
+        )
     return {"label": label, "name": names[label], "hue": label_hue(label), "bars": bars}
 
 

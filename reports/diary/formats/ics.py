@@ -62,7 +62,11 @@ def write_ics(
     add("", (0, end_ms), f"Recording: {recording.file_name}", f"{source}{faults}", {"categories": "recording"})
     for event in found.events:
         mean, peak = event.mean_probability, event.peak_probability
-        certainty = f"Probability {format_probability(mean)}, at its peak {format_probability(peak)}."
+        certainty = (
+            "Confirmed by you."
+            if event.confirmed
+            else f"Probability {format_probability(mean)}, at its peak {format_probability(peak)}."
+        )
         add(
             event.id,
             event_span(event),

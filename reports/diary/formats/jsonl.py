@@ -24,7 +24,8 @@ def write_jsonl(
     So a recording without events still says when it began, how that is known and what is wrong with it. Clock times
     are ISO 8601 with offset, or null where the recording's start is not known; `clock_readings` has what each source
     says, its `start` null where it is not believed, and without an offset where the source does not tell the place.
-    Lines are ASCII: no character ends one early. The same events give the same bytes.
+    A person said of a `confirmed` event that it is right, or added it. Lines are ASCII: no character ends one early.
+    The same events give the same bytes.
     """
     rows: list[dict[str, Any]] = [_recording_row(recording, model)]
     for event in found.events:
@@ -43,6 +44,7 @@ def write_jsonl(
                 "clock_is_guess": recording.is_guess,
                 "peak_probability": round(event.peak_probability, 4),
                 "mean_probability": round(event.mean_probability, 4),
+                "confirmed": event.confirmed,
                 "model_sha256": model.model_sha256,
                 "thresholds_sha256": model.thresholds_sha256,
             }

@@ -178,6 +178,7 @@ def _day_lines(
             yield f"| {row.when} | {row.duration} | *{in_markdown(row.what)}* | | |"
         else:
             name, peak = in_markdown(names[row.event.label]), format_probability(row.event.peak_probability)
+            peak = "confirmed by you" if row.event.confirmed else peak
             yield f"| {row.when} | {row.duration} | {name} | {peak} | {in_markdown(row.event.id)} |"
     yield from ("", "</details>", "")
 

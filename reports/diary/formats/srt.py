@@ -10,7 +10,7 @@ from reports.diary.escaping import visible
 from reports.diary.formats.spans import stretches
 from reports.diary.model import DiaryModel
 from reports.diary.recording import Recording
-from reports.diary.story import format_probability
+from reports.diary.rows import said_certainty
 from reports.events import EventsFound
 
 # The format has no escapes: players take <i> and {\an8} for style, and an arrow for times.
@@ -27,7 +27,7 @@ def write_srt(
     """
     blocks = []
     for number, ((start_ms, end_ms), active) in enumerate(stretches(found.events), start=1):
-        lines = [f"{visible(names[event.label])} {format_probability(event.mean_probability)}" for event in active]
+        lines = [f"{visible(names[event.label])} {said_certainty(event)}" for event in active]
         text = "\n".join(line.translate(_LOOKALIKES) for line in lines)
         blocks.append(f"{number}\n{_time(start_ms)} --> {_time(end_ms)}\n{text}\n")
     write_text(path, "\n".join(blocks))

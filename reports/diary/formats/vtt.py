@@ -10,7 +10,7 @@ from reports.diary.escaping import visible
 from reports.diary.formats.spans import event_span
 from reports.diary.model import DiaryModel
 from reports.diary.recording import Recording
-from reports.diary.story import format_probability
+from reports.diary.rows import said_certainty
 from reports.events import EventsFound
 
 _ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
@@ -26,7 +26,7 @@ def write_vtt(
     blocks = ["WEBVTT", f"NOTE {_plain(recording.file_name)}, model {model.model_sha256}"]
     for event in found.events:
         start_ms, end_ms = event_span(event)
-        text = f"{visible(names[event.label])} {format_probability(event.mean_probability)}".translate(_ESCAPES)
+        text = f"{visible(names[event.label])} {said_certainty(event)}".translate(_ESCAPES)
         blocks.append(f"{_plain(event.id)}\n{_time(start_ms)} --> {_time(end_ms)}\n{text}")
     write_text(path, "\n\n".join(blocks) + "\n")
 
