@@ -164,6 +164,9 @@ def test_a_whole_review_by_keyboard(visit: Visit, out: Path) -> None:
     assert done.exit_code == 0, done.output
     assert (out / "kitchen.truth.csv").read_text() == "start_s,end_s,label\n1.0,5.5,sit\n12.0,14.0,html\n"
     assert {line.who for line in read_corrections(out / "corrections.jsonl")} == {"ada"}
+    complete = {line.span: line.sampling for line in read_corrections(out / "corrections.jsonl") if not line.label}
+    assert complete.pop((0, 24000)) == ""  # nobody was asked about it
+    assert set(complete.values()) == {"in-order"}
     (moved,) = [line for line in read_corrections(out / "corrections.jsonl") if line.new_label == "sit"]
     assert moved.new_span == (1000, 5500)
 

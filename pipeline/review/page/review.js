@@ -103,7 +103,11 @@
   const change = (label) => settle({ ...stated(), verdict: "change", new_label: label, new_start_s: edges[0], new_end_s: edges[1] },
     label === item().label ? "Kept, with other edges." : `Kept as ${nameOf(label)}.`);
   const isQuiet = () => !item().label;
-  const complete = (start_s, end_s) => ({ verdict: "complete", start_s, end_s, sampling: item().sampling });
+  // Only what was drawn stands for more than itself: no other stretch has the item's chance.
+  const isAsked = (start_s, end_s) => isQuiet() && ms(start_s) === ms(item().start_s) && ms(end_s) === ms(item().end_s);
+  const complete = (start_s, end_s) => ({
+    verdict: "complete", start_s, end_s, sampling: isAsked(start_s, end_s) ? item().sampling : "",
+  });
   const right = () => {
     if (isQuiet()) return settle(complete(item().start_s, item().end_s), "Kept: nothing else is on there.");
     return moved() ? change(item().label) : settle({ ...stated(), verdict: "right" }, "Kept as right.");
@@ -197,11 +201,11 @@
   const goBack = (verdict) => {
     const place = items.findIndex((each) => { const answer = answerOf(each); return answer && answer.id === verdict.id; });
     if (place >= 0) { at = place; } else {
-      const changed = verdict.verdict === "change";
+      const changed = verdict.verdict === "change", isStated = ["right", "wrong", "skip"].includes(verdict.verdict);
       items.splice(at + 1, 0, {
-        recording: verdict.recording, label: changed ? verdict.new_label : verdict.label, event_id: verdict.event_id,
+        recording: verdict.recording, label: changed ? verdict.new_label : verdict.label, event_id: isStated ? verdict.event_id : "",
         start_s: changed ? verdict.new_start_s : verdict.start_s, end_s: changed ? verdict.new_end_s : verdict.end_s,
-        probability: verdict.probability, sampling: verdict.sampling, answer: verdict.id,
+        probability: isStated ? verdict.probability : null, sampling: isStated ? verdict.sampling : "", answer: verdict.id,
       });
       at += 1;
     }
