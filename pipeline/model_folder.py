@@ -136,6 +136,7 @@ def load_recogniser(folder: Path) -> Recogniser:
     with damage_told(folder / _DIARY, remedy=_REMEDY):
         roles = {label: Role(**role) for label, role in diary.get("roles", {}).items()}
         files, dtype = diary[_FILES], DTYPES[choose_precision(diary["precision"], best_device())]
+        trained_on = diary["trained_on"]
     for name, digest in files.items():
         if not (folder / name).is_file():
             raise ModelFolderError(f"{folder} is not whole: {name} is missing; {_REMEDY}")
@@ -181,7 +182,7 @@ def load_recogniser(folder: Path) -> Recogniser:
             thresholds_sha256=sha256_of(folder / _DECODING),
             rules=decoding.careful_rules,
             test_precision=diary["test_precision"],
-            trained_on=diary["trained_on"],
+            trained_on=trained_on,
         ),
         stride_s=plan.stride_s,
         min_quiet_s=diary["min_quiet_s"],

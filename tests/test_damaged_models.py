@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from features.backbone import BackboneError, create, load_backbone, save
 from features.preprocess import Preprocessing, PreprocessingError
-from features.sealed import DamagedFile, write_sealed_json
+from features.sealed import DamagedFile, read_sealed_json, write_sealed_json
 from heads import weights
 from heads.action_model import Tail, load_action_model
 from heads.linear import LinearHead, load_linear_head
@@ -363,4 +363,13 @@ def test_an_exported_folder_that_is_not_whole_names_what_is_missing(folder: Path
     processor.unlink()
     (folder / "diary" / "backbone" / "config.json").unlink()
     with pytest.raises(ModelFolderError, match=r"is not whole: backbone/config\.json is missing"):
+        load_recogniser(folder / "diary")
+
+
+def test_a_model_folder_of_an_earlier_version_says_what_to_do(folder: Path) -> None:
+    """Before it said what it was trained on."""
+    content = read_sealed_json(folder / "diary" / "diary.json", remedy="")
+    del content["trained_on"]
+    write_sealed_json(folder / "diary" / "diary.json", content)
+    with pytest.raises(DamagedFile, match=r"diary\.json cannot be used: it has no 'trained_on'; export it again"):
         load_recogniser(folder / "diary")

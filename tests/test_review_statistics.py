@@ -85,6 +85,7 @@ def test_the_lowest_threshold_is_sure_of_its_precision() -> None:
     assert lowest_threshold(np.array([]), np.array([], dtype=bool), np.array([]), precision=0.9) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["random", "uncertainty", "even", "balanced"])
 def test_intervals_hold_the_truth_in_95_of_100_reviews(strategy: str) -> None:
     """Precision and recall of 400 events and 150 stretches, from 80 answers; the mean of the estimates is the truth."""

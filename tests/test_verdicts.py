@@ -121,6 +121,7 @@ def test_answers_on_other_models_and_on_what_was_looked_up_are_left_out() -> Non
     assert in_order.missed.value == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_done", [60, 30])
 def test_two_queues_one_after_the_other_give_one_estimate_without_bias(num_done: int) -> None:
     """The second queue is drawn from what the first one left; the second is stopped early in one case."""

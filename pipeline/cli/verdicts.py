@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from reports.metrics.intervals import Interval
     from reports.review.verdicts import Verdicts
 
-CORRECTIONS = "corrections.jsonl"
 _FOLDER = click.Path(file_okay=False, path_type=Path)
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
@@ -44,6 +43,7 @@ def verdicts(diaries: Path, json_path: Path | None, wished: tuple[float, ...]) -
     with logging_to_stderr(), one_line_errors():
         from features.files import private_files, write_json
         from pipeline.diaries.failure import printable
+        from pipeline.diaries.output import CORRECTIONS
         from reports.corrections import read_corrections
         from reports.review.verdicts import verdicts as verdicts_of
 

@@ -171,7 +171,7 @@ def _day_lines(
     )
     yield from ("", "<details>")
     counted = f"All {len(events)} events" if len(events) != 1 else "The one event"
-    yield f"<summary>{counted}; {unsure} less certain, not told</summary>"
+    yield f"<summary>{counted}{f'; {unsure} less certain, not told' if unsure else ''}</summary>"
     yield from ("", "| Time | Duration | What | Peak | Event |", "|---|--:|---|--:|---|")
     for row in rows:
         if row.event is None:
