@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -113,13 +113,16 @@ def learn(out: Path, diaries: Sequence[OutputFolder], params: Params, paths: Lay
         split_truth(embeddings, videos, split, label_set.ids, min_overlap_s=params.targets.min_overlap_s)
         for split in ("train", "val")
     )
+    # The head as it is, whatever the params say by now.
+    features = tuple(config["features"])
+    temporal = replace(params.temporal, features=features, members=len(head.members), **config["temporal"])
     trials = temporal_trials(
-        params.temporal,
+        temporal,
         train,
         val,
         stride_s=stride_s,
         seed=params.seed,
-        reviewed=reviewed.sequences(params.temporal.features, stride_s=stride_s, repeats=repeats),
+        reviewed=reviewed.sequences(features, stride_s=stride_s, repeats=repeats),
         start=head,
     )
     store = paths.recording_embeddings if is_frozen else paths.finetuned_embeddings("recordings")
@@ -127,7 +130,6 @@ def learn(out: Path, diaries: Sequence[OutputFolder], params: Params, paths: Lay
     require_provenance(recordings_provenance, expected=provenance, path=store)
     taught = best_of(trials).head
     assert isinstance(taught, TemporalEnsemble)
-    features = config["features"]
 
     def annotated(kind: Kind, rows: Embeddings, actions: Mapping[str, Sequence[Action]]) -> list[AnnotatedRecording]:
         return list(_annotated(kind, rows.select(sorted(actions)), actions, taught, features, stride_s=stride_s))
@@ -143,7 +145,7 @@ def learn(out: Path, diaries: Sequence[OutputFolder], params: Params, paths: Lay
             model,
             block | taught.state_dict(),
             {name: config[name] for name in ("provenance", "labels", "embeddings") if name in config}
-            | temporal_config(trials, train, params.temporal)
+            | temporal_config(trials, train, temporal)
             | reviewed.facts(repeats=repeats),
         )
         decoding = tune(
