@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from features import gate as gate_module
 from features import preprocess
 from features.backbone import DTYPES, Backbone
 from features.cache import EmbeddingCache
@@ -52,7 +51,7 @@ class Extraction:
 
 def provenance(backbone: Backbone, reader: ClipReader) -> dict[str, Any]:
     """All that a video's embeddings are a function of besides its bytes, as plain JSON: the key of the cache."""
-    gate = {} if reader.gate is None else {"motion_gate": asdict(reader.gate) | {"version": gate_module.VERSION}}
+    gate = {} if reader.gate is None else {"motion_gate": reader.gate.to_json()}
     return {
         **gate,
         "backbone": {"sha256": backbone.weights_sha256},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,10 @@ class MotionGate:
 
     max_change: float
     max_s: float
+
+    def to_json(self) -> dict[str, float]:
+        """What the provenance of gated embeddings says of it."""
+        return {**asdict(self), "version": VERSION}
 
     def marked(self, clips: Iterable[Clip]) -> Iterator[Clip]:
         """The clips of one video, all of them and in order; those that repeat are without pixels."""

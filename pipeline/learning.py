@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -14,6 +14,7 @@ import torch
 
 from features.cache import EmbeddingCache
 from features.files import private_files
+from features.gate import MotionGate
 from features.provenance import require_provenance
 from features.sealed import read_sealed_json
 from features.store.embeddings import Embeddings, VideoEmbeddings, embeddings_of, read_embeddings
@@ -90,6 +91,9 @@ def learn(out: Path, diaries: Sequence[OutputFolder], params: Params, paths: Lay
     base = paths.model(model_name)
     is_frozen = model_name == "temporal"
     embeddings, provenance = read_embeddings(paths.embeddings if is_frozen else paths.finetuned_embeddings("videos"))
+    store = paths.recording_embeddings if is_frozen else paths.finetuned_embeddings("recordings")
+    recordings, recordings_provenance = read_embeddings(store)
+    require_provenance(recordings_provenance, expected=provenance, path=store)
     before = Decoding.load(paths.decoding(model_name))
     before.require_model(weights.sha256(base), paths.decoding(model_name))
     head, config = load_temporal_head(base, expected=provenance if is_frozen else {})
@@ -98,7 +102,7 @@ def learn(out: Path, diaries: Sequence[OutputFolder], params: Params, paths: Lay
     require_provenance(config, expected=made_of | ({} if is_frozen else {"embeddings": provenance}), path=base)
     stride_s = params.windows.stride_s
     reviewed = reviewed_windows(
-        *_taught(diaries, paths, provenance),
+        *_taught(diaries, paths, provenance, params.recordings.gate),
         label_set.ids,
         exclusions=before.exclusions,
         min_overlap_s=params.targets.min_overlap_s,
@@ -125,9 +129,6 @@ def learn(out: Path, diaries: Sequence[OutputFolder], params: Params, paths: Lay
         reviewed=reviewed.sequences(features, stride_s=stride_s, repeats=repeats),
         start=head,
     )
-    store = paths.recording_embeddings if is_frozen else paths.finetuned_embeddings("recordings")
-    recordings, recordings_provenance = read_embeddings(store)
-    require_provenance(recordings_provenance, expected=provenance, path=store)
     taught = best_of(trials).head
     assert isinstance(taught, TemporalEnsemble)
 
@@ -177,6 +178,7 @@ def learn(out: Path, diaries: Sequence[OutputFolder], params: Params, paths: Lay
                 "precision": params.extract.precision,
                 "trained_on": f"{params.diary.trained_on} Then it learned from what was said of {told} of this person.",
                 "min_quiet_s": params.diary.min_quiet_s,
+                "motion_gate": None if params.recordings.gate is None else asdict(params.recordings.gate),
             },
         )
     return Learned(before.event_f1, decoding.event_f1, reviewed.num_recordings, len(reviewed))
@@ -193,7 +195,7 @@ def _model_to_go_on_from(paths: Layout) -> str:
 
 
 def _taught(
-    diaries: Sequence[OutputFolder], paths: Layout, provenance: Mapping[str, Any]
+    diaries: Sequence[OutputFolder], paths: Layout, provenance: Mapping[str, Any], gate: MotionGate | None
 ) -> tuple[dict[str, tuple[Correction, ...]], Embeddings]:
     """The corrections of the videos of these diaries that may teach, by hash, and the embeddings that are kept of them.
 
@@ -202,7 +204,10 @@ def _taught(
     names = {row.sha256: row.file_name for output in diaries for row in output.rows.values()}
     said = [each for output in diaries for each in read_corrections(output.path / CORRECTIONS)]
     corrections = teaching_corrections(said, read_hashes(paths.recording_hashes))
-    key = dict(provenance) | {"backbone": {"sha256": provenance["backbone"]["sha256"]}}  # a store has its name as well
+    # What `diary write` keeps is of gated clips where the params say so, and a store has the backbone's name as well.
+    key = {name: value for name, value in provenance.items() if name != "motion_gate"}
+    key |= {"backbone": {"sha256": provenance["backbone"]["sha256"]}}
+    key |= {} if gate is None else {"motion_gate": gate.to_json()}
     cache = EmbeddingCache(paths.cache, key)
     kept: dict[str, VideoEmbeddings] = {}
     with cache.locked():
