@@ -37,7 +37,7 @@ from tests.learning_world import (
 LABELS = list(NAMES)
 HOME = {"monday.mp4": 50, "tuesday.mp4": 51}
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
 
 @pytest.fixture(scope="module")
