@@ -44,6 +44,7 @@ from heads.training.loop import TrainBatches, fit
 from heads.training.schedule import TrainingSchedule
 from heads.training.state import Checkpoint
 from heads.training.validation import Evaluate, on_block_inputs, on_frames
+from heads.typicality import Typicality
 from pipeline.dataset import manifest
 from pipeline.layout import Layout
 from pipeline.stages import finetune, predict
@@ -569,6 +570,9 @@ class Stages:
         shape = TemporalShape(width=4, blocks=1, dropout=0.0)
         temporal = TemporalHead(world.model().tail.head.linear.in_features, len(LABELS), shape)
         weights.save(paths.model("temporal"), temporal.state_dict(), config | {"temporal": asdict(shape)})
+        size = world.model().tail.head.linear.in_features // 2
+        typicality = Typicality(np.zeros(size, dtype=np.float32), np.eye(size, dtype=np.float32))
+        typicality.save(paths.typicality, backbone_sha256=world.backbone().weights_sha256)
         paths.recordings.mkdir()
         sizes = videos["v0"].embeddings.sizes
         write_embeddings(

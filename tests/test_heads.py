@@ -274,10 +274,9 @@ def run_stage(folder: Path, *, seed_of_test: int) -> dict[str, bytes]:
             np.arange(8, dtype=np.int32), starts, starts + 2, np.zeros(8, np.int32), {"mean": noise.astype(np.float16)}
         )
     paths = Layout("demo", "set", folder)
+    made_by = {"precision": "fp32", "backbone": {"sha256": "0" * 64}}
     manifest.write(paths.manifest, Manifest(tuple(entries)))
-    store.write_embeddings(
-        paths.embeddings, dict.fromkeys(splits, 8), embedded.__getitem__, provenance={"precision": "fp32"}
-    )
+    store.write_embeddings(paths.embeddings, dict.fromkeys(splits, 8), embedded.__getitem__, provenance=made_by)
     paths.label_sets.mkdir(parents=True)
     paths.label_set.write_text("c015 Holding a phone\nc059 Sitting down\nc097 Walking\n")
     values = YAML(typ="safe").load(REPOSITORY / "params" / "demo.yaml")
