@@ -27,7 +27,9 @@ def test_each_step_earns_its_place(label_set: str) -> None:
 
 @pytest.mark.parametrize("label_set", ["diary", "handpicked"])
 def test_what_comes_before_and_after_a_window_is_worth_most(label_set: str) -> None:
-    """On test recordings the temporal head's events beat both others' by 0.1, and no diary contradicts itself."""
+    """On test recordings temporal heads' events beat those of single windows, most of all on the finetuned block."""
     events = {model: metrics["events"]["recordings"] for model, metrics in metrics_of(label_set).items()}
-    assert events["temporal"]["f1"] > max(events["linear"]["f1"], events["finetune"]["f1"]) + 0.1
+    f1 = {model: own["f1"] for model, own in events.items()}
+    assert f1["temporal"] > max(f1["linear"], f1["finetune"]) + 0.05
+    assert f1["finetune_temporal"] > f1["temporal"] + 0.05
     assert all(own["careful"]["contradictions_per_hour"] == 0 for own in events.values())
