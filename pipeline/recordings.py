@@ -83,7 +83,7 @@ def write_diaries(
             lasted_s = max(seen.end.end_s, files[number].duration_s or 0)
             files[number] = replace(files[number], duration_s=lasted_s)
             start = recording_starts(files, given=recorded_at, zone=zone, now=now)[number]
-            recording = _recording(row.id, path, seen, start, recogniser.unrecognisable(seen))
+            recording = recording_of(row.id, path, seen, start, recogniser.unrecognisable(seen))
             found = recogniser.events(row.id, seen, recording.unrecognisable)
             if own_labels is not None:
                 found = own_labels.with_events(found, recording, seen)
@@ -182,13 +182,14 @@ def _video_file(path: Path) -> VideoFile:
     return VideoFile(path.name, modified_s, tags, tags.duration_s)
 
 
-def _recording(
+def recording_of(
     recording_id: str,
     path: Path,
     seen: Recognition,
     start: RecordingStart,
     unrecognisable: tuple[Unrecognisable, ...],
 ) -> Recording:
+    """What is known of the video at `path`, as a diary's pages tell it."""
     return Recording(
         id=recording_id,
         file_name=decodable(path.name),

@@ -20,7 +20,7 @@ from features.sealed import damage_told, read_sealed_json, write_sealed_json
 from features.video import Segment
 from heads.targets import window_cells
 from reports.calibration import Calibration
-from reports.events import Event, EventRule, EventsFound, find_events, touching_runs
+from reports.events import Event, EventRule, EventsFound, find_events, numbered, touching_runs
 from reports.exclusions import Exclusion
 from reports.metrics.events import Agreement
 from reports.thresholds import NoThresholds
@@ -247,7 +247,7 @@ def _only_in(events: Sequence[Event], others: Sequence[Event], name: str) -> tup
         after = bisect_right(ends.get(event.label, []), event.segment.start_s)
         if after == len(own) or own[after].start_s >= event.segment.end_s:
             left.append(event)
-    return tuple(dataclasses.replace(event, id=f"{name}-{number:03d}") for number, event in enumerate(left, start=1))
+    return numbered(name, left)
 
 
 def _without_contradictions(
@@ -285,8 +285,4 @@ def _without_contradictions(
                 kept.append(Event(event.id, event.label, segment, peak, min(mean, peak)))
                 taken[event.label][first:end] = True
         suppressed[event.label] += len(kept) == num_kept
-    kept.sort(key=lambda event: (event.segment.start_s, event.label))
-    numbered = (
-        dataclasses.replace(event, id=f"{recording_id}-{number:03d}") for number, event in enumerate(kept, start=1)
-    )
-    return EventsFound(tuple(numbered), suppressed)
+    return EventsFound(numbered(recording_id, kept), suppressed)

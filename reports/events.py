@@ -6,8 +6,8 @@ centre, where it saw as much of what came before as of what came after (`heads.t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -78,12 +78,10 @@ class EventsFound:
         return sum(self.suppressed.values())
 
 
-@dataclass(frozen=True)
-class _Detection:
-    label: str
-    segment: Segment
-    peak_probability: float
-    mean_probability: float
+def numbered(recording_id: str, events: Iterable[Event]) -> tuple[Event, ...]:
+    """The events in order of (start, label), with the ids "<recording_id>-001" and so on."""
+    ordered = sorted(events, key=lambda event: (event.segment.start_s, event.label))
+    return tuple(replace(event, id=f"{recording_id}-{number:03d}") for number, event in enumerate(ordered, start=1))
 
 
 def observed(windows: Sequence[Segment]) -> list[Segment]:
@@ -133,7 +131,7 @@ def find_events(
     order = sorted(range(len(windows)), key=lambda i: windows[i])
     cells = window_cells([windows[i] for i in order], stride_s=stride_s)
     columns = probabilities[order].astype(np.float64)
-    kept: list[_Detection] = []
+    kept: list[Event] = []
     suppressed = dict.fromkeys(labels, 0)
     onsets = np.array([rules[label].onset for label in labels])
     for column in np.flatnonzero((columns >= onsets).any(axis=0)).tolist():
@@ -143,24 +141,13 @@ def find_events(
                 kept.append(detection)
             else:
                 suppressed[label] += 1
-    kept.sort(key=lambda detection: (detection.segment.start_s, detection.label))
-    events = tuple(
-        Event(
-            f"{recording_id}-{number:03d}",
-            detection.label,
-            detection.segment,
-            detection.peak_probability,
-            detection.mean_probability,
-        )
-        for number, detection in enumerate(kept, start=1)
-    )
-    return EventsFound(events, suppressed)
+    return EventsFound(numbered(recording_id, kept), suppressed)
 
 
 def _detections(
     label: str, cells: Sequence[Segment], probabilities: npt.NDArray[np.float64], rule: EventRule
-) -> list[_Detection]:
-    """The label's detections in order, before short ones are dropped."""
+) -> list[Event]:
+    """The label's detections in order, without ids, before short ones are dropped."""
     runs: list[tuple[int, int]] = []  # cells [first, end)
     for first, end in touching_runs(cells, probabilities >= rule.offset):
         if probabilities[first:end].max() < rule.onset:
@@ -175,7 +162,7 @@ def _detections(
         peak = float(probabilities[first:end].max())
         mean = float(np.average(probabilities[first:end], weights=durations_s))
         segment = Segment(cells[first].start_s, cells[end - 1].end_s)
-        detections.append(_Detection(label, segment, peak, min(mean, peak)))
+        detections.append(Event("", label, segment, peak, min(mean, peak)))
     return detections
 
 

@@ -59,7 +59,7 @@ def add(name: str, stretches: tuple[tuple[Path, str], ...], diaries: Path, model
     with logging_to_stderr(), one_line_errors():
         _require_name(name)
         from features.files import locked, sha256_of
-        from pipeline.cli.write import find_project, model_of_project
+        from pipeline.cli.project import find_project, model_of_project
         from pipeline.diaries.own_labels import (
             Example,
             OwnLabels,
@@ -191,10 +191,9 @@ def _clock(time_s: float) -> str:
 
 
 def _open(diaries: Path) -> OutputFolder:
-    from pipeline.diaries.output import MANIFEST, OutputFolder
+    from pipeline.diaries.output import OutputFolder, require_diaries
 
-    if not (diaries / MANIFEST).is_file():
-        raise BadLabel(f"{diaries} holds no diaries: it has no {MANIFEST}; name the folder of `diary write -o`")
+    require_diaries(diaries)
     return OutputFolder(diaries)
 
 

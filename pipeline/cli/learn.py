@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from pipeline.cli.write import find_project
+from pipeline.cli.project import find_project, open_project
 from pipeline.stage import logging_to_stderr, one_line_errors
 
 log = logging.getLogger(__name__)
@@ -39,8 +39,6 @@ def learn(diaries: tuple[Path, ...], profile: str | None, label_set: str | None,
         from contextlib import ExitStack
 
         from features.files import locked, private_files
-        from pipeline import params as project_params
-        from pipeline.layout import Layout
         from pipeline.learning import MODEL, require_place
         from pipeline.learning import learn as learn_model
         from pipeline.model_folder import load_recogniser
@@ -48,11 +46,7 @@ def learn(diaries: tuple[Path, ...], profile: str | None, label_set: str | None,
         from pipeline.review.recordings import open_diaries
         from reports.changes import Changes
 
-        root = project or find_project()
-        settings = project_params.load_project(root)
-        profile, label_set = profile or settings.profile, label_set or settings.label_sets[0]
-        params = project_params.load(root, profile)
-        paths = Layout(profile, label_set, root)
+        params, paths = open_project(project or find_project(), profile, label_set)
         folders = list(dict.fromkeys(folder.resolve() for folder in diaries))
         for folder in folders:
             open_diaries(folder)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import click
 
 from features.files import private_files
-from pipeline.cli.write import find_project, model_of_project
+from pipeline.cli.project import RECORDED_AT, find_project, model_of_project, open_project
 from pipeline.stage import logging_to_stderr, one_line_errors
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class CannotOverlay(Exception):
 @click.option("--project", type=_FOLDER, help="Folder of params.yaml.  [default: here or above]")
 @click.option(
     "--recorded-at",
-    type=click.DateTime(["%Y-%m-%dT%H:%M:%S%z", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M"]),
+    type=RECORDED_AT,
     help="When the video begins, such as 2026-03-14T08:02:11+01:00; without an offset, by this machine's clock.",
 )
 def overlay(
@@ -100,21 +100,17 @@ def _of_folders(folders: Sequence[Path]) -> Iterator[Recogniser]:
 
 def _of_project(names: Sequence[str], root: Path, profile: str | None, label_set: str | None) -> Iterator[Recogniser]:
     """The project's models, each in a folder that is there while the model is used."""
-    from pipeline import params
-    from pipeline.layout import Layout
     from pipeline.model_folder import load_recogniser
     from pipeline.stages.export import export_model
 
-    project = params.load_project(root)
-    paths = Layout(profile or project.profile, label_set or project.label_sets[0], root)
-    values = params.load(root, paths.profile)
+    params, paths = open_project(root, profile, label_set)
     for name in names:
         for path in (paths.model(name), paths.scores):
             if not name or not path.exists():
                 raise CannotOverlay(f"no model {name!r} in this project: {path} is missing; run `dvc repro report`")
     for name in names:
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-            export_model(name, Path(folder) / name, values, paths)
+            export_model(name, Path(folder) / name, params, paths)
             yield load_recogniser(Path(folder) / name)
 
 
@@ -145,11 +141,10 @@ def _recognise(
     video: Path, file: VideoFile, recognisers: Iterator[Recogniser], recorded_at: datetime | None
 ) -> tuple[Recording, list[Panel]]:
     from pipeline.diaries.failure import decodable, printable
+    from pipeline.recordings import recording_of
     from reports.diary.clock import local_zone
     from reports.diary.formats.overlay import Panel
-    from reports.diary.recording import Recording
     from reports.diary.starts import recording_starts
-    from reports.events import observed
 
     (start,) = recording_starts([file], given=recorded_at, zone=local_zone(), now=datetime.now(UTC))
     panels = []
@@ -160,15 +155,7 @@ def _recognise(
         model = recogniser.diary_model
         panels.append(Panel(found, recogniser.names, f"{model.model}, {model.label_set}, {model.model_sha256[:8]}"))
         log.info("%s: %d events by %s", printable(video.name), len(found.events), model.model)
-    recording = Recording(
-        id=decodable(video.stem),
-        file_name=decodable(video.name),
-        duration_s=seen.end.end_s,
-        recorded_at=start.at,
-        recorded_at_source=start.source,
-        observed=tuple(observed(seen.windows)),
-        is_guess=start.is_guess,
-    )
+    recording = recording_of(decodable(video.stem), video, seen, start, stretches)
     return recording, panels if len(panels) > 1 else [replace(panels[0], title="")]
 
 

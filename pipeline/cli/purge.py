@@ -23,7 +23,7 @@ _FOLDER = click.Path(file_okay=False, path_type=Path)
 
 
 class NothingNamed(Exception):
-    """No folder was named, or one that is not there or holds no diaries."""
+    """No folder was named, or one that is not there."""
 
 
 @click.command()
@@ -64,11 +64,11 @@ def purge(
                 raise NothingNamed(f"{folder}: there is no such folder")
         from features.files import locked, private_files
         from pipeline.capture.recorder import rescue_leftovers
-        from pipeline.diaries.output import MANIFEST, OutputFolder
+        from pipeline.diaries.output import OutputFolder, require_diaries
         from pipeline.diaries.purging import is_before, known_recordings, remove
 
-        if diaries is not None and not (diaries / MANIFEST).is_file():
-            raise NothingNamed(f"{diaries} holds no diaries: it has no {MANIFEST}; name the folder of `diary write -o`")
+        if diaries is not None:
+            require_diaries(diaries)
         with ExitStack() as stack:
             stack.enter_context(private_files())
             if diaries is not None:

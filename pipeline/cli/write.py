@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from pipeline.layout import Layout
+from pipeline.cli.project import RECORDED_AT, find_project, model_of_project
 from pipeline.stage import logging_to_stderr, one_line_errors
 from reports.diary.formats import FORMATS
 
@@ -22,10 +22,6 @@ _FOLDER = click.Path(file_okay=False, path_type=Path)
 _VIDEO = click.Path(readable=False, path_type=Path)
 
 
-class NoModel(Exception):
-    """No model folder was named, and none is in a project here."""
-
-
 @click.command()
 @click.argument("videos", nargs=-1, required=True, metavar="VIDEO|FOLDER…", type=_VIDEO)
 @click.option("-o", "--out", required=True, type=_FOLDER, help="Folder to write to.")
@@ -35,7 +31,7 @@ class NoModel(Exception):
 @click.option("--project", type=_FOLDER, help="Folder of params.yaml.  [default: here or above]")
 @click.option(
     "--recorded-at",
-    type=click.DateTime(["%Y-%m-%dT%H:%M:%S%z", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M"]),
+    type=RECORDED_AT,
     help="When the first video begins, such as 2026-03-14T08:02:11+01:00; without an offset, by this machine's clock.",
 )
 @click.option(
@@ -110,36 +106,3 @@ def write(
             raise click.ClickException("\n".join(failures))
     if damaged:
         click.get_current_context().exit(_DAMAGED)
-
-
-def model_of_project(root: Path, profile: str | None, label_set: str | None) -> Path:
-    from pipeline import params
-
-    project = params.load_project(root)
-    profile, label_set = profile or project.profile, label_set or project.label_sets[0]
-    params.load(root, profile)  # a misspelt profile is told as such
-    model = Layout(profile, label_set, root).diary_model
-    if not model.is_dir():
-        raise NoModel(
-            f"no model for profile {profile!r} and label set {label_set!r}: {model} is missing; run `dvc repro`"
-        )
-    log.info("the model is %s, of the project %s", model, root.resolve())
-    return model
-
-
-def find_project() -> Path:
-    """The folder here or above that holds a project of this program, else the one that it is installed from."""
-    installed = Path(__file__).resolve().parents[2]
-    for folder in (Path.cwd(), *Path.cwd().parents, installed):
-        if _is_project(folder):
-            return folder
-    raise NoModel("no project here: name a model folder with --model, or a project with --project")
-
-
-def _is_project(folder: Path) -> bool:
-    """Whether the folder has params.yaml and a dvc.yaml that runs this program's stages: others use DVC as well."""
-    try:
-        stages = (folder / "dvc.yaml").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return False
-    return (folder / "params.yaml").is_file() and "python -m pipeline.stages.export " in stages

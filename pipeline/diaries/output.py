@@ -39,6 +39,16 @@ class NotOurs(Exception):
     """What lies at the place of an output was not written by an earlier run."""
 
 
+class NoDiaries(Exception):
+    """A folder is not one that `diary write` wrote to."""
+
+
+def require_diaries(folder: Path) -> None:
+    """Raise `NoDiaries` unless a run has written to the folder."""
+    if not (folder / MANIFEST).is_file():
+        raise NoDiaries(f"{folder} holds no diaries: it has no {MANIFEST}; name the folder of `diary write -o`")
+
+
 @dataclass(frozen=True)
 class Row:
     """A recording in the manifest; `status` is "unfinished", "written" or "damaged".

@@ -21,7 +21,7 @@ from heads.targets import window_cells
 from pipeline.layout import Layout
 from pipeline.recognition import Recognition, SequenceModel, VideoModel, WindowModel
 from reports.diary.recording import Recording
-from reports.events import EventRule, EventsFound, find_events
+from reports.events import EventRule, EventsFound, find_events, numbered
 
 if TYPE_CHECKING:
     from pipeline.model_folder import Recogniser
@@ -122,9 +122,8 @@ class OwnLabels:
             {label.id: label.rule(self.stride_s) for label in self.labels},
             stride_s=self.stride_s,
         )
-        events = sorted((*found.events, *own.events), key=lambda event: (event.segment.start_s, event.label))
         return EventsFound(
-            tuple(replace(event, id=f"{recording.id}-{number:03d}") for number, event in enumerate(events, start=1)),
+            numbered(recording.id, (*found.events, *own.events)),
             {**found.suppressed, **own.suppressed},
             found.less_certain,
         )
