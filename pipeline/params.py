@@ -1,8 +1,7 @@
 """`params.yaml` and `params/<profile>.yaml`, read and checked as a whole.
 
-Sections that the library can use are the library's own dataclasses; limits are declared once, where the class is. No
-stage depends on this module in dvc.yaml: DVC tracks the values themselves, and a stage reads only the sections that it
-declares under `params:`.
+Sections that the library can use are the library's own dataclasses; limits are declared once, where the class is. In
+dvc.yaml no stage depends on this module: DVC tracks the values, and a stage reads only what it has under `params:`.
 """
 
 from __future__ import annotations
@@ -176,6 +175,7 @@ class FinetuneParams(_ScheduleKeys):
 @dataclass(frozen=True)
 class CorrectionParams:
     repeats: AtLeastOne
+    finetune: bool
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,8 @@ FRAME = ("pipeline/params.py", "pipeline/plain_yaml.py", "pipeline/layout.py", "
 """Carries values, paths and errors into every stage: DVC tracks the values and the paths themselves."""
 MAX_LINES = 350
 MODELS = models_of(["frozen", "finetuned"])
-SCRATCH = {"cache", "checkpoint"}  # of a run that goes on, no result
+SCRATCH = {"cache", "checkpoint", "judged_recordings"}
+"""Of a run that goes on, no result; files whose hashes stand in a dep."""
 NEUTRAL = {"extract.num_workers"}  # no result depends on it
 OWNERS = {
     "decord": ("features/decode/with_decord.py",),
