@@ -19,7 +19,7 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, TypeAda
 from pydantic_core import ErrorDetails
 
 from features.gate import MotionGate
-from features.video import WindowPlan
+from features.video import Views, WindowPlan
 from heads.shape import TemporalShape
 from heads.training.schedule import LossName, Precision, TrainingSchedule
 from pipeline import plain_yaml
@@ -90,6 +90,7 @@ class ExtractParams:
 class RecordingParams:
     motion_gate: Annotated[float, Gt(0), Le(1)] | None
     gate_max_s: Positive
+    views: Views
 
     @property
     def gate(self) -> MotionGate | None:

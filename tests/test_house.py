@@ -36,7 +36,13 @@ OWNERS = {
     ),  # reading, encoding, cameras
     "transformers": ("features/backbone.py",),
     "zarr": ("features/store/",),
-    "safetensors": ("features/sealed.py", "features/cache.py", "features/backbone.py", "heads/"),
+    "safetensors": (
+        "features/sealed.py",
+        "features/cache.py",
+        "features/checkpoint.py",
+        "features/backbone.py",
+        "heads/",
+    ),
     "datasets": ("pipeline/dataset/manifest.py",),
     "sklearn": ("reports/metrics/",),
     "click": ("pipeline/",),
