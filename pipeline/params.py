@@ -256,7 +256,7 @@ def _load(path: Path, kind: type[Any]) -> Any:
 
 
 def _line(fault: ErrorDetails, values: dict[str, Any], kind: type[Any]) -> str:
-    where = ".".join(_key_path(fault["loc"], values))
+    where = ".".join(_key_path(fault["loc"], values, is_missing=fault["type"] == "missing"))
     context = fault.get("ctx", {})
     match fault["type"]:
         case "unexpected_keyword_argument":
@@ -278,8 +278,8 @@ def _line(fault: ErrorDetails, values: dict[str, Any], kind: type[Any]) -> str:
             return f"{where}: {fault['msg'].removeprefix('Input ')}, got {fault['input']!r}"
 
 
-def _key_path(loc: tuple[int | str, ...], values: dict[str, Any]) -> Iterator[str]:
-    """The key as it stands in the file.
+def _key_path(loc: tuple[int | str, ...], values: dict[str, Any], *, is_missing: bool) -> Iterator[str]:
+    """The key as it stands in the file, or as it should where it is missing.
 
     Pydantic's location also names the member of a union, `[key]`, and the index in a list that the file gives as one
     value: none of these is in the file.
@@ -289,7 +289,7 @@ def _key_path(loc: tuple[int | str, ...], values: dict[str, Any]) -> Iterator[st
         is_in_file = (isinstance(node, dict) and part in node) or (isinstance(node, list) and isinstance(part, int))
         if is_in_file:
             node = node[part]
-        if is_in_file or (index == len(loc) - 1 and isinstance(part, str) and part != "[key]"):
+        if is_in_file or (is_missing and index == len(loc) - 1):
             yield str(part)
 
 
