@@ -143,6 +143,7 @@ def main(params: Params, paths: Layout) -> None:
             "seed": str(params.seed),
         },
         certainty=sure,
+        protocols=protocols,
         exclusions=[
             (names[pair.first], names[pair.second], pair.num_videos, pair.expected_videos) for pair in exclusions
         ],
