@@ -127,7 +127,8 @@ def remove(name: str, diaries: Path) -> None:
     """Forget the activity NAME; diaries that tell of it do so until they are written again."""
     with logging_to_stderr(), one_line_errors():
         from features.files import locked
-        from pipeline.diaries.own_labels import LABELS, write_own_labels
+        from pipeline.diaries.output import LABELS
+        from pipeline.diaries.own_labels import write_own_labels
 
         _open(diaries)
         with locked(diaries):

@@ -28,7 +28,11 @@ MANIFEST = "manifest.json"
 INDEX = "index.html"
 CORRECTIONS = "corrections.jsonl"
 TRUTH = ".truth.csv"
+LABELS = "labels.json"
+MODEL = "model"
+"""What is learned in a folder of diaries: labels of one's own, and in the first folder that learned, a model."""
 STORED = "recording.json"
+_OWN_FILES = (MANIFEST, INDEX, CORRECTIONS, LABELS)
 _EVENTS = "events.jsonl"
 _OLD_DIARY = "diary.md"  # of the first version
 _VERSION = 2
@@ -159,7 +163,7 @@ class OutputFolder:
         ids = recording_ids(
             list(files.values()),
             known=[(row.video, row.id) for row in self._rows.values() if row.id in ours],
-            occupied=[MANIFEST, INDEX, CORRECTIONS, *self._rows, *self._names_here(), *_page_names(files.values())],
+            occupied=[*_OWN_FILES, *self._rows, *self._names_here(), *_page_names(files.values())],
         )
         rows = {path: Row(name, file.name, file.sha256) for (path, file), name in zip(files.items(), ids, strict=True)}
         for path, row in rows.items():
