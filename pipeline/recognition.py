@@ -21,6 +21,7 @@ from features.extraction import BlockInputSelection, extract, provenance
 from features.files import sha256_of
 from features.gate import batches, embedded_row
 from features.pictures import WindowPictures
+from features.pooling import join_views
 from features.progress import VideoSeconds, stated_seconds
 from features.store.embeddings import VideoEmbeddings
 from features.thumbnails import Thumbnails
@@ -39,6 +40,7 @@ class Recognition:
     """A video's `windows` (n,) in order, the `probabilities` (n, L) of their labels, and what decoding found.
 
     `pictures` are what the windows' pixels show, `vectors` by pooling (n, D) what the frozen backbone makes of them.
+    `seen_share` are the shares of the picture's width and height that the model sees.
     """
 
     windows: Sequence[Segment]
@@ -47,6 +49,7 @@ class Recognition:
     pictures: WindowPictures
     thumbnails: Thumbnails
     vectors: Mapping[str, npt.NDArray[np.float16]]
+    seen_share: tuple[float, float] = (1.0, 1.0)
 
 
 class VideoModel(Protocol):
@@ -93,13 +96,15 @@ class WindowModel:
                 bar.reach("", batch[-1].segment.end_s)
         videos.close()
         assert clips.end is not None  # all clips were taken
+        pictures = Thumbnails.of(thumbnails)
         return Recognition(
             windows,
             np.concatenate(rows),
             clips.end,
             WindowPictures.of(numbers),
-            Thumbnails.of(thumbnails),
+            pictures,
             {name: np.concatenate(each) for name, each in vectors.items()},
+            self.reader.seen_share(pictures),
         )
 
     def recall(self, video_sha256: str) -> Recognition | None:
@@ -111,9 +116,12 @@ class WindowModel:
         self, batch: Sequence[Clip], device: torch.device
     ) -> tuple[npt.NDArray[np.float32], dict[str, npt.NDArray[np.float16]]]:
         """Probabilities (B, L) of a batch, and vectors (B, D) by pooling."""
-        block_input = self.model.block_input(torch.from_numpy(np.stack([clip.frames for clip in batch])).to(device))
-        probabilities = self.model.tail(block_input).float().sigmoid().cpu().numpy()
-        pooled = self.frozen.pool_each(self.frozen.last_block(block_input), self.frozen.poolings)
+        frames = torch.from_numpy(np.stack([clip.frames for clip in batch])).to(device)
+        views = self.model.block_inputs(frames)
+        probabilities = self.model.tail(*views).float().sigmoid().cpu().numpy()
+        pooled = join_views(
+            [self.frozen.pool_each(self.frozen.last_block(view), self.frozen.poolings) for view in views]
+        )
         return probabilities, {name: each.to("cpu", torch.float16).numpy() for name, each in pooled.items()}
 
 
@@ -189,7 +197,8 @@ class SequenceModel:
         probabilities = self._probabilities([video.vectors[name] for name in self.features], steps)
         windows = [Segment(start_s, end_s) for start_s, end_s in zip(video.start_s, video.end_s, strict=True)]
         assert video.pictures is not None  # the cache keeps them
-        return Recognition(windows, probabilities, end, video.pictures, thumbnails, frozen_vectors)
+        seen_share = self.reader.seen_share(thumbnails)
+        return Recognition(windows, probabilities, end, video.pictures, thumbnails, frozen_vectors, seen_share)
 
     def _probabilities(
         self, vectors: Sequence[npt.NDArray[np.float16]], steps: npt.NDArray[np.int64]
