@@ -1,8 +1,7 @@
 """`params.yaml` and `params/<profile>.yaml`, read and checked as a whole.
 
-Sections that the library can use are the library's own dataclasses; limits are declared once, where the class is. No
-stage depends on this module in dvc.yaml: DVC tracks the values themselves, and a stage reads only the sections that it
-declares under `params:`.
+Sections that the library can use are the library's own dataclasses; limits are declared once, where the class is. In
+dvc.yaml no stage depends on this module: DVC tracks the values, and a stage reads only what it has under `params:`.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationE
 from pydantic_core import ErrorDetails
 
 from features.gate import MotionGate
-from features.video import WindowPlan
+from features.video import Views, WindowPlan
 from heads.shape import TemporalShape
 from heads.training.schedule import LossName, Precision, TrainingSchedule
 from pipeline import plain_yaml
@@ -57,6 +56,7 @@ class ExtractParams:
 class RecordingParams:
     motion_gate: Annotated[float, Gt(0), Le(1)] | None
     gate_max_s: Positive
+    views: Views
 
     @property
     def gate(self) -> MotionGate | None:
@@ -142,6 +142,7 @@ class FinetuneParams(_ScheduleKeys):
 @dataclass(frozen=True)
 class CorrectionParams:
     repeats: AtLeastOne
+    finetune: bool
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,8 @@ FRAME = (
 """Carries values, paths and errors into every stage: DVC tracks the values and the paths themselves."""
 MAX_LINES = 350
 MODELS = models_of(["frozen", "finetuned"])
-SCRATCH = {"cache", "checkpoint"}  # of a run that goes on, no result
+SCRATCH = {"cache", "checkpoint", "judged_recordings"}
+"""Of a run that goes on, no result; files whose hashes stand in a dep."""
 NEUTRAL = {"extract.num_workers"}  # no result depends on it
 OWNERS = {
     "decord": ("features/decode/with_decord.py",),
@@ -42,7 +43,13 @@ OWNERS = {
     ),  # reading, encoding, cameras
     "transformers": ("features/backbone.py",),
     "zarr": ("features/store/",),
-    "safetensors": ("features/sealed.py", "features/cache.py", "features/backbone.py", "heads/"),
+    "safetensors": (
+        "features/sealed.py",
+        "features/cache.py",
+        "features/checkpoint.py",
+        "features/backbone.py",
+        "heads/",
+    ),
     "datasets": ("pipeline/dataset/",),
     "sklearn": ("reports/metrics/",),
     "click": ("pipeline/",),
