@@ -22,6 +22,7 @@ from features.decode.grid import frames_on_grid
 from features.store.embeddings import read_embeddings
 from pipeline import params
 from pipeline.layout import Layout
+from tests.offline import without_network
 from tests.videos import evenly, write_video
 
 pytestmark = pytest.mark.slow
@@ -49,9 +50,9 @@ def environment() -> dict[str, str]:
 
 
 def run(folder: Path, *command: str, fails: bool = False, **variables: str) -> str:
-    """A command in the folder, with what it printed; its exit status is as expected."""
+    """A command in the folder, without network, with what it printed; its exit status is as expected."""
     done = subprocess.run(
-        command,
+        [*without_network(), *command],
         cwd=folder,
         env=environment() | variables,
         text=True,
