@@ -38,11 +38,10 @@ def make_profile(
     `ParamsError`, `ManifestError` and `LabelError`; then nothing has changed.
     """
     paths = Layout(profile, LABEL_SET, root)
-    template = root / params.profile_file(TEMPLATE)
     file = root / params.profile_file(profile)
-    before = plain_yaml.read(file if file.is_file() else template)
-    prepare = before["prepare"]
-    found = kinds.read(dataset, val_share=prepare["val_share"], seed=prepare["seed"])
+    base = profile if file.is_file() else TEMPLATE
+    prepare = params.load(root, base).prepare
+    found = kinds.read(dataset, val_share=prepare.val_share, seed=prepare.seed)
     label_set = read_label_set(paths.label_set) if paths.label_set.is_file() else found.classes
     if paths.roles.is_file():
         check_roles(paths.roles, read_roles(paths.roles), found.classes)
@@ -51,7 +50,7 @@ def make_profile(
     fetch |= {"backbone_dir": backbone} if backbone else {}
     fetch |= {"recordings_dir": str(recordings.absolute())} if recordings else {}
     changes: dict[tuple[str, ...], str] = {("fetch", key): value for key, value in fetch.items()}
-    written = [_write_params(root, profile, plain_yaml.changed(file if file.is_file() else template, changes))]
+    written = [_write_params(root, profile, plain_yaml.changed(root / params.profile_file(base), changes))]
     contents = {paths.label_set: _label_lines(found.classes), paths.roles: ",".join(COLUMNS) + "\n"}
     for path, text in contents.items():
         if not path.is_file():
