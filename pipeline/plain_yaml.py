@@ -11,6 +11,7 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.events import CollectionEndEvent, CollectionStartEvent
+from ruamel.yaml.representer import RoundTripRepresenter
 
 _MOST_LEVELS = 20
 _MOST_VALUES = 10_000
@@ -45,12 +46,22 @@ def read(path: Path) -> dict[str, Any]:
     return mapping
 
 
+class _NullAsWord(RoundTripRepresenter):
+    """Writes null as the word and not as nothing."""
+
+
+_NullAsWord.add_representer(
+    type(None), lambda representer, _: representer.represent_scalar("tag:yaml.org,2002:null", "null")
+)
+
+
 def changed(path: Path, values: Mapping[tuple[str, ...], Any]) -> str:
     """The file's text with these values at these keys; its comments and all else stay. Raises `ParamsError`."""
     read(path)
     yaml = YAML()
     yaml.width = 2**16  # no line is broken
     yaml.preserve_quotes = True
+    yaml.Representer = _NullAsWord
     content = yaml.load(path.read_text(encoding="utf-8"))
     for keys, value in values.items():
         section = content
