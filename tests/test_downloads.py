@@ -224,7 +224,7 @@ def test_a_kill_costs_nothing_that_arrived(server: Server, tmp_path: Path) -> No
         more.wait(timeout=60)
 
     server.behaviours = [slow]
-    code = "import pathlib, sys; from pipeline.download.resumable import download; download(sys.argv[1], pathlib.Path('f'))"
+    code = "import sys; from pipeline.download import resumable as r; r.download(sys.argv[1], r.Path('f'))"
     command = [sys.executable, "-c", code, server.url()]
     with subprocess.Popen(command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": ROOT}) as process:
         part = tmp_path / f"f{PARTIAL}"
