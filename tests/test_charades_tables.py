@@ -13,6 +13,8 @@ import pytest
 
 from pipeline.dataset import kinds, manifest
 from pipeline.dataset.manifest import ManifestError
+from pipeline.stages.fetch import link_files
+from pipeline.user_folders import files_below
 from tests.test_manifest import CLASSES, make_dataset
 
 NAMES = [f"c{number:03d}" for number in range(157)]
@@ -100,9 +102,13 @@ def test_both_give_the_same_manifest(
     place: str,
     seconds: str,
 ) -> None:
-    """Saved to disk beside the videos or in a folder of its own, or as parquet; float32 costs no digit."""
-    dataset = other(official, tmp_path / "other")
-    save_as(tables_of(official, seconds), dataset / place)
+    """Saved to disk beside the videos or in a folder of its own, or as parquet; float32 costs no digit.
+
+    `prepare` sees the links that `fetch` makes.
+    """
+    mine, dataset = other(official, tmp_path / "other"), tmp_path / "linked"
+    save_as(tables_of(official, seconds), mine / place)
+    link_files(mine, [file.relative_to(mine) for file in files_below(mine)], dataset)
     assert written(dataset, tmp_path / "a") == written(official, tmp_path / "b")
     classes = {label.id: label.name for label in kinds.read(dataset, val_share=0.25, seed=0).classes.labels}
     assert len(classes) == 157
