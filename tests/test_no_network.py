@@ -20,7 +20,16 @@ from tests.test_house import REPOSITORY, imported_names, sources
 from tests.videos import evenly, write_video
 
 needs_namespace = pytest.mark.skipif(not without_network(), reason="this system permits no namespace without network")
-OVER_HTTP = {"requests", "huggingface_hub", "urllib.request", "http.client", "httpx", "httpx2", "aiohttp", "urllib3"}
+OVER_HTTP = {
+    "requests",
+    "huggingface_hub",
+    "urllib.request.urlopen",
+    "http.client",
+    "httpx",
+    "httpx2",
+    "aiohttp",
+    "urllib3",
+}
 FETCH = "pipeline/stages/fetch.py"
 
 

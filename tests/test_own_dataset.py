@@ -23,6 +23,7 @@ from pipeline.dataset.labels import read_label_set
 from pipeline.dataset.manifest import Interval, ManifestError
 from pipeline.layout import Layout
 from pipeline.stages.prepare import main as prepare
+from pipeline.stages.sources import main as sources
 from tests.projects import REPOSITORY, make_project
 from tests.videos import evenly, write_video
 
@@ -259,6 +260,19 @@ def test_one_command_makes_a_profile_of_it(tmp_path: Path, folder: Path) -> None
     assert facts["splits"]["train"]["num_subjects"] == 2
     assert facts["notes"][0].startswith("The metadata name no test")
     assert set(facts["videos_with_label"]["diary"]) == {"brushing-teeth", "c015", "reading-aloud"}
+
+
+def test_labels_that_are_missing_are_told_first(tmp_path: Path) -> None:
+    """DVC would say `[Errno 2]`; the first stage says what to do."""
+    project = make_project(tmp_path / "project", "folder")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(project.root)
+        done = CliRunner().invoke(sources, ["folder"])
+    assert done.exit_code == 1
+    assert done.output.startswith(
+        "Error: there is no labels/folder/diary.txt, which label set diary in params.yaml asks"
+    )
+    assert "`diary dataset FOLDER`" in done.output
 
 
 def test_labels_of_the_users_are_kept(tmp_path: Path, folder: Path) -> None:
