@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,18 +17,22 @@ from features.backbone import Backbone, best_device
 from features.cache import EmbeddingCache
 from features.clips import ClipReader, Source, read_videos
 from features.decode.damage import VideoEnd
-from features.extraction import BlockInputSelection, extract
+from features.extraction import BlockInputSelection, extract, provenance
+from features.files import sha256_of
 from features.gate import batches, embedded_row
 from features.pictures import WindowPictures
 from features.pooling import join_views
 from features.progress import VideoSeconds, stated_seconds
 from features.store.embeddings import VideoEmbeddings
 from features.thumbnails import Thumbnails
+from features.twins import apart, twins
 from features.video import Clip, Segment
 from heads.action_model import ActionModel
 from heads.temporal import TemporalEnsemble, predict_sequence, window_steps
 
 _CHUNK_WINDOWS = 2048
+
+Embed = Callable[[Backbone, EmbeddingCache], tuple[VideoEmbeddings, VideoEnd, Thumbnails]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,8 +55,8 @@ class Recognition:
 class VideoModel(Protocol):
     """What recognises actions in a video file."""
 
-    def recognise(self, path: Path, *, batch_size: int, num_workers: int) -> Recognition:
-        """Read the whole video; raises `UnreadableVideo`."""
+    def recognise(self, path: Path, *, batch_size: int, num_workers: int, video_sha256: str = "") -> Recognition:
+        """Read the whole video, whose bytes have that hash if it is known; raises `UnreadableVideo`."""
 
     def recall(self, video_sha256: str) -> Recognition | None:
         """The same from what is kept of the video with these bytes, which is not read; None where nothing is."""
@@ -68,7 +73,7 @@ class WindowModel:
     frozen: Backbone
     reader: ClipReader
 
-    def recognise(self, path: Path, *, batch_size: int, num_workers: int) -> Recognition:
+    def recognise(self, path: Path, *, batch_size: int, num_workers: int, video_sha256: str = "") -> Recognition:
         """Decode the video, and run backbone and head on each window; nothing is kept."""
         device = best_device()
         self.model.to(device)
@@ -135,12 +140,44 @@ class SequenceModel:
     cache: EmbeddingCache
     frozen: tuple[Backbone, EmbeddingCache] | None = None
 
-    def recognise(self, path: Path, *, batch_size: int, num_workers: int) -> Recognition:
+    def recognise(self, path: Path, *, batch_size: int, num_workers: int, video_sha256: str = "") -> Recognition:
         """Embed the video, unless it has been, and run the head on all its windows."""
         embed = partial(_embedded, path, self.reader, batch_size=batch_size, num_workers=num_workers)
+        digest = video_sha256 or _hash_of(path)
+        if digest and self._uses_kept(digest) and (seen := self.recall(digest)):
+            return seen
+        if digest and self.frozen is not None and not any(_is_begun(cache, digest) for _, cache in self._encoders):
+            self._embed_together(embed, digest)
         video, end, thumbnails = embed(self.backbone, self.cache)
         frozen_vectors = video.vectors if self.frozen is None else embed(*self.frozen)[0].vectors
         return self._seen(video, end, thumbnails, frozen_vectors)
+
+    @property
+    def _encoders(self) -> list[tuple[Backbone, EmbeddingCache]]:
+        return [(self.backbone, self.cache), *([self.frozen] if self.frozen is not None else [])]
+
+    def _uses_kept(self, video_sha256: str) -> bool:
+        """Whether the caches have all that there is of the video, which is used now."""
+        for _, cache in self._encoders:
+            with cache.locked():
+                if not (cache.has(video_sha256) and cache.has_thumbnails(video_sha256)):
+                    return False
+                cache.mark_used([video_sha256], now_ns=time.time_ns())
+        return True
+
+    def _embed_together(self, embed: Embed, video_sha256: str) -> None:
+        """Fill both caches by one pass, in which all blocks but the last run once."""
+        (own, _), (frozen, _) = self._encoders
+        both = twins(own, frozen)
+        together = EmbeddingCache(self.cache.root, provenance(both, self.reader))
+        video, end, thumbnails = embed(both, together)
+        for (_, cache), part in zip(self._encoders, apart(video), strict=True):
+            with cache.locked():
+                cache.put_thumbnails(video_sha256, thumbnails)
+                cache.put(video_sha256, part, end)
+        with together.locked():
+            for piece in together.folder.glob(f"{video_sha256}*"):
+                piece.unlink()
 
     def recall(self, video_sha256: str) -> Recognition | None:
         """From the embeddings in the cache."""
@@ -198,6 +235,20 @@ def _embedded(
             raise extraction.failures[""]
         digest = extraction.sha256s[""]
         return cache.load(digest), cache.video_end(digest), cache.load_thumbnails(digest)
+
+
+def _hash_of(path: Path) -> str:
+    """The hash of the file's bytes; empty where it cannot be read, of which decoding tells more."""
+    try:
+        return sha256_of(path)
+    except OSError:
+        return ""
+
+
+def _is_begun(cache: EmbeddingCache, video_sha256: str) -> bool:
+    """Whether the cache has embeddings of the video, or some of its parts."""
+    with cache.locked():
+        return cache.has(video_sha256) or cache.unfinished(video_sha256, thumbnails=True).num_parts > 0
 
 
 def _kept(cache: EmbeddingCache, video_sha256: str) -> tuple[VideoEmbeddings, VideoEnd, Thumbnails] | None:

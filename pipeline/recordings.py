@@ -78,7 +78,9 @@ def write_diaries(
         if row is None:
             continue
         try:
-            seen = recogniser.model.recognise(path, batch_size=batch_size, num_workers=num_workers)
+            seen = recogniser.model.recognise(
+                path, batch_size=batch_size, num_workers=num_workers, video_sha256=row.sha256
+            )
             # A file that was cut off lasted as long as it states.
             lasted_s = max(seen.end.end_s, files[number].duration_s or 0)
             files[number] = replace(files[number], duration_s=lasted_s)

@@ -19,11 +19,13 @@ from pipeline.dataset.recordings import true_actions
 from pipeline.layout import Layout, models_of
 from pipeline.params import Params
 from pipeline.stage import stage
+from reports import baselines
 from reports.certainty import Scored, certainty
 from reports.decoding import Decoding
 from reports.evaluation.page import FailedVideo, ModelResult, SplitFacts, write_page
-from reports.event_evaluation import evaluate_calibration, evaluate_events, official_maps
+from reports.event_evaluation import evaluate_calibration, evaluate_events
 from reports.exclusions import Exclusion
+from reports.metrics.protocols import protocol_blocks
 from reports.metrics.summary import LabelScore, headline, label_scores, summary
 from reports.recognisable import Limits
 from reports.thresholds import Sweep
@@ -44,16 +46,26 @@ def main(params: Params, paths: Layout) -> None:
     models = models_of(params.temporal.embeddings)
     if "finetune_temporal" not in models:
         write_json(paths.metrics("finetune_temporal"), {})  # DVC wants a file
-    for model in models:
-        val, test = (
-            Predictions.load(path) for path in (paths.val_predictions(model), paths.test_predictions(model, "videos"))
-        )
+    predictions = {
+        model: (Predictions.load(paths.val_predictions(model)), Predictions.load(paths.test_predictions(model)))
+        for model in models
+    }
+    protocols = protocol_blocks(
+        _baselines(*predictions[models[0]], np.array(config["train"]["window_frequencies"]), seed=params.seed)
+        | predictions,
+        frozen=(),
+        val_videos=videos.listed("val"),
+        test_videos=videos.listed("test"),
+        stride_s=stride_s,
+        seed=params.seed,
+    )
+    for model, (val, test) in predictions.items():
         recordings = Predictions.load(paths.test_predictions(model, "recordings"))
         num_windows |= {"val": len(val.video_ids), "test": len(test.video_ids)}
         sweep, decoding = Sweep.load(paths.sweep(model)), Decoding.load(paths.decoding(model))
-        for predictions in (val, test, recordings):
-            sweep.require_model(predictions.model_sha256, paths.sweep(model))
-            decoding.require_model(predictions.model_sha256, paths.decoding(model))
+        for each in (val, test, recordings):
+            sweep.require_model(each.model_sha256, paths.sweep(model))
+            decoding.require_model(each.model_sha256, paths.decoding(model))
         metrics = summary(
             val,
             test,
@@ -72,7 +84,10 @@ def main(params: Params, paths: Layout) -> None:
         exclusions = decoding.exclusions
         metrics = metrics | {
             "events": {name: own.headline() for name, own in events.items()},
-            "charades": official_maps(videos.split("test"), test_videos, test.labels, stride_s=stride_s),
+            "charades": {
+                "localisation_map": protocols["charades_localize"]["models"][model]["value"],
+                "classification_map": protocols["charades_classify"]["models"][model]["value"],
+            },
         }
         write_json(paths.metrics(model), headline(metrics))
         scored[model] = Scored(
@@ -94,8 +109,18 @@ def main(params: Params, paths: Layout) -> None:
             reliability=evaluate_calibration(decoding, test_videos + test_recordings, stride_s=stride_s),
         )
     sure = certainty(scored, seed=params.seed)
-    write_json(paths.scores, sure.to_json() | {"models": {name: result.metrics for name, result in results.items()}})
-    splits = json.loads(paths.facts.read_text(encoding="utf-8"))["splits"]
+    write_json(
+        paths.scores,
+        sure.to_json()
+        | {
+            "protocols": protocols,
+            "calibration": {
+                name: result.reliability.to_json() for name, result in results.items() if result.reliability is not None
+            },
+            "models": {name: result.metrics for name, result in results.items()},
+        },
+    )
+    facts = json.loads(paths.facts.read_text(encoding="utf-8"))
     provenance = config["provenance"]
     temporal = weights.read_config(paths.model("temporal"))
     reach = TemporalShape(**temporal["temporal"]).reach
@@ -106,7 +131,7 @@ def main(params: Params, paths: Layout) -> None:
         models=results,
         splits=[
             SplitFacts(name, counts["num_videos"], num_windows[name], counts["num_subjects"])
-            for name, counts in splits.items()
+            for name, counts in facts["splits"].items()
         ],
         failed=[FailedVideo(row["video_id"], row["reason"]) for row in _rows(paths.failed)],
         provenance={
@@ -116,12 +141,24 @@ def main(params: Params, paths: Layout) -> None:
             "temporal heads": f"{temporal['members']}; each sees {reach} windows, {reach * stride_s:g} s, on a side",
             "precision": provenance["precision"],
             "seed": str(params.seed),
+            **({"data set": " ".join(facts["notes"])} if "notes" in facts else {}),
         },
         certainty=sure,
+        protocols=protocols,
         exclusions=[
             (names[pair.first], names[pair.second], pair.num_videos, pair.expected_videos) for pair in exclusions
         ],
     )
+
+
+def _baselines(
+    val: Predictions, test: Predictions, train_frequencies: np.ndarray, *, seed: int
+) -> dict[str, tuple[Predictions, Predictions]]:
+    """What every model has to beat, on the windows of a model's predictions."""
+    return {
+        "random": (baselines.random(val, seed=seed), baselines.random(test, seed=seed + 1)),
+        "prior": (baselines.prior(val, train_frequencies), baselines.prior(test, train_frequencies)),
+    }
 
 
 def _row(score: LabelScore, name: str) -> dict[str, Any]:

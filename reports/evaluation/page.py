@@ -22,6 +22,7 @@ from reports.evaluation.event_tables import (
     reliability_rows,
     score,
 )
+from reports.evaluation.protocols import protocol_table
 from reports.templating import load_template
 
 _MEANINGS = {
@@ -108,6 +109,7 @@ def write_page(
     provenance: Mapping[str, str],
     exclusions: Sequence[tuple[str, str, int, float]] = (),
     certainty: Certainty | None = None,
+    protocols: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> None:
     """Write one self-contained HTML page that compares `models`, in this order, on one label set.
 
@@ -115,7 +117,7 @@ def write_page(
     positives are listed by name and have no score; models whose labels differ raise ValueError. `exclusions` are pairs
     of labels that exclude each other: both names, how many training videos have both, and in how many of them chance
     would show them at once. Without event scores of any model the page has no section of events, and none of how sure
-    the numbers are without `certainty`.
+    the numbers are without `certainty`, nor of the `protocols` (`protocol_blocks`) without these.
     """
     from reports.evaluation import plots
 
@@ -127,6 +129,7 @@ def write_page(
     events = {name: model.events for name, model in models.items()}
     reliability = {name: model.reliability for name, model in models.items() if model.reliability is not None}
     bin_names, bin_rows = reliability_rows(reliability)
+    protocol_models, protocol_rows = protocol_table(protocols or {})
     figures = {
         "thresholds": plots.threshold_curves(
             {name: model.sweep for name, model in models.items()},
@@ -159,6 +162,8 @@ def write_page(
         bin_rows=bin_rows,
         exclusions=exclusions,
         certainty=certainty,
+        protocol_models=protocol_models,
+        protocol_rows=protocol_rows,
         score_names=_SCORES,
         splits=splits,
         failed=failed,
