@@ -1,7 +1,7 @@
 """The frozen encoder: from pixels to tokens to embeddings. What any backbone offers, then V-JEPA 2.
 
 A backbone is a folder in the Hugging Face format: `config.json`, `model.safetensors`, the processor's file. Another
-kind of backbone is a class here, or in a file of its own, and a line in `_KINDS`.
+kind of backbone is a file with a class, perhaps a `VideoEncoder`, and a line in `_KINDS`.
 """
 
 from __future__ import annotations
