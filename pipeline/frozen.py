@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +18,8 @@ from features.extraction import provenance
 from features.gate import MotionGate
 from features.preprocess import Preprocessing
 from features.video import Views, WindowPlan
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,11 @@ def load_frozen_encoder(
     """Load the backbone onto this machine's best device, with the cache below `cache` for what it gives."""
     device = best_device()
     backbone = load_backbone(checkpoint, dtype=DTYPES[choose_precision(precision, device)], attention=attention)
+    if "pooler" not in backbone.poolings:
+        log.warning(
+            "%s has no attentive pooler: features of train and temporal in the params can be %s",
+            *(backbone.id, " and ".join(backbone.poolings)),
+        )
     preprocessing = Preprocessing.from_checkpoint(checkpoint)
     backbone.require_fit(num_frames=plan.num_frames, crop_size=preprocessing.crop_size)
     backbone.to(device)
