@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +36,6 @@ class FrozenEncoder:
         """What a store of these embeddings says of how they were made: the cache's key, and the backbone's name."""
         backbone = {"id": self.backbone.id, "sha256": self.backbone.weights_sha256}
         return dict(self.cache.provenance) | {"backbone": backbone}
-
-    def with_views(self, views: Views) -> FrozenEncoder:
-        """The same encoder for pictures of which it sees these views, with the cache of those."""
-        reader = replace(self.reader, views=views)
-        return replace(self, reader=reader, cache=EmbeddingCache(self.cache.root, provenance(self.backbone, reader)))
 
 
 def load_frozen_encoder(
