@@ -186,9 +186,7 @@ def make_embeddings(root: Path, size: Size) -> int:
         )
 
     num_windows = {video.video_id: plan.num_windows(video.length_s) for video in videos.videos}
-    encoder = load_frozen_encoder(
-        paths.backbone, paths.cache, plan, decoder="pyav", precision="fp32", attention="sdpa"
-    )
+    encoder = load_frozen_encoder(paths.backbone, paths.cache, plan, decoder="pyav", precision="fp32", attention="sdpa")
     provenance, backbone = encoder.store_provenance, encoder.backbone
     write_embeddings(paths.embeddings, num_windows, load_video, provenance=provenance)
     sizes = dict.fromkeys(_POOLINGS, size.hidden_size)
