@@ -39,7 +39,8 @@ def write_plots_page(root: Path) -> Path:
     """Write the page below the project's folder `root`, and return its path."""
     import vl_convert
 
-    write_text(root / PLOTS_PAGE, _PAGE % vl_convert.javascript_bundle(vl_version=_VEGA_LITE))
+    libraries = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", vl_version=_VEGA_LITE)
+    write_text(root / PLOTS_PAGE, _PAGE % libraries)
     return root / PLOTS_PAGE
 
 
