@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +19,35 @@ from pipeline.dataset.annotated import annotated, video_actions
 from pipeline.dataset.recordings import true_actions
 from pipeline.layout import Layout, models_of
 from pipeline.params import Params
+from pipeline.report_facts import machine, shown_params, write_pictures
 from pipeline.stage import stage
 from reports.certainty import Scored, certainty
 from reports.decoding import Decoding
-from reports.evaluation.page import FailedVideo, ModelResult, SplitFacts, write_page
-from reports.event_evaluation import evaluate_calibration, evaluate_events, official_maps
+from reports.evaluation.examples import examples
+from reports.evaluation.markdown import write_markdown
+from reports.evaluation.page import write_page
+from reports.evaluation.pairs import confusions, found_together
+from reports.evaluation.results import CloserLook, FailedVideo, ModelResult, Report, SplitFacts
+from reports.evaluation.rows import chosen_model, scored_labels
+from reports.event_evaluation import EventEvaluation, evaluate_calibration, evaluate_events, official_maps
 from reports.exclusions import Exclusion
-from reports.metrics.summary import LabelScore, headline, label_scores, summary
+from reports.metrics.matching import AnnotatedRecording
+from reports.metrics.precision_recall import PrecisionRecall, precision_recall
+from reports.metrics.summary import headline, summary
 from reports.recognisable import Limits
-from reports.thresholds import Sweep
+from reports.thresholds import Sweep, decide
+
+_DROPPED = {
+    "num_videos_without_actions": "Videos without actions",
+    "num_intervals": "Intervals",
+    "num_intervals_clipped": "cut at the video's end",
+    "num_intervals_reversed_or_empty": "dropped: empty or reversed",
+    "num_intervals_past_the_end": "dropped: past the end",
+}
+"""What facts.json counts of each split, in the words of the report."""
+
+Looked = tuple[Predictions, float, Decoding, EventEvaluation | None, list[AnnotatedRecording]]
+"""What a closer look at a model needs: test windows, the threshold, and events of test videos."""
 
 
 @stage
@@ -41,10 +62,12 @@ def main(params: Params, paths: Layout) -> None:
     results: dict[str, ModelResult] = {}
     scored: dict[str, Scored] = {}
     exclusions: tuple[Exclusion, ...] = ()
+    looked_at: dict[str, Looked] = {}
     models = models_of(params.temporal.embeddings)
     if "finetune_temporal" not in models:
         write_json(paths.metrics("finetune_temporal"), {})  # DVC wants a file
     for model in models:
+        num_val_recordings = len(Predictions.load(paths.val_predictions(model, "recordings")).videos)
         val, test = (
             Predictions.load(path) for path in (paths.val_predictions(model), paths.test_predictions(model, "videos"))
         )
@@ -83,15 +106,19 @@ def main(params: Params, paths: Layout) -> None:
             subject_of,
             {name: own.best for name, own in events.items()},
         )
-        scores = label_scores(test.probabilities, test.targets, labels=test.labels, thresholds=sweep.label_thresholds)
+        curve, chosen_point = _precision_recall(test, sweep.threshold)
+        looked_at[model] = (test, sweep.threshold, decoding, events.get("videos"), test_videos)
         results[model] = ModelResult(
             metrics=metrics,
-            labels=[_row(score, names[score.label]) for score in scores],
+            labels=scored_labels(val, test, sweep, names),
             sweep=[vars(point) for point in sweep.curve],
             history=_numbers(paths.history(model)),
             events={name: own.best.to_json() for name, own in events.items()},
             events_careful={name: own.careful.to_json() for name, own in events.items()},
             reliability=evaluate_calibration(decoding, test_videos + test_recordings, stride_s=stride_s),
+            curve=curve,
+            chosen=chosen_point,
+            val_event_f1=decoding.event_f1,
         )
     sure = certainty(scored, seed=params.seed)
     write_json(paths.scores, sure.to_json() | {"models": {name: result.metrics for name, result in results.items()}})
@@ -99,13 +126,18 @@ def main(params: Params, paths: Layout) -> None:
     provenance = config["provenance"]
     temporal = weights.read_config(paths.model("temporal"))
     reach = TemporalShape(**temporal["temporal"]).reach
-    write_page(
-        paths.report,
+    closer = _closer_look(*looked_at[chosen_model(results)], stride_s=stride_s)
+    files = {video.video_id: paths.dataset / video.path for video in videos.split("test")}
+    pictures, addresses = write_pictures(paths.examples, closer.examples, files, page=paths.report)
+    report = Report(
         profile=paths.profile,
         label_set=paths.labels,
         models=results,
         splits=[
-            SplitFacts(name, counts["num_videos"], num_windows[name], counts["num_subjects"])
+            SplitFacts(
+                *(name, counts["num_videos"], num_windows[name], counts["num_subjects"], counts["hours"]),
+                dropped={reason: counts[key] for key, reason in _DROPPED.items()},
+            )
             for name, counts in splits.items()
         ],
         failed=[FailedVideo(row["video_id"], row["reason"]) for row in _rows(paths.failed)],
@@ -121,20 +153,43 @@ def main(params: Params, paths: Layout) -> None:
         exclusions=[
             (names[pair.first], names[pair.second], pair.num_videos, pair.expected_videos) for pair in exclusions
         ],
+        closer=replace(closer, pictures=pictures, videos=addresses),
+        num_val_recordings=num_val_recordings,
+        machine=machine(),
+        params=shown_params(params),
     )
+    write_page(paths.report, report)
+    write_markdown(paths.report_text, report)
 
 
-def _row(score: LabelScore, name: str) -> dict[str, Any]:
-    return {
-        "label": score.label,
-        "name": name,
-        "n_positives": score.n_positives,
-        "ap": score.average_precision,
-        "f1": score.f1,
-        "precision": score.precision,
-        "recall": score.recall,
-        "threshold": score.threshold,
-    }
+def _precision_recall(test: Predictions, threshold: float) -> tuple[PrecisionRecall, tuple[float, float] | None]:
+    """The curve of all label decisions, and its (recall, precision) at the threshold; None where nothing is named."""
+    named = decide(test.probabilities, threshold)
+    hits, num_named, num_true = int((named & test.targets).sum()), int(named.sum()), int(test.targets.sum())
+    point = (hits / num_true, hits / num_named) if num_named and num_true else None
+    return precision_recall(test.probabilities, test.targets), point
+
+
+def _closer_look(
+    test: Predictions,
+    threshold: float,
+    decoding: Decoding,
+    events: EventEvaluation | None,
+    videos: list[AnnotatedRecording],
+    *,
+    stride_s: float,
+) -> CloserLook:
+    """What is shown of one model alone."""
+    named, ids = decide(test.probabilities, threshold), test.video_ids.tolist()
+    return CloserLook(
+        curves={
+            label: precision_recall(test.probabilities[:, k], test.targets[:, k], max_points=40)
+            for k, label in enumerate(test.labels)
+        },
+        confusions=confusions(named, test.targets, labels=test.labels, video_ids=ids),
+        together=found_together(named, test.targets, labels=test.labels, video_ids=ids),
+        examples=examples(decoding, events.truth, events.stated, videos, stride_s=stride_s) if events else (),
+    )
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
