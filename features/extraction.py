@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -20,10 +18,12 @@ from features.clips import ClipReader, Source, read_videos
 from features.decode.container import UnreadableVideo
 from features.decode.grid import decoder_provenance
 from features.embed import embed_videos
-from features.files import sha256_of
+from features.gate import MotionGate
+from features.hashes import hashed
 from features.keeper import VideoKeeper
 from features.progress import VideoSeconds, stated_seconds
 from features.thumbnails import Thumbnails
+from features.video import Views
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,10 @@ class BlockInputSelection:
 
 @dataclass(frozen=True)
 class Extraction:
-    """What the cache holds after an extraction: each video's hash, its windows and those with block inputs, by id."""
+    """What the cache holds after an extraction: each video's hash, its windows and those with block inputs, by id.
+
+    Of the `failures`, `num_known` videos were known to fail before.
+    """
 
     sha256s: Mapping[str, str]
     num_windows: Mapping[str, int]
@@ -47,13 +50,13 @@ class Extraction:
     failures: Mapping[str, UnreadableVideo]
     num_embedded: int
     num_reused: int
+    num_known: int = 0
 
 
 def provenance(backbone: Backbone, reader: ClipReader) -> dict[str, Any]:
     """All that a video's embeddings are a function of besides its bytes, as plain JSON: the key of the cache."""
-    gate = {} if reader.gate is None else {"motion_gate": reader.gate.to_json()}
     return {
-        **gate,
+        **reading_provenance(reader.gate, reader.views),
         "backbone": {"sha256": backbone.weights_sha256},
         "windows": asdict(reader.plan),
         "decoder": decoder_provenance(reader.decoder),
@@ -62,6 +65,12 @@ def provenance(backbone: Backbone, reader: ClipReader) -> dict[str, Any]:
         "precision": next(name for name, dtype in DTYPES.items() if dtype == backbone.dtype),
         "attention": backbone.attention,
     }
+
+
+def reading_provenance(gate: MotionGate | None, views: Views) -> dict[str, Any]:
+    """What recordings alone may be read with, of which a data set's provenance knows nothing: no key for the usual."""
+    gated = {} if gate is None else {"motion_gate": gate.to_json()}
+    return gated | ({} if views == "center" else {"views": views})
 
 
 def extract(
@@ -75,17 +84,22 @@ def extract(
     num_workers: int,
     device: torch.device,
     thumbnails: bool = False,
+    keeps_failures: bool = False,
 ) -> Extraction:
     """Bring every video's embeddings, and the selected block inputs, into the cache; compute only what is not there.
 
     With `thumbnails`, as for recordings, each video's are kept, too; a video of which they alone are missing is decoded
     and not embedded. Progress is then by seconds of video.
     Call it inside `cache.locked()`. Each video is kept as soon as it is done, and each part of a long one, so that a
-    killed run costs the parts that it was at. Failures are not kept: the next run tries them again.
+    killed run costs the parts that it was at. The next run tries failed videos again, unless `keeps_failures`: then it
+    is told by the cache why they failed.
     """
-    sha256s, failures = _hashed(sources)
+    sha256s, failures = hashes_of(sources, cache)
     wanted, todo = _missing(sources, sha256s, cache, selection, thumbnails=thumbnails)
     failed: dict[str, UnreadableVideo] = {}
+    for digest, (reason, found) in cache.failures(todo.keys()).items() if keeps_failures else ():
+        failed[digest] = UnreadableVideo(todo.pop(digest).path, reason, found)
+    num_known = len(failed)
     keeper = VideoKeeper(cache, sha256s, wanted, selection.precision, thumbnails)
     resumed = [keeper.resumed(source) for source in todo.values()]
     with _seconds_bar(resumed, keeper) if thumbnails else _videos_bar(resumed) as bar:
@@ -109,6 +123,8 @@ def extract(
             except UnreadableVideo as failure:
                 failed[digest] = failure
                 keeper.drop(source)
+                if keeps_failures:
+                    cache.put_failure(digest, failure.reason, failure.found)
     if thumbnails:
         failed |= _add_thumbnails(
             {sha256s[source.video_id]: source for source in sources if source.video_id in sha256s},
@@ -135,6 +151,7 @@ def extract(
         failures=failures,
         num_embedded=num_embedded,
         num_reused=len(good) - num_embedded,
+        num_known=num_known,
     )
 
 
@@ -147,7 +164,7 @@ def _missing(
     thumbnails: bool,
 ) -> tuple[dict[str, frozenset[int]], dict[str, Source]]:
     """By hash: the windows of all videos whose block inputs are wanted, and what is to be read of those not cached."""
-    cached = {digest for digest in set(sha256s.values()) if cache.has(digest)}
+    cached = cache.sound(sha256s.values())
     # Two ids may have the same bytes: the block inputs that either wants are computed at once.
     wanted: dict[str, frozenset[int]] = {}
     for video_id, digest in sha256s.items():
@@ -201,20 +218,8 @@ def _add_thumbnails(
     return failures
 
 
-def _hashed(sources: Sequence[Source]) -> tuple[dict[str, str], dict[str, UnreadableVideo]]:
-    """Each file's hash, and why a file has none, by video id."""
-
-    def hash_or_failure(source: Source) -> str | UnreadableVideo:
-        try:
-            return sha256_of(source.path)
-        except IsADirectoryError:
-            return UnreadableVideo(source.path, "not a file", found="a folder")
-        except FileNotFoundError:
-            return UnreadableVideo(source.path, "not a file", found="nothing")
-        except OSError as error:
-            return UnreadableVideo(source.path, "cannot be opened", found=error.strerror or str(error))
-
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        hashes = dict(zip((source.video_id for source in sources), pool.map(hash_or_failure, sources), strict=True))
-    sha256s = {video_id: digest for video_id, digest in hashes.items() if isinstance(digest, str)}
-    return sha256s, {video_id: digest for video_id, digest in hashes.items() if isinstance(digest, UnreadableVideo)}
+def hashes_of(sources: Sequence[Source], cache: EmbeddingCache) -> tuple[dict[str, str], dict[str, UnreadableVideo]]:
+    """Each file's hash, and why a file has none, by video id; the cache's folder notes hashes of unchanged files."""
+    by_path, unread = hashed([source.path for source in sources], cache.root)
+    sha256s = {source.video_id: by_path[source.path] for source in sources if source.path in by_path}
+    return sha256s, {source.video_id: unread[source.path] for source in sources if source.path in unread}

@@ -9,6 +9,7 @@ import hashlib
 import json
 import logging
 import os
+import secrets
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -81,6 +82,38 @@ def write_bytes(path: Path, content: bytes) -> None:
     """Write `content` as it is."""
     with atomic_file(path, "wb") as file:
         file.write(content)
+
+
+def create_file(path: Path, content: bytes) -> bool:
+    """Write a file where there is none; False where there is one, which stays, whoever wrote it and when.
+
+    Processes that create the same file at once do not disturb each other: one of them does, and the others are told.
+    """
+    if path.exists():
+        return False
+    partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}{PARTIAL}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with partial.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            path.hardlink_to(partial)
+        except FileExistsError:
+            return False
+        except OSError:  # exFAT and some network disks have no links
+            if path.exists():
+                return False
+            partial.replace(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            raise OSError(error.errno, error.strerror, str(partial)) from error
+        raise
+    finally:
+        partial.unlink(missing_ok=True)
+    return True
 
 
 def write_into(folder: Path, contents: Mapping[str, bytes]) -> None:

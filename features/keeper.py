@@ -45,10 +45,13 @@ class VideoKeeper:
             self._held.setdefault(source.video_id, []).append(part)
         elif not is_last and begun is not None:
             thumbnails = part.thumbnails if self.thumbnails else None
-            self.cache.put_part(digest, begun.num_parts, part.embeddings, thumbnails=thumbnails)
-            self.begun[source.video_id] = replace(begun, num_parts=begun.num_parts + 1)
-        else:
-            video = EmbeddedVideo.joined([*self._held.pop(source.video_id, []), *self._stored(source), part])
+            is_held = bool(self._held.get(source.video_id))
+            if not is_held and self.cache.put_part(digest, begun.num_parts, part.embeddings, thumbnails=thumbnails):
+                self.begun[source.video_id] = replace(begun, num_parts=begun.num_parts + 1)
+            else:  # another process is at the same video: from here on the parts are its own
+                self._held.setdefault(source.video_id, []).append(part)
+        elif not self._is_finished(source, digest):
+            video = EmbeddedVideo.joined([*self._stored(source), *self._held.pop(source.video_id, []), part])
             self._put(source, digest, video)
             self.drop(source)
 
@@ -57,6 +60,13 @@ class VideoKeeper:
         self._held.pop(source.video_id, None)
         if self.begun.pop(source.video_id, Unfinished()).num_parts:
             self.cache.drop_parts(self.sha256s[source.video_id])
+
+    def _is_finished(self, source: Source, digest: str) -> bool:
+        """Whether another process has finished the video meanwhile, and deleted the parts that were kept."""
+        is_finished = self.begun.get(source.video_id, Unfinished()).num_parts > 0 and self.cache.has(digest)
+        if is_finished:
+            self.drop(source)
+        return is_finished
 
     def _stored(self, source: Source) -> Iterator[EmbeddedVideo]:
         for number in range(self.begun.get(source.video_id, Unfinished()).num_parts):

@@ -65,12 +65,17 @@ def read_sealed_json(path: Path, *, remedy: str) -> dict[str, Any]:
 
 def write_sealed_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
     """Write `tensors` and `header` (JSON) as safetensors with their hash; the same values give the same bytes."""
+    write_bytes(path, sealed_tensors(tensors, header))
+
+
+def sealed_tensors(tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> bytes:
+    """The bytes that `write_sealed_tensors` writes."""
     from safetensors.torch import save
 
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     content = sealed({"header": header, "tensors": _digest(plain)})
     # One entry: safetensors does not keep the order of several.
-    write_bytes(path, save(plain, {"json": json.dumps(content, sort_keys=True)}))
+    return save(plain, {"json": json.dumps(content, sort_keys=True)})
 
 
 def read_sealed_tensors(path: Path, *, remedy: str) -> tuple[dict[str, Tensor], dict[str, Any]]:

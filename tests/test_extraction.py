@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
-import logging
 import multiprocessing
 import os
 import random
@@ -27,7 +26,7 @@ import pytest
 import torch
 
 from features import cache as cache_module
-from features import embed, sealed
+from features import embed, pieces
 from features.backbone import create, load_backbone, save
 from features.cache import EmbeddingCache
 from features.clips import ClipReader, Source
@@ -116,12 +115,12 @@ def run(
 
 
 def tree(*folders: Path) -> dict[str, str]:
-    """The hash of every file, by its path."""
+    """The hash of every file that is not hidden, by its path."""
     return {
         f"{folder.name}/{path.relative_to(folder)}": hashlib.sha256(path.read_bytes()).hexdigest()
         for folder in folders
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name != "lock"
+        if path.is_file() and not path.name.startswith(".")
     }
 
 
@@ -291,7 +290,7 @@ def test_a_damaged_piece_is_computed_again_to_the_same_bytes(
 ) -> None:
     """One bit of one video's embeddings, and one of another's block inputs: these two are done again, nothing else."""
     sha256s = run(world, tmp_path).sha256s
-    for video_id, kind in (("v1", ""), ("v2", ".block-inputs-fp16")):
+    for video_id, kind in (("v1", ""), ("v2", ".block-inputs-fp16-*")):
         (piece,) = (tmp_path / "cache").glob(f"*/{sha256s[video_id]}{kind}.safetensors")
         content = bytearray(piece.read_bytes())
         content[-3] ^= 16
@@ -384,7 +383,7 @@ def kennel() -> Iterator[Kennel]:
 PHASES: dict[str, list[tuple[Any, str]]] = {
     "decode": [(ClipReader, "clips")],
     "forward": [(embed, "submit_batch")],
-    "write": [(cache_module, "write_sealed_tensors"), (sealed, "write_bytes"), (os, "fsync")],
+    "write": [(cache_module, "sealed_tensors"), (pieces, "create_file"), (os, "fsync")],
     "commit": [
         (store, "write_embeddings"),
         (Path, "rename"),
@@ -492,17 +491,15 @@ def test_a_full_disk_loses_nothing(world: Path, whole: Path, kennel: Kennel, tmp
     assert outputs(tmp_path) == outputs(whole)
 
 
-def test_the_second_of_two_runs_waits(
-    world: Path, whole: Path, kennel: Kennel, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    """It logs which process it waits for; after that, everything is in the cache."""
-    first = kennel.start(slow, world, tmp_path)
-    while not (tmp_path / "cache" / ".holder").exists():
+def test_two_runs_at_once_do_not_wait_for_each_other(world: Path, whole: Path, kennel: Kennel, tmp_path: Path) -> None:
+    """One comes and goes while the other is at work; nothing is evicted meanwhile, and all bytes are the same."""
+    kennel.start(slow, world, tmp_path)
+    while not (tmp_path / "entered").exists() or not list(tmp_path.glob("cache/*/provenance.json")):
         time.sleep(0.01)
-    threading.Timer(0.5, (tmp_path / "entered").unlink).start()
-    with caplog.at_level(logging.WARNING):
-        extraction = run(world, tmp_path)
+    assert run(world, tmp_path).num_embedded == 5
+    assert EmbeddingCache(tmp_path / "cache", {}).shrink(0) == 0
+    (tmp_path / "entered").unlink()
     assert kennel.wait() == 0
-    assert f"is in use by process {first}; waiting" in caplog.text
-    assert (extraction.num_embedded, extraction.num_reused) == (0, 5)
     assert outputs(tmp_path) == outputs(whole)
+    assert tree(tmp_path / "cache") == tree(whole / "cache")
+    assert EmbeddingCache(tmp_path / "cache", {}).shrink(0) == 8

@@ -166,8 +166,8 @@ def test_parts_of_an_abandoned_video_count_and_go(whole: Path, tmp_path: Path) -
     month_ago_s = time.time() - 31 * 86_400
     with other.locked():
         assert all(part.exists() for part in parts)
-        assert other.shrink(sum(part.stat().st_size for part in parts)) == 0
-        assert other.shrink(parts[1].stat().st_size) == 1
+    assert other.shrink(sum(part.stat().st_size for part in parts)) == 0
+    assert other.shrink(parts[1].stat().st_size) == 1
     assert [part.exists() for part in parts] == [False, True]
     os.utime(parts[1], (month_ago_s, month_ago_s))
     with other.locked():

@@ -81,7 +81,7 @@ def main(params: Params, paths: Layout) -> None:
             precision=selection.precision,
             provenance=encoder.store_provenance,
         )
-        num_evicted = cache.shrink(params.extract.max_cache_gb * 1e9)
+    num_evicted = cache.shrink(params.extract.max_cache_gb * 1e9)
     log.info("%d windows; %d files evicted from the cache", sum(extraction.num_windows.values()), num_evicted)
     if selection.windows:
         _log_block_inputs(videos, extraction.num_windows, stored_windows)

@@ -28,6 +28,7 @@ def main(params: Params, paths: Layout) -> None:
         precision=params.extract.precision,
         attention=params.extract.attention,
         gate=params.recordings.gate,
+        views=params.recordings.views,
     )
     with private_files(), encoder.cache.locked():  # what is kept of a person's day is theirs alone
         extraction = extract(
@@ -53,7 +54,7 @@ def main(params: Params, paths: Layout) -> None:
             ["recording", "sha256"],
             [(recording_id, extraction.sha256s[recording_id]) for recording_id in sorted(extraction.num_windows)],
         )
-        num_evicted = encoder.cache.shrink(params.extract.max_cache_gb * 1e9)
+    num_evicted = encoder.cache.shrink(params.extract.max_cache_gb * 1e9)
     failures = sorted(extraction.failures.items())
     write_csv(
         paths.failed_recordings,

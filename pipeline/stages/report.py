@@ -21,21 +21,22 @@ from pipeline.layout import Layout, models_of
 from pipeline.params import Params
 from pipeline.report_facts import machine, shown_params, write_pictures
 from pipeline.stage import stage
+from reports import baselines
 from reports.certainty import Scored, certainty
 from reports.decoding import Decoding
-from reports.evaluation.examples import examples
+from reports.evaluation.closer_look import chosen_point, closer_look
 from reports.evaluation.markdown import write_markdown
 from reports.evaluation.page import write_page
-from reports.evaluation.pairs import confusions, found_together
-from reports.evaluation.results import CloserLook, FailedVideo, ModelResult, Report, SplitFacts
+from reports.evaluation.results import FailedVideo, ModelResult, Report, SplitFacts
 from reports.evaluation.rows import chosen_model, scored_labels
-from reports.event_evaluation import EventEvaluation, evaluate_calibration, evaluate_events, official_maps
+from reports.event_evaluation import EventEvaluation, evaluate_calibration, evaluate_events
 from reports.exclusions import Exclusion
 from reports.metrics.matching import AnnotatedRecording
-from reports.metrics.precision_recall import PrecisionRecall, precision_recall
+from reports.metrics.precision_recall import precision_recall
+from reports.metrics.protocols import protocol_blocks
 from reports.metrics.summary import headline, summary
 from reports.recognisable import Limits
-from reports.thresholds import Sweep, decide
+from reports.thresholds import Sweep
 
 _DROPPED = {
     "num_videos_without_actions": "Videos without actions",
@@ -66,17 +67,27 @@ def main(params: Params, paths: Layout) -> None:
     models = models_of(params.temporal.embeddings)
     if "finetune_temporal" not in models:
         write_json(paths.metrics("finetune_temporal"), {})  # DVC wants a file
-    for model in models:
+    predictions = {
+        model: (Predictions.load(paths.val_predictions(model)), Predictions.load(paths.test_predictions(model)))
+        for model in models
+    }
+    protocols = protocol_blocks(
+        _baselines(*predictions[models[0]], np.array(config["train"]["window_frequencies"]), seed=params.seed)
+        | predictions,
+        frozen=(),
+        val_videos=videos.listed("val"),
+        test_videos=videos.listed("test"),
+        stride_s=stride_s,
+        seed=params.seed,
+    )
+    for model, (val, test) in predictions.items():
         num_val_recordings = len(Predictions.load(paths.val_predictions(model, "recordings")).videos)
-        val, test = (
-            Predictions.load(path) for path in (paths.val_predictions(model), paths.test_predictions(model, "videos"))
-        )
         recordings = Predictions.load(paths.test_predictions(model, "recordings"))
         num_windows |= {"val": len(val.video_ids), "test": len(test.video_ids)}
         sweep, decoding = Sweep.load(paths.sweep(model)), Decoding.load(paths.decoding(model))
-        for predictions in (val, test, recordings):
-            sweep.require_model(predictions.model_sha256, paths.sweep(model))
-            decoding.require_model(predictions.model_sha256, paths.decoding(model))
+        for each in (val, test, recordings):
+            sweep.require_model(each.model_sha256, paths.sweep(model))
+            decoding.require_model(each.model_sha256, paths.decoding(model))
         metrics = summary(
             val,
             test,
@@ -95,7 +106,10 @@ def main(params: Params, paths: Layout) -> None:
         exclusions = decoding.exclusions
         metrics = metrics | {
             "events": {name: own.headline() for name, own in events.items()},
-            "charades": official_maps(videos.split("test"), test_videos, test.labels, stride_s=stride_s),
+            "charades": {
+                "localisation_map": protocols["charades_localize"]["models"][model]["value"],
+                "classification_map": protocols["charades_classify"]["models"][model]["value"],
+            },
         }
         write_json(paths.metrics(model), headline(metrics))
         scored[model] = Scored(
@@ -106,7 +120,6 @@ def main(params: Params, paths: Layout) -> None:
             subject_of,
             {name: own.best for name, own in events.items()},
         )
-        curve, chosen_point = _precision_recall(test, sweep.threshold)
         looked_at[model] = (test, sweep.threshold, decoding, events.get("videos"), test_videos)
         results[model] = ModelResult(
             metrics=metrics,
@@ -116,17 +129,27 @@ def main(params: Params, paths: Layout) -> None:
             events={name: own.best.to_json() for name, own in events.items()},
             events_careful={name: own.careful.to_json() for name, own in events.items()},
             reliability=evaluate_calibration(decoding, test_videos + test_recordings, stride_s=stride_s),
-            curve=curve,
-            chosen=chosen_point,
+            curve=precision_recall(test.probabilities, test.targets),
+            chosen=chosen_point(test, sweep.threshold),
             val_event_f1=decoding.event_f1,
         )
     sure = certainty(scored, seed=params.seed)
-    write_json(paths.scores, sure.to_json() | {"models": {name: result.metrics for name, result in results.items()}})
-    splits = json.loads(paths.facts.read_text(encoding="utf-8"))["splits"]
+    write_json(
+        paths.scores,
+        sure.to_json()
+        | {
+            "protocols": protocols,
+            "calibration": {
+                name: result.reliability.to_json() for name, result in results.items() if result.reliability is not None
+            },
+            "models": {name: result.metrics for name, result in results.items()},
+        },
+    )
+    facts = json.loads(paths.facts.read_text(encoding="utf-8"))
     provenance = config["provenance"]
     temporal = weights.read_config(paths.model("temporal"))
     reach = TemporalShape(**temporal["temporal"]).reach
-    closer = _closer_look(*looked_at[chosen_model(results)], stride_s=stride_s)
+    closer = closer_look(*looked_at[chosen_model(results)], stride_s=stride_s)
     files = {video.video_id: paths.dataset / video.path for video in videos.split("test")}
     pictures, addresses = write_pictures(paths.examples, closer.examples, files, page=paths.report)
     report = Report(
@@ -138,7 +161,7 @@ def main(params: Params, paths: Layout) -> None:
                 *(name, counts["num_videos"], num_windows[name], counts["num_subjects"], counts["hours"]),
                 dropped={reason: counts[key] for key, reason in _DROPPED.items()},
             )
-            for name, counts in splits.items()
+            for name, counts in facts["splits"].items()
         ],
         failed=[FailedVideo(row["video_id"], row["reason"]) for row in _rows(paths.failed)],
         provenance={
@@ -148,8 +171,10 @@ def main(params: Params, paths: Layout) -> None:
             "temporal heads": f"{temporal['members']}; each sees {reach} windows, {reach * stride_s:g} s, on a side",
             "precision": provenance["precision"],
             "seed": str(params.seed),
+            **({"data set": " ".join(facts["notes"])} if "notes" in facts else {}),
         },
         certainty=sure,
+        protocols=protocols,
         exclusions=[
             (names[pair.first], names[pair.second], pair.num_videos, pair.expected_videos) for pair in exclusions
         ],
@@ -162,34 +187,14 @@ def main(params: Params, paths: Layout) -> None:
     write_markdown(paths.report_text, report)
 
 
-def _precision_recall(test: Predictions, threshold: float) -> tuple[PrecisionRecall, tuple[float, float] | None]:
-    """The curve of all label decisions, and its (recall, precision) at the threshold; None where nothing is named."""
-    named = decide(test.probabilities, threshold)
-    hits, num_named, num_true = int((named & test.targets).sum()), int(named.sum()), int(test.targets.sum())
-    point = (hits / num_true, hits / num_named) if num_named and num_true else None
-    return precision_recall(test.probabilities, test.targets), point
-
-
-def _closer_look(
-    test: Predictions,
-    threshold: float,
-    decoding: Decoding,
-    events: EventEvaluation | None,
-    videos: list[AnnotatedRecording],
-    *,
-    stride_s: float,
-) -> CloserLook:
-    """What is shown of one model alone."""
-    named, ids = decide(test.probabilities, threshold), test.video_ids.tolist()
-    return CloserLook(
-        curves={
-            label: precision_recall(test.probabilities[:, k], test.targets[:, k], max_points=40)
-            for k, label in enumerate(test.labels)
-        },
-        confusions=confusions(named, test.targets, labels=test.labels, video_ids=ids),
-        together=found_together(named, test.targets, labels=test.labels, video_ids=ids),
-        examples=examples(decoding, events.truth, events.stated, videos, stride_s=stride_s) if events else (),
-    )
+def _baselines(
+    val: Predictions, test: Predictions, train_frequencies: np.ndarray, *, seed: int
+) -> dict[str, tuple[Predictions, Predictions]]:
+    """What every model has to beat, on the windows of a model's predictions."""
+    return {
+        "random": (baselines.random(val, seed=seed), baselines.random(test, seed=seed + 1)),
+        "prior": (baselines.prior(val, train_frequencies), baselines.prior(test, train_frequencies)),
+    }
 
 
 def _rows(path: Path) -> list[dict[str, str]]:

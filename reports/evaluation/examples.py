@@ -55,7 +55,9 @@ def examples(
     """
     groups = truth.checked(stated)
     means = {(event.recording_id, event.label, segment_span(event.segment)): event.probability for event in stated}
-    hits, alarms, missed = [], [], []
+    hits: list[Example] = []
+    alarms: list[Example] = []
+    missed: list[Example] = []
     for key in sorted(groups.keys() | truth.events.keys()):
         video_id, label = key
         own, true = [segment_span(event.segment) for event in groups.get(key, [])], truth.events.get(key, ())
@@ -106,7 +108,7 @@ def _varied(ranked: Iterable[Example], at_most: int) -> list[Example]:
     """The first of each label and video."""
     labels: set[str] = set()
     videos: set[str] = set()
-    kept = []
+    kept: list[Example] = []
     for each in ranked:
         if len(kept) < at_most and each.label not in labels and each.video_id not in videos:
             kept.append(each)

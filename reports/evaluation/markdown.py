@@ -10,6 +10,7 @@ from features.files import write_text
 from reports.diary.escaping import in_code_span, in_markdown
 from reports.evaluation.event_tables import BEST_F1, CAREFUL, Cell, EventTable, event_table, score
 from reports.evaluation.examples import Example
+from reports.evaluation.protocols import protocol_table
 from reports.evaluation.results import ModelResult, Report
 from reports.evaluation.rows import SCORES, choices, chosen_model, clock, dropped_reasons, label_rows, metric_rows
 from reports.metrics.intervals import Interval
@@ -26,6 +27,7 @@ def write_markdown(path: Path, report: Report) -> None:
         _lead(report, chosen),
         _certainty(report),
         _events(report),
+        _protocols(report),
         _numbers(report.models),
         _labels(rows, chosen, report.models[chosen]),
         _pairs(report, names),
@@ -99,6 +101,17 @@ def _cell(own: Cell) -> str:
     return f"{text} ({own.count})" if own.count else text
 
 
+def _protocols(report: Report) -> Iterator[str]:
+    models, rows = protocol_table(report.protocols)
+    if not rows:
+        return
+    yield from ("## By named protocols", "")
+    cells = [[f"`{row.name}`, {row.metric}", *map(_cell, row.cells)] for row in rows]
+    yield from _table(["Protocol", *models], cells)
+    yield from [f"- `{row.name}`: {in_markdown(row.sentence)} {row.counts}." for row in rows]
+    yield ""
+
+
 def _numbers(models: Mapping[str, ModelResult]) -> Iterator[str]:
     yield from ("## The numbers", "")
     head = ["Metric", *[f"{name}, {scope}" for scope in ("windows", "videos") for name in models]]
@@ -111,14 +124,15 @@ def _numbers(models: Mapping[str, ModelResult]) -> Iterator[str]:
 
 def _labels(rows: Sequence[Mapping[str, Any]], chosen: str, model: ModelResult) -> Iterator[str]:
     yield from (f"## Every label, `{chosen}`", "")
-    head = ["Label", "Windows", "Videos", "AP", "P", "R", "F1", "F1, own threshold", "Own threshold", "Val windows"]
+    head = ["Label", "Windows", "Videos", "AP", "P", "R", "F1", "F1, own threshold", "Own threshold", "ECE", "calibrated", "Val windows"]
     cells = []
     for row in rows:
         own = row["models"][chosen]
         counts = [f"{row[key]:,}" if row[key] is not None else "–" for key in ("n_positives", "n_videos")]
         scores = [score(own.get(key)) for key in ("ap", "precision", "recall", "f1", "own_f1")]
         n_val = "–" if row["n_val"] is None else f"{row['n_val']:,}"
-        cells.append([in_markdown(row["name"]), *counts, *scores, score(own.get("threshold"), 2), n_val])
+        errors = [score(own["ece_before"]), score(own["ece_after"])]
+        cells.append([in_markdown(row["name"]), *counts, *scores, score(own.get("threshold"), 2), *errors, n_val])
     yield from _table(head, cells)
     yield (
         f"P, R and F1 at the one threshold, {score(model.metrics.get('threshold'), 2)}: the mean of that F1 is "

@@ -16,6 +16,8 @@ from features.files import write_text
 from reports.evaluation.bars import Bar, bar, bars
 from reports.evaluation.colours import INK, LINE, MODEL_COLOURS, MODEL_COLOURS_ON_DARK, MUTED
 from reports.evaluation.event_tables import BEST_F1, CAREFUL, event_table, label_tables, reliability_rows, score
+from reports.evaluation.examples import Example
+from reports.evaluation.protocols import protocol_table
 from reports.evaluation.results import ModelResult, Report
 from reports.evaluation.rows import (
     SCORES,
@@ -55,6 +57,7 @@ def write_page(path: Path, report: Report) -> None:
     bin_names, bin_rows = reliability_rows(
         {name: model.reliability for name, model in models.items() if model.reliability is not None}
     )
+    protocol_models, protocol_rows = protocol_table(report.protocols)
     script = (files("reports.evaluation") / "templates" / "sorting.js").read_text(encoding="utf-8")
     names = {row["label"]: row["name"] for row in rows}
     text = load_template(
@@ -83,6 +86,8 @@ def write_page(path: Path, report: Report) -> None:
         event_labels=label_tables(events, names),
         bin_names=bin_names,
         bin_rows=bin_rows,
+        protocol_models=protocol_models,
+        protocol_rows=protocol_rows,
         score_names=SCORES,
         names=names,
         curves=[(row["name"], _polyline(report.closer.curves[row["label"]])) for row in measured]
@@ -143,20 +148,14 @@ def _polyline(curve: PrecisionRecall) -> str:
     return " ".join(f"{100 * x:.1f},{100 - 100 * y:.1f}" for x, y in zip(curve.recall, curve.precision, strict=True))
 
 
-def _kinds(report: Report) -> list[tuple[str, str, Sequence[dict[str, Any]]]]:
-    """The examples of each kind: title, sentence, and the examples with their addresses."""
+def _kinds(report: Report) -> list[tuple[str, str, list[tuple[Example, Sequence[str], str]]]]:
+    """The examples of each kind: title, sentence, and the examples with the addresses of their pictures and video."""
     closer = report.closer
-    shown = [
-        {"example": example, "pictures": pictures, "video": video}
-        for example, pictures, video in zip(
-            closer.examples,
-            closer.pictures or [()] * len(closer.examples),
-            closer.videos or [""] * len(closer.examples),
-            strict=True,
-        )
-    ]
+    pictures = closer.pictures or [()] * len(closer.examples)
+    videos = closer.videos or [""] * len(closer.examples)
+    shown = list(zip(closer.examples, pictures, videos, strict=True))
     return [
         (title, sentence, own)
         for kind, (title, sentence) in _KINDS.items()
-        if (own := [each for each in shown if each["example"].kind == kind])
+        if (own := [each for each in shown if each[0].kind == kind])
     ]

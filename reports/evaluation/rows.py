@@ -96,7 +96,10 @@ def label_rows(models: Mapping[str, ModelResult], *, by: str) -> list[dict[str, 
 
     Models whose labels differ raise ValueError.
     """
-    by_model = {name: {row["label"]: row for row in model.labels} for name, model in models.items()}
+    by_model = {
+        name: {row["label"]: {**row, **_calibration_errors(model, row["label"])} for row in model.labels}
+        for name, model in models.items()
+    }
     own = by_model[by]
     for name, rows in by_model.items():
         if rows.keys() != own.keys():
@@ -118,6 +121,15 @@ def label_rows(models: Mapping[str, ModelResult], *, by: str) -> list[dict[str, 
         return (math.inf if ap is None or math.isnan(ap) else -ap, row["label"])
 
     return sorted(merged, key=rank)
+
+
+def _calibration_errors(model: ModelResult, label: str) -> dict[str, float | None]:
+    """The label's expected calibration error before and after calibration; None where it is not known."""
+    found = [each for each in model.reliability.labels if each.label == label] if model.reliability else []
+    return {
+        "ece_before": found[0].ece_before if found else None,
+        "ece_after": found[0].ece_after if found else None,
+    }
 
 
 def scored_labels(val: Predictions, test: Predictions, sweep: Sweep, names: Mapping[str, str]) -> list[dict[str, Any]]:
