@@ -44,7 +44,7 @@ def predictions(seed: int, *, num_videos: int = 6, per_video: int = 5) -> Predic
         video_ids=ids,
         window=windows.astype(np.int32),
         start_s=windows.astype(float),
-        end_s=windows + 1.0,
+        end_s=(windows + 1).astype(np.float64),
         probabilities=np.round(random.random((n, 3)), 1).astype(np.float32),
         targets=targets,
         videos=np.unique(ids),
