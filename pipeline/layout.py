@@ -193,6 +193,11 @@ class Layout:
         return self._results / "report.md"
 
     @property
+    def curves(self) -> Path:
+        """What the report draws, for `dvc plots`."""
+        return self._results / "curves"
+
+    @property
     def examples(self) -> Path:
         """Pictures of test videos for the page: apart from it, since a licence may forbid to pass them on."""
         return self._data / "examples" / self.labels

@@ -17,6 +17,7 @@ from pipeline.report_facts import shown_params, write_pictures
 from reports.calibration import Calibration
 from reports.decoding import Decoding
 from reports.evaluation.closer_look import chosen_point
+from reports.evaluation.curve_files import write_curves
 from reports.evaluation.examples import Example, examples
 from reports.evaluation.markdown import write_markdown
 from reports.evaluation.page import write_page
@@ -25,7 +26,7 @@ from reports.evaluation.results import CloserLook, FailedVideo, ModelResult, Rep
 from reports.evaluation.rows import choices, chosen_model, clock, scored_labels
 from reports.events import EventRule
 from reports.metrics.matching import AnnotatedRecording, StatedEvent, TrueEvent, event_truth
-from reports.metrics.precision_recall import precision_recall
+from reports.metrics.precision_recall import PrecisionRecall, precision_recall
 from reports.thresholds import decide, sweep
 from tests.videos import evenly, write_video
 
@@ -231,6 +232,18 @@ def test_the_page_says_who_chose_what_and_where_it_was_made(tmp_path: Path) -> N
         REPORT.splits, num_val_recordings=0
     )
     assert not re.search(r"<th[^>]*></th>", text)
+
+
+def test_curves_are_files_for_dvc(tmp_path: Path) -> None:
+    """Rows of each curve by model; a model that a profile does not have has files without rows."""
+    sweep_rows = [{"threshold": 0.1, "micro_f1": 0.2, "macro_f1": 0.3}]
+    own = model(sweep=sweep_rows, curve=PrecisionRecall((0.5, 1.0), (0.9, 0.2)))
+    write_curves(tmp_path / "curves", {"linear": own}, names=("linear", "temporal"))
+    written = {path.name: path.read_text().splitlines() for path in (tmp_path / "curves").iterdir()}
+    assert written["linear_thresholds.csv"][1:] == ["0.1,0.2,0.3"]
+    assert written["linear_precision_recall.csv"] == ["recall,precision", "0.5,0.9", "1.0,0.2"]
+    assert written["linear_reliability.csv"] == written["temporal_reliability.csv"] == ["mean_probability,share_true"]
+    assert len(written) == 6
 
 
 def test_times_are_minutes_seconds_and_tenths() -> None:

@@ -17,7 +17,7 @@ from heads.shape import TemporalShape
 from pipeline.dataset import manifest
 from pipeline.dataset.annotated import annotated, video_actions
 from pipeline.dataset.recordings import true_actions
-from pipeline.layout import Layout, models_of
+from pipeline.layout import MODELS, Layout, models_of
 from pipeline.params import Params
 from pipeline.report_facts import machine, shown_params, write_pictures
 from pipeline.stage import stage
@@ -25,6 +25,7 @@ from reports import baselines
 from reports.certainty import Scored, certainty
 from reports.decoding import Decoding
 from reports.evaluation.closer_look import chosen_point, closer_look
+from reports.evaluation.curve_files import write_curves
 from reports.evaluation.markdown import write_markdown
 from reports.evaluation.page import write_page
 from reports.evaluation.results import FailedVideo, ModelResult, Report, SplitFacts
@@ -183,6 +184,7 @@ def main(params: Params, paths: Layout) -> None:
         machine=machine(),
         params=shown_params(params),
     )
+    write_curves(paths.curves, results, names=(*MODELS, "finetune_temporal"))
     write_page(paths.report, report)
     write_markdown(paths.report_text, report)
 
