@@ -48,6 +48,7 @@ class ExtractParams:
     num_workers: Count
     precision: Literal["auto"] | Precision
     attention: Literal["sdpa", "eager"]
+    views: Views
     max_cache_gb: Positive
     max_failed_share: Annotated[float, Ge(0), Le(1)]
 
@@ -56,7 +57,6 @@ class ExtractParams:
 class RecordingParams:
     motion_gate: Annotated[float, Gt(0), Le(1)] | None
     gate_max_s: Positive
-    views: Views
 
     @property
     def gate(self) -> MotionGate | None:
@@ -179,6 +179,13 @@ class Params:
     sweep: ThresholdGrid
     diary: DiaryParams
 
+    def __post_init__(self) -> None:
+        if self.extract.views != "center" and self.finetune.source == "block_inputs":
+            raise ValueError(
+                f"extract.views {self.extract.views} needs finetune.source video, since block inputs are stored of one "
+                "view of each window; got finetune.source block_inputs"
+            )
+
 
 @pydantic.dataclasses.dataclass(frozen=True, config=_CHECKED)
 class Project:
@@ -211,8 +218,8 @@ def require_labels(root: Path, profile: str) -> None:
             if not path.is_file():
                 raise ParamsError(
                     f"there is no {path}, which label set {label_set} in {PROJECT_FILE} asks for with profile "
-                    f"{profile}: write it (README: Your own labels), or let `diary dataset FOLDER` do it for labelled "
-                    "videos of yours"
+                    f"{profile}: write it (README: Your own labels); for labelled videos of your own "
+                    "`diary dataset FOLDER` does"
                 )
 
 
