@@ -44,9 +44,6 @@ from reports.tuning import tune
 
 log = logging.getLogger(__name__)
 
-MODEL = "model"
-"""The folder, in the first folder of diaries, of what is learned."""
-
 
 class NothingToLearn(Exception):
     """No correction can teach anything."""

@@ -210,6 +210,19 @@ def load_project(root: Path) -> Project:
     return project
 
 
+def require_labels(root: Path, profile: str) -> None:
+    """Raise `ParamsError` where a label file is missing, of which DVC would say no more than its path."""
+    for label_set in load_project(root).label_sets:
+        paths = Layout(profile, label_set, root)
+        for path in (paths.label_set, paths.roles):
+            if not path.is_file():
+                raise ParamsError(
+                    f"there is no {path}, which label set {label_set} in {PROJECT_FILE} asks for with profile "
+                    f"{profile}: write it (README: Your own labels); for labelled videos of your own "
+                    "`diary dataset FOLDER` does"
+                )
+
+
 def load(root: Path, profile: str) -> Params:
     """Read all sections of `profile` from the folder `root`.
 

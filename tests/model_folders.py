@@ -57,7 +57,7 @@ def write_limits(folder: Path, *, backbone_sha256: str, size: int) -> dict[str, 
     return paths
 
 
-def make_model_folder(folder: Path, *, temporal: bool = False, views: Views = "center") -> Path:
+def make_model_folder(folder: Path, *, temporal: bool = False, views: Views = "center", card: str = "") -> Path:
     """Write `folder/model`, of a linear or a temporal head, and what it is made of beside it."""
     preprocessing = Preprocessing(32, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
     made = create(
@@ -89,6 +89,7 @@ def make_model_folder(folder: Path, *, temporal: bool = False, views: Views = "c
         decoding=write_decoding(folder / "decoding.json", list(LABELS), EventRule(0.01, 0.01, 0, 0)),
         **write_limits(folder, backbone_sha256=backbone.weights_sha256, size=32),
         roles={},
+        card=card,
         diary_model={
             "profile": "test",
             "label_set": "test",

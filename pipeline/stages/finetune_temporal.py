@@ -12,7 +12,7 @@ from heads import weights
 from heads.training.grid import best_of, save_table
 from pipeline.dataset import manifest
 from pipeline.dataset.recordings import recording_paths, true_actions
-from pipeline.dataset.truth import split_truth
+from pipeline.dataset.truth import read_split
 from pipeline.finetuned import finetuned_encoder, write_finetuned
 from pipeline.frozen import load_frozen_encoder
 from pipeline.layout import Layout
@@ -42,7 +42,7 @@ def main(params: Params, paths: Layout) -> None:
 
 def embed(params: Params, paths: Layout) -> None:
     """Write the stores of videos and annotated recordings."""
-    frozen, provenance = read_embeddings(paths.embeddings)
+    frozen, provenance = read_embeddings(paths.embeddings, poolings=())
     recordings, recordings_provenance = read_embeddings(paths.recording_embeddings)
     require_provenance(recordings_provenance, expected=provenance, path=paths.recording_embeddings)
     block_inputs, block_provenance = open_block_inputs(paths.block_inputs)
@@ -81,12 +81,18 @@ def embed(params: Params, paths: Layout) -> None:
 
 def train(params: Params, paths: Layout) -> None:
     """Train temporal heads, as stage `train` does, and keep the best with the block that they belong to."""
-    embeddings, made_by = read_embeddings(paths.finetuned_embeddings("videos"))
     tensors, stage_2 = weights.load(paths.model("finetune"), expected={})
     label_ids = [label["id"] for label in stage_2["labels"]]
     videos = manifest.read(paths.manifest)
-    train, val = (
-        split_truth(embeddings, videos, split, label_ids, min_overlap_s=params.targets.min_overlap_s)
+    (train, made_by), (val, _) = (
+        read_split(
+            paths.finetuned_embeddings("videos"),
+            videos,
+            split,
+            label_ids,
+            poolings=params.temporal.features,
+            min_overlap_s=params.targets.min_overlap_s,
+        )
         for split in ("train", "val")
     )
     trials = temporal_trials(params.temporal, train, val, stride_s=params.windows.stride_s, seed=params.seed)

@@ -46,7 +46,9 @@ def main(params: Params, paths: Layout) -> None:
     block inputs where they are stored, else from video.
     """
     videos = manifest.read(paths.manifest)
-    embeddings, provenance = read_embeddings(paths.embeddings)
+    embeddings, provenance = read_embeddings(
+        paths.embeddings, video_ids=[video.video_id for split in ("val", "test") for video in videos.split(split)]
+    )
     recordings, recordings_provenance = read_embeddings(paths.recording_embeddings)
     require_provenance(recordings_provenance, expected=provenance, path=paths.recording_embeddings)
     linear, config = load_linear_head(paths.model("linear"), expected=provenance)
@@ -115,7 +117,7 @@ def main(params: Params, paths: Layout) -> None:
             by_model["finetune"] = np.array(ordered, dtype=np.float32).reshape(-1, len(label_ids))
             num_decoded = len(ordered) - num_stored
             source = f"{num_stored} from stored block inputs ({block_inputs.dtype}), {num_decoded} from video"
-        distances = typicality.distances(truth.embeddings.features([Typicality.pooling]))
+        distances = typicality.distances(truth.embeddings.side_by_side([Typicality.pooling]))
         for model, probabilities in by_model.items():
             _predictions(truth, probabilities, distances, weights.sha256(paths.model(model))).save(path_of(model, of))
         log.info(
@@ -126,7 +128,7 @@ def main(params: Params, paths: Layout) -> None:
 
 def _linear(head: LinearHead, truth: SplitTruth, features: Sequence[str]) -> np.ndarray:
     with torch.inference_mode():
-        return head(torch.from_numpy(truth.embeddings.features(features))).sigmoid().numpy()
+        return head(torch.from_numpy(truth.embeddings.side_by_side(features))).sigmoid().numpy()
 
 
 def _temporal(head: TemporalEnsemble, truth: SplitTruth, features: Sequence[str], stride_s: float) -> np.ndarray:
@@ -140,7 +142,7 @@ def _temporal(head: TemporalEnsemble, truth: SplitTruth, features: Sequence[str]
 
 def _finetuned(truth: SplitTruth, store: Path, *, expected: Mapping[str, Any]) -> SplitTruth:
     """The same windows with what the finetuned block gives of them."""
-    embeddings, provenance = read_embeddings(store)
+    embeddings, provenance = read_embeddings(store, video_ids=truth.video_ids)
     require_provenance(provenance, expected=expected, path=store)
     rows = embeddings.select(truth.video_ids)
     if rows.keys != truth.embeddings.keys:
