@@ -183,6 +183,11 @@ class Layout:
         return self._results / "scores.json"
 
     @property
+    def seeds(self) -> Path:
+        """The scores of heads that were trained with other seeds."""
+        return self._results / "seeds.json"
+
+    @property
     def report(self) -> Path:
         return self._results / "report.html"
 

@@ -158,6 +158,11 @@ def _require_short_windows(plan: WindowPlan) -> WindowPlan:
     return plan
 
 
+def _require_unique_seeds(seeds: tuple[int, ...]) -> tuple[int, ...]:
+    _require_unique("seeds", seeds)
+    return seeds
+
+
 _CHECKED = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
@@ -166,6 +171,7 @@ class Params:
     """All sections of one profile."""
 
     seed: Seed
+    seeds: Annotated[tuple[Seed, ...], MinLen(2), AfterValidator(_require_unique_seeds)] | None
     fetch: Annotated[RenderedFetch | FolderFetch, Field(discriminator="source")]
     prepare: PrepareParams
     windows: Annotated[WindowPlan, AfterValidator(_require_short_windows)]

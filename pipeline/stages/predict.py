@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,16 +23,16 @@ from features.store.rows import StoreError
 from features.video import Clip
 from heads import weights
 from heads.action_model import Tail, load_action_model, predict_block_inputs, predict_clips
-from heads.linear import LinearHead, load_linear_head
+from heads.linear import load_linear_head
 from heads.predictions import Predictions
-from heads.temporal import TemporalEnsemble, load_temporal_head, predict_sequence
-from heads.training.sequences import sequences_of
+from heads.temporal import load_temporal_head
 from heads.typicality import Typicality
 from pipeline.dataset import manifest
 from pipeline.dataset.recordings import recording_paths, true_actions
 from pipeline.dataset.truth import SplitTruth, recording_truth, split_truth
 from pipeline.layout import Layout, models_of
 from pipeline.params import Params
+from pipeline.probabilities import linear_probabilities, temporal_probabilities
 from pipeline.stage import stage
 
 log = logging.getLogger(__name__)
@@ -93,14 +93,18 @@ def main(params: Params, paths: Layout) -> None:
         (truth_of_recordings("test"), paths.test_predictions, "recordings"),
     ):
         by_model = {
-            "linear": _linear(linear, truth, config["features"]),
-            "temporal": _temporal(temporal, truth, temporal_config["features"], params.windows.stride_s),
+            "linear": linear_probabilities(linear, truth.embeddings, config["features"]),
+            "temporal": temporal_probabilities(
+                temporal, truth.embeddings, temporal_config["features"], stride_s=params.windows.stride_s
+            ),
         }
         if on_finetuned is not None:
             own = _finetuned(truth, paths.finetuned_embeddings(of), expected=on_finetuned_config["embeddings"])
-            by_model["finetune"] = _linear(finetuned.tail.head, own, finetune_config["features"])
-            by_model["finetune_temporal"] = _temporal(
-                on_finetuned, own, on_finetuned_config["features"], params.windows.stride_s
+            by_model["finetune"] = linear_probabilities(
+                finetuned.tail.head, own.embeddings, finetune_config["features"]
+            )
+            by_model["finetune_temporal"] = temporal_probabilities(
+                on_finetuned, own.embeddings, on_finetuned_config["features"], stride_s=params.windows.stride_s
             )
             source = "all from stored embeddings"
         else:
@@ -123,20 +127,6 @@ def main(params: Params, paths: Layout) -> None:
             "%s: %d windows of %d videos; finetune: %s",
             *(truth.name, len(truth.windows), len(truth.video_ids), source),
         )
-
-
-def _linear(head: LinearHead, truth: SplitTruth, features: Sequence[str]) -> np.ndarray:
-    with torch.inference_mode():
-        return head(torch.from_numpy(truth.embeddings.features(features))).sigmoid().numpy()
-
-
-def _temporal(head: TemporalEnsemble, truth: SplitTruth, features: Sequence[str], stride_s: float) -> np.ndarray:
-    """Each video by itself: they lie further apart than the head reaches."""
-    if not truth.video_ids:
-        return np.empty((0, len(truth.labels)), dtype=np.float32)
-    sequences = sequences_of(truth.embeddings, truth.windows, features=features, stride_s=stride_s)
-    steps = sequences.steps_apart(head.shape.reach)
-    return predict_sequence(head, sequences.features, steps).sigmoid().numpy()
 
 
 def _finetuned(truth: SplitTruth, store: Path, *, expected: Mapping[str, Any]) -> SplitTruth:

@@ -108,12 +108,14 @@ def main(params: Params, paths: Layout) -> None:
             events_careful={name: own.careful.to_json() for name, own in events.items()},
             reliability=evaluate_calibration(decoding, test_videos + test_recordings, stride_s=stride_s),
         )
+    seeds = json.loads(paths.seeds.read_text(encoding="utf-8"))
     sure = certainty(scored, seed=params.seed)
     write_json(
         paths.scores,
         sure.to_json()
         | {
             "protocols": protocols,
+            "seeds": seeds,
             "calibration": {
                 name: result.reliability.to_json() for name, result in results.items() if result.reliability is not None
             },
@@ -145,6 +147,7 @@ def main(params: Params, paths: Layout) -> None:
         },
         certainty=sure,
         protocols=protocols,
+        seeds=seeds,
         exclusions=[
             (names[pair.first], names[pair.second], pair.num_videos, pair.expected_videos) for pair in exclusions
         ],

@@ -5,28 +5,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
-
-import numpy as np
-import torch
-
-from features.provenance import require_provenance
-from features.store.embeddings import Embeddings, read_embeddings
+from features.store.embeddings import read_embeddings
 from heads import weights
-from heads.training.grid import Trial, best_of, save_table, settings_of, train_heads
+from heads.training.grid import best_of, save_table
 from heads.typicality import Typicality
 from pipeline.dataset import labels, manifest
 from pipeline.dataset.judged import write_judged
-from pipeline.dataset.manifest import Manifest
-from pipeline.dataset.truth import SplitTruth, split_truth
+from pipeline.dataset.truth import split_truth
 from pipeline.layout import Layout
 from pipeline.params import Params
-from pipeline.reviewed import ReviewedWindows, corrections_here, read_hashes, reviewed_windows
+from pipeline.reviewed import read_hashes, read_reviewed
 from pipeline.stage import stage
-from pipeline.training import temporal_config, temporal_trials, training_config
-from reports.corrections import read_corrections
-from reports.exclusions import find_exclusions
+from pipeline.training import linear_trials, temporal_config, temporal_trials, training_config
 
 
 @stage
@@ -39,7 +29,17 @@ def main(params: Params, paths: Layout) -> None:
         split_truth(embeddings, videos, split, label_set.ids, min_overlap_s=params.targets.min_overlap_s)
         for split in ("train", "val")
     )
-    reviewed = _reviewed(params, paths, embeddings, provenance, videos, label_set.ids)
+    reviewed = read_reviewed(
+        paths.corrections_file,
+        paths.recording_hashes,
+        paths.recording_embeddings,
+        videos,
+        embeddings,
+        label_set.ids,
+        expected=provenance,
+        min_overlap_s=params.targets.min_overlap_s,
+        stride_s=params.windows.stride_s,
+    )
     repeats = params.corrections.repeats
     config = {"provenance": provenance, "labels": [{"id": each.id, "name": each.name} for each in label_set.labels]}
     typicality = Typicality.fit(train.embeddings.features([Typicality.pooling]))
@@ -48,7 +48,9 @@ def main(params: Params, paths: Layout) -> None:
     # Nothing where stage 2 is not to see it: what people say then leaves stage 2 as it is.
     judged = reviewed.recordings(read_hashes(paths.recording_hashes)) if params.corrections.finetune else {}
     write_judged(paths.judged, judged, repeats=repeats)
-    linear = _linear(params, train, val, reviewed)
+    linear = linear_trials(
+        params.train, train, val, seed=params.seed, reviewed=reviewed.repeated(params.train.features, repeats=repeats)
+    )
     temporal = temporal_trials(
         params.temporal,
         train,
@@ -71,48 +73,6 @@ def main(params: Params, paths: Layout) -> None:
     )
     best_of(temporal).history.save(paths.history("temporal"))
     save_table(paths.grid("temporal"), temporal)
-
-
-def _reviewed(
-    params: Params,
-    paths: Layout,
-    embeddings: Embeddings,
-    provenance: Mapping[str, Any],
-    videos: Manifest,
-    label_ids: Sequence[str],
-) -> ReviewedWindows:
-    """What people said of recordings that are neither val nor test; where nobody did, none of the `embeddings`."""
-    corrections = {}
-    if said := read_corrections(paths.corrections_file):
-        corrections = corrections_here(said, read_hashes(paths.recording_hashes))
-        embeddings, own_provenance = read_embeddings(paths.recording_embeddings)
-        require_provenance(own_provenance, expected=provenance, path=paths.recording_embeddings)
-    return reviewed_windows(
-        corrections,
-        embeddings,
-        label_ids,
-        exclusions=find_exclusions([(video.length_s, video.actions) for video in videos.split("train")], label_ids),
-        min_overlap_s=params.targets.min_overlap_s,
-        stride_s=params.windows.stride_s,
-    )
-
-
-def _linear(params: Params, train: SplitTruth, val: SplitTruth, reviewed: ReviewedWindows) -> list[Trial]:
-    """Heads on single windows, against what overlaps them."""
-    features, targets = train.embeddings.features(params.train.features), train.windows
-    if len(reviewed):
-        repeated = [reviewed] * params.corrections.repeats
-        features = np.concatenate([features, *(each.embeddings.features(params.train.features) for each in repeated)])
-        targets = np.concatenate([targets, *(each.windows for each in repeated)])
-    return train_heads(
-        (torch.from_numpy(features), torch.from_numpy(targets)),
-        (torch.from_numpy(val.embeddings.features(params.train.features)), torch.from_numpy(val.windows)),
-        settings=settings_of(params.train.loss, params.train.learning_rate, params.train.weight_decay),
-        schedule=params.train.schedule,
-        batch_size=params.train.batch_size,
-        generator=torch.Generator().manual_seed(params.seed),
-        cpu=False,
-    )
 
 
 if __name__ == "__main__":

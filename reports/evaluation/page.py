@@ -110,6 +110,7 @@ def write_page(
     exclusions: Sequence[tuple[str, str, int, float]] = (),
     certainty: Certainty | None = None,
     protocols: Mapping[str, Mapping[str, Any]] | None = None,
+    seeds: Mapping[str, Any] | None = None,
 ) -> None:
     """Write one self-contained HTML page that compares `models`, in this order, on one label set.
 
@@ -117,7 +118,7 @@ def write_page(
     positives are listed by name and have no score; models whose labels differ raise ValueError. `exclusions` are pairs
     of labels that exclude each other: both names, how many training videos have both, and in how many of them chance
     would show them at once. Without event scores of any model the page has no section of events, and none of how sure
-    the numbers are without `certainty`, nor of the `protocols` (`protocol_blocks`) without these.
+    the numbers are without `certainty`, nor of the `protocols` (`protocol_blocks`) without these, nor of other `seeds`.
     """
     from reports.evaluation import plots
 
@@ -164,6 +165,7 @@ def write_page(
         certainty=certainty,
         protocol_models=protocol_models,
         protocol_rows=protocol_rows,
+        seeds=seeds or {},
         score_names=_SCORES,
         splits=splits,
         failed=failed,

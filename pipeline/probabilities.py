@@ -1,0 +1,34 @@
+"""Probabilities that heads give of stored embeddings, in the order of their rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from features.store.embeddings import Embeddings
+from heads.linear import LinearHead
+from heads.temporal import TemporalEnsemble, predict_sequence
+from heads.training.sequences import sequences_of
+
+
+def linear_probabilities(head: LinearHead, embeddings: Embeddings, features: Sequence[str]) -> npt.NDArray[np.float32]:
+    """Each window by itself: (n, L)."""
+    with torch.inference_mode():
+        found: npt.NDArray[np.float32] = head(torch.from_numpy(embeddings.features(features))).sigmoid().numpy()
+    return found
+
+
+def temporal_probabilities(
+    head: TemporalEnsemble, embeddings: Embeddings, features: Sequence[str], *, stride_s: float
+) -> npt.NDArray[np.float32]:
+    """Each video by itself, (n, L): they lie further apart than the head reaches."""
+    nothing = np.zeros((len(embeddings), head.num_labels), dtype=np.bool_)
+    if not len(embeddings):
+        return nothing.astype(np.float32)
+    sequences = sequences_of(embeddings, nothing, features=features, stride_s=stride_s)
+    steps = sequences.steps_apart(head.shape.reach)
+    found: npt.NDArray[np.float32] = predict_sequence(head, sequences.features, steps).sigmoid().numpy()
+    return found
