@@ -158,6 +158,11 @@ class Layout:
     def test_predictions(self, model: str, of: str = "videos") -> Path:
         return self._data / "predictions" / self.labels / "test" / f"{model}_{of}.npz"
 
+    @property
+    def attentive_predictions(self) -> Path:
+        """val.npz and test.npz of the attentive head, where a profile asks for it."""
+        return self._data / "predictions" / self.labels / "attentive"
+
     def sweep(self, model: str) -> Path:
         return self._results / "sweep" / f"{model}.json"
 

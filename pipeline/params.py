@@ -139,6 +139,13 @@ class FinetuneParams(_ScheduleKeys):
             )
 
 
+@dataclass(frozen=True, kw_only=True)
+class AttentiveParams(_ScheduleKeys):
+    learning_rate: Positive
+    weight_decay: NonNegative
+    batch_size: AtLeastOne
+
+
 @dataclass(frozen=True)
 class CorrectionParams:
     repeats: AtLeastOne
@@ -182,8 +189,15 @@ class Params:
     temporal: TemporalParams
     corrections: CorrectionParams
     finetune: FinetuneParams
+    attentive: AttentiveParams | None
     sweep: ThresholdGrid
     diary: DiaryParams
+
+    def __post_init__(self) -> None:
+        if self.attentive is not None and self.finetune.source != "block_inputs":
+            raise ValueError(
+                "attentive trains on stored block inputs: set finetune.source to block_inputs, or attentive to null"
+            )
 
 
 @pydantic.dataclasses.dataclass(frozen=True, config=_CHECKED)

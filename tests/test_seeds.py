@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from typing import Any
 
 import pytest
 from ruamel.yaml import YAML
@@ -18,7 +19,7 @@ __all__ = ["stages", "world"]
 
 
 def test_spreads_are_means_and_standard_deviations() -> None:
-    runs = {
+    runs: dict[int, dict[str, Any]] = {
         0: {"micro_f1": 0.5, "map": None, "events": {"videos": {"f1": 0.2}}},
         7: {"micro_f1": 0.7, "map": 0.4, "events": {"videos": {"f1": 0.2}}},
     }

@@ -50,10 +50,15 @@ def main(params: Params, paths: Layout) -> None:
         model: (Predictions.load(paths.val_predictions(model)), Predictions.load(paths.test_predictions(model)))
         for model in models
     }
+    attentive = {}
+    if (paths.attentive_predictions / "test.npz").is_file():
+        val, test = (Predictions.load(paths.attentive_predictions / f"{split}.npz") for split in ("val", "test"))
+        attentive["attentive"] = (val, test)
     protocols = protocol_blocks(
         _baselines(*predictions[models[0]], np.array(config["train"]["window_frequencies"]), seed=params.seed)
-        | predictions,
-        frozen=(),
+        | predictions
+        | attentive,
+        frozen=attentive,
         val_videos=videos.listed("val"),
         test_videos=videos.listed("test"),
         stride_s=stride_s,
