@@ -66,7 +66,7 @@ def window_probabilities(
     rows = _from_block_inputs(model.tail, block_inputs, truth, batch_size=batch_size, device=device)
     num_stored, done = len(rows), {video_id for video_id, _ in rows}
     sources = [Source(video_id, files[video_id]) for video_id in truth.video_ids if video_id not in done]
-    clips = _clips(sources, reader, num_workers=num_workers, description=truth.name)
+    clips = clips_of(sources, reader, num_workers=num_workers, description=truth.name)
     for video_id, clip, row in predict_clips(model, clips, batch_size=batch_size, device=device):
         rows[video_id, clip.window] = row
     ordered = [rows[key] for key in truth.embeddings.keys]
@@ -88,10 +88,10 @@ def _from_block_inputs(
     return dict(zip(keys, predict_block_inputs(tail, batches, device=device), strict=True))
 
 
-def _clips(
+def clips_of(
     sources: list[Source], reader: ClipReader, *, num_workers: int, description: str
 ) -> Iterator[tuple[str, Clip]]:
-    """Every clip of every source."""
+    """Every clip of every source; a video that cannot be read raises `UnreadableVideo`."""
     with tqdm(total=len(sources), desc=description, unit="video", file=sys.stderr) as bar:
         for source, clips in read_videos(sources, reader, num_workers=num_workers):
             for clip in clips:

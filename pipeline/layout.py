@@ -163,6 +163,11 @@ class Layout:
         """val.npz and test.npz of the attentive head, where a profile asks for it."""
         return self._data / "predictions" / self.labels / "attentive"
 
+    @property
+    def clip_predictions(self) -> Path:
+        """val.npz and test.npz of CLIP, where a profile names a checkpoint."""
+        return self._data / "predictions" / self.labels / "clip"
+
     def sweep(self, model: str) -> Path:
         return self._results / "sweep" / f"{model}.json"
 

@@ -25,7 +25,7 @@ from heads.training.schedule import LossName, Precision, TrainingSchedule
 from pipeline import plain_yaml
 from pipeline.fetch_params import FOLDER_KEYS, FolderFetch, RenderedFetch
 from pipeline.layout import Layout
-from pipeline.param_values import AtLeastOne, Count, NonNegative, OneOrMore, Positive, Seed
+from pipeline.param_values import AtLeastOne, Count, FolderName, NonNegative, OneOrMore, Positive, Seed
 from pipeline.plain_yaml import ParamsError
 from reports.thresholds import ThresholdGrid
 
@@ -190,6 +190,7 @@ class Params:
     corrections: CorrectionParams
     finetune: FinetuneParams
     attentive: AttentiveParams | None
+    clip: FolderName | None
     sweep: ThresholdGrid
     diary: DiaryParams
 

@@ -1,4 +1,4 @@
-"""Probabilities that heads give of stored embeddings, in the order of their rows."""
+"""Probabilities that heads give of stored embeddings, in the order of their rows; and predictions made of them."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ import torch
 
 from features.store.embeddings import Embeddings
 from heads.linear import LinearHead
+from heads.predictions import Predictions
 from heads.temporal import TemporalEnsemble, predict_sequence
 from heads.training.sequences import sequences_of
+from pipeline.dataset.truth import SplitTruth
 
 
 def linear_probabilities(head: LinearHead, embeddings: Embeddings, features: Sequence[str]) -> npt.NDArray[np.float32]:
@@ -32,3 +34,28 @@ def temporal_probabilities(
     steps = sequences.steps_apart(head.shape.reach)
     found: npt.NDArray[np.float32] = predict_sequence(head, sequences.features, steps).sigmoid().numpy()
     return found
+
+
+def predictions_of(
+    truth: SplitTruth,
+    probabilities: npt.NDArray[np.float32],
+    *,
+    model_sha256: str,
+    distances: npt.NDArray[np.float32] | None = None,
+) -> Predictions:
+    """Probabilities (n, L) of all windows of a split, with what is true of them; `distances` (n,) where known."""
+    rows = truth.embeddings
+    return Predictions(
+        labels=truth.labels,
+        video_ids=rows.video_ids,
+        window=rows.window,
+        start_s=rows.start_s,
+        end_s=rows.end_s,
+        probabilities=probabilities,
+        targets=truth.windows,
+        videos=np.array(truth.video_ids, dtype=np.str_),
+        # Reversed intervals have no time, so a video may carry a label that none of its windows does.
+        video_targets=truth.videos,
+        model_sha256=model_sha256,
+        distances=np.empty(0, dtype=np.float32) if distances is None else distances,
+    )

@@ -2,34 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from ruamel.yaml import YAML
 
-from features.files import sha256_of
 from features.sealed import DamagedFile
-from features.store.block_inputs import open_block_inputs
 from heads import weights
-from heads.action_model import AttentiveTail, predict_block_inputs
 from heads.attentive import load_attentive_head, new_attentive_head
 from heads.losses import bce
-from heads.predictions import Predictions
 from heads.training.batches import shuffled_batches
 from heads.training.candidates import Candidate
 from heads.training.loop import fit
 from heads.training.schedule import TrainingSchedule
 from heads.training.validation import on_features
 from pipeline import params
-from pipeline.stages import attentive, report
 from reports.metrics.average_precision import average_precisions
-from tests.test_finetune_temporal import run, stages
-from tests.test_finetuning import LABELS, Stages, world
-
-__all__ = ["stages", "world"]
 
 SCHEDULE = {
     "steps": 150,
@@ -113,43 +102,3 @@ def test_it_needs_stored_block_inputs(tmp_path: Path) -> None:
     YAML(typ="safe").dump(values, tmp_path / "params" / "demo.yaml")
     with pytest.raises(params.ParamsError, match=r"set finetune.source to block_inputs, or attentive to null"):
         params.load(tmp_path, "demo")
-
-
-@pytest.mark.slow
-def test_where_it_is_asked_for_it_is_measured_beside_the_models_in_use(stages: Stages) -> None:
-    """Its probabilities are what the saved head makes of the frozen tokens; nothing else changes."""
-    paths = stages.paths
-    run(stages, attentive)
-    assert [file.name for file in paths.attentive_predictions.iterdir()] == ["not_asked_for.txt"]
-    assert "videoglue_frozen" not in json.loads(paths.scores.read_text())["protocols"]
-    kept = {file: sha256_of(file) for file in paths.model("linear").parent.rglob("*.safetensors")}
-    metrics = paths.metrics("linear").read_bytes()
-    path = stages.root / "params" / "demo.yaml"
-    values = YAML(typ="safe").load(path)
-    values["attentive"] = PARAMS
-    YAML(typ="safe").dump(values, path)
-    run(stages, attentive, report)
-    assert {file: sha256_of(file) for file in kept} == kept
-    assert paths.metrics("linear").read_bytes() == metrics
-
-    head, _ = load_attentive_head(paths.model("attentive"), expected={})
-    tail = AttentiveTail(stages.world.backbone(), head).eval()
-    block_inputs, _ = open_block_inputs(paths.block_inputs)
-    for split, path_of in (("val", paths.val_predictions), ("test", paths.test_predictions)):
-        found, other = (
-            Predictions.load(paths.attentive_predictions / f"{split}.npz"),
-            Predictions.load(path_of("linear")),
-        )
-        keys = list(zip(found.video_ids.tolist(), found.window.tolist(), strict=True))
-        expected = predict_block_inputs(
-            tail, [block_inputs.read([block_inputs.row(*key) for key in keys])], device=torch.device("cpu")
-        )
-        assert np.allclose(found.probabilities, expected, atol=1e-5)
-        assert found.labels == tuple(LABELS)
-        assert np.array_equal(found.window, other.window)
-        assert np.array_equal(found.targets, other.targets)
-
-    protocols = json.loads(paths.scores.read_text())["protocols"]
-    assert list(protocols["videoglue_frozen"]["models"]) == ["attentive"]
-    assert protocols["charades_localize"]["models"].keys() >= {"random", "prior", "linear", "attentive"}
-    assert "videoglue_frozen" in paths.report.read_text()

@@ -41,7 +41,7 @@ OWNERS = {
         "pipeline/demo/",
         "pipeline/capture/",
     ),  # reading, encoding, cameras
-    "transformers": ("features/backbone.py",),
+    "transformers": ("features/backbone.py", "heads/zero_shot.py"),
     "zarr": ("features/store/",),
     "safetensors": (
         "features/sealed.py",

@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 from dataclasses import asdict
 
-import numpy as np
 import torch
 
 from features.backbone import best_device, load_backbone
@@ -20,7 +19,6 @@ from heads import weights
 from heads.action_model import ActionModel, AttentiveTail
 from heads.attentive import load_attentive_head, new_attentive_head
 from heads.losses import bce
-from heads.predictions import Predictions
 from heads.training.batches import block_input_batches, plan_batches
 from heads.training.candidates import Candidate
 from heads.training.loop import fit
@@ -30,6 +28,7 @@ from pipeline.dataset import labels, manifest
 from pipeline.dataset.truth import split_truth
 from pipeline.layout import Layout
 from pipeline.params import Params
+from pipeline.probabilities import predictions_of
 from pipeline.stage import stage
 
 log = logging.getLogger(__name__)
@@ -124,18 +123,8 @@ def main(params: Params, paths: Layout) -> None:
                 device=best_device(),
             )
             log.info("%s: %d of %d windows from stored block inputs", split, num_stored, len(probabilities))
-            Predictions(
-                labels=truth.labels,
-                video_ids=truth.embeddings.video_ids,
-                window=truth.embeddings.window,
-                start_s=truth.embeddings.start_s,
-                end_s=truth.embeddings.end_s,
-                probabilities=probabilities,
-                targets=truth.windows,
-                videos=np.array(truth.video_ids, dtype=np.str_),
-                video_targets=truth.videos,
-                model_sha256=weights.sha256(paths.model("attentive")),
-            ).save(folder / f"{split}.npz")
+            sha256 = weights.sha256(paths.model("attentive"))
+            predictions_of(truth, probabilities, model_sha256=sha256).save(folder / f"{split}.npz")
 
 
 if __name__ == "__main__":

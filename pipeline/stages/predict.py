@@ -8,8 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from features.backbone import DTYPES, best_device, load_backbone
 from features.clips import ClipReader
 from features.preprocess import Preprocessing
@@ -20,7 +18,6 @@ from features.store.rows import StoreError
 from heads import weights
 from heads.action_model import load_action_model
 from heads.linear import LinearHead, load_linear_head
-from heads.predictions import Predictions
 from heads.temporal import load_temporal_head
 from heads.typicality import Typicality
 from pipeline.block_inputs import window_probabilities
@@ -29,7 +26,7 @@ from pipeline.dataset.recordings import recording_paths, true_actions
 from pipeline.dataset.truth import SplitTruth, recording_truth, split_truth
 from pipeline.layout import Layout, models_of
 from pipeline.params import Params
-from pipeline.probabilities import linear_probabilities, temporal_probabilities
+from pipeline.probabilities import linear_probabilities, predictions_of, temporal_probabilities
 from pipeline.stage import stage
 
 log = logging.getLogger(__name__)
@@ -120,7 +117,8 @@ def main(params: Params, paths: Layout) -> None:
             source = f"{num_stored} from stored block inputs ({block_inputs.dtype}), {num_decoded} from video"
         distances = typicality.distances(truth.embeddings.features([Typicality.pooling]))
         for model, probabilities in by_model.items():
-            _predictions(truth, probabilities, distances, weights.sha256(paths.model(model))).save(path_of(model, of))
+            sha256 = weights.sha256(paths.model(model))
+            predictions_of(truth, probabilities, model_sha256=sha256, distances=distances).save(path_of(model, of))
         log.info(
             "%s: %d windows of %d videos; finetune: %s",
             *(truth.name, len(truth.windows), len(truth.video_ids), source),
@@ -135,24 +133,6 @@ def _finetuned(truth: SplitTruth, store: Path, *, expected: Mapping[str, Any]) -
     if rows.keys != truth.embeddings.keys:
         raise StoreError(f"{store} has other windows than the frozen embeddings: run `dvc repro finetune_temporal`")
     return replace(truth, embeddings=rows)
-
-
-def _predictions(truth: SplitTruth, probabilities: np.ndarray, distances: np.ndarray, model_sha256: str) -> Predictions:
-    rows = truth.embeddings
-    return Predictions(
-        labels=truth.labels,
-        video_ids=rows.video_ids,
-        window=rows.window,
-        start_s=rows.start_s,
-        end_s=rows.end_s,
-        probabilities=probabilities,
-        targets=truth.windows,
-        videos=np.array(truth.video_ids, dtype=np.str_),
-        # Reversed intervals have no time, so a video may carry a label that none of its windows does.
-        video_targets=truth.videos,
-        model_sha256=model_sha256,
-        distances=distances,
-    )
 
 
 if __name__ == "__main__":

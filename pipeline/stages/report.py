@@ -50,15 +50,16 @@ def main(params: Params, paths: Layout) -> None:
         model: (Predictions.load(paths.val_predictions(model)), Predictions.load(paths.test_predictions(model)))
         for model in models
     }
-    attentive = {}
-    if (paths.attentive_predictions / "test.npz").is_file():
-        val, test = (Predictions.load(paths.attentive_predictions / f"{split}.npz") for split in ("val", "test"))
-        attentive["attentive"] = (val, test)
+    beside = {
+        name: (Predictions.load(folder / "val.npz"), Predictions.load(folder / "test.npz"))
+        for name, folder in (("clip", paths.clip_predictions), ("attentive", paths.attentive_predictions))
+        if (folder / "test.npz").is_file()
+    }
     protocols = protocol_blocks(
         _baselines(*predictions[models[0]], np.array(config["train"]["window_frequencies"]), seed=params.seed)
         | predictions
-        | attentive,
-        frozen=attentive,
+        | beside,
+        frozen={"attentive"},
         val_videos=videos.listed("val"),
         test_videos=videos.listed("test"),
         stride_s=stride_s,
