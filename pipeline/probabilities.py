@@ -19,7 +19,7 @@ from pipeline.dataset.truth import SplitTruth
 def linear_probabilities(head: LinearHead, embeddings: Embeddings, features: Sequence[str]) -> npt.NDArray[np.float32]:
     """Each window by itself: (n, L)."""
     with torch.inference_mode():
-        found: npt.NDArray[np.float32] = head(torch.from_numpy(embeddings.features(features))).sigmoid().numpy()
+        found: npt.NDArray[np.float32] = head(torch.from_numpy(embeddings.side_by_side(features))).sigmoid().numpy()
     return found
 
 

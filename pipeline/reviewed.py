@@ -55,7 +55,7 @@ class ReviewedWindows:
 
     def repeated(self, features: Sequence[str], *, repeats: int) -> list[tuple[np.ndarray, np.ndarray]]:
         """Features and targets for heads on windows, `repeats` times; none where nobody judged anything."""
-        return [(self.embeddings.features(features), self.windows)] * repeats if len(self) else []
+        return [(self.embeddings.side_by_side(features), self.windows)] * repeats if len(self) else []
 
     def sequences(self, features: Sequence[str], *, stride_s: float, repeats: int) -> list[Sequences]:
         """The recordings for a training of temporal heads, `repeats` times; none where nobody judged anything."""

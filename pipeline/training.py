@@ -33,13 +33,13 @@ def linear_trials(
     reviewed: Sequence[tuple[np.ndarray, np.ndarray]] = (),
 ) -> list[Trial]:
     """Heads on single windows, and on features and targets of `reviewed` ones, against what overlaps them."""
-    features, targets = train.embeddings.features(linear.features), train.windows
+    features, targets = train.embeddings.side_by_side(linear.features), train.windows
     if reviewed:
         features = np.concatenate([features, *(own for own, _ in reviewed)])
         targets = np.concatenate([targets, *(own for _, own in reviewed)])
     return train_heads(
         (torch.from_numpy(features), torch.from_numpy(targets)),
-        (torch.from_numpy(val.embeddings.features(linear.features)), torch.from_numpy(val.windows)),
+        (torch.from_numpy(val.embeddings.side_by_side(linear.features)), torch.from_numpy(val.windows)),
         settings=settings_of(linear.loss, linear.learning_rate, linear.weight_decay),
         schedule=linear.schedule,
         batch_size=linear.batch_size,

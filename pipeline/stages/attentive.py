@@ -14,7 +14,6 @@ from features.backbone import best_device, load_backbone
 from features.clips import ClipReader, Source
 from features.files import atomic_folder, write_csv, write_text
 from features.preprocess import Preprocessing
-from features.store.embeddings import read_embeddings
 from heads import weights
 from heads.action_model import ActionModel, AttentiveTail
 from heads.attentive import load_attentive_head, new_attentive_head
@@ -25,7 +24,7 @@ from heads.training.loop import fit
 from heads.training.validation import on_block_inputs
 from pipeline.block_inputs import require_block_inputs, window_probabilities
 from pipeline.dataset import labels, manifest
-from pipeline.dataset.truth import split_truth
+from pipeline.dataset.truth import read_split
 from pipeline.layout import Layout
 from pipeline.params import Params
 from pipeline.probabilities import predictions_of
@@ -49,12 +48,17 @@ def main(params: Params, paths: Layout) -> None:
         return
     label_set = labels.read_label_set(paths.label_set)
     videos = manifest.read(paths.manifest)
-    embeddings, provenance = read_embeddings(paths.embeddings)
-    splits = {
-        split: split_truth(embeddings, videos, split, label_set.ids, min_overlap_s=params.targets.min_overlap_s)
+    (train, provenance), (val, _), (test, _) = (
+        read_split(
+            paths.embeddings,
+            videos,
+            split,
+            label_set.ids,
+            poolings=(),
+            min_overlap_s=params.targets.min_overlap_s,
+        )
         for split in manifest.SPLITS
-    }
-    train, val = splits["train"], splits["val"]
+    )
     block_inputs = require_block_inputs(paths.block_inputs, provenance, (train, val))
     backbone = load_backbone(paths.backbone, dtype=torch.float32, attention=provenance["attention"])
     generator = torch.Generator().manual_seed(params.seed)
@@ -110,8 +114,7 @@ def main(params: Params, paths: Layout) -> None:
     preprocessing = Preprocessing.from_checkpoint(paths.backbone)
     model = ActionModel(backbone, AttentiveTail(backbone, head), preprocessing=preprocessing).eval()
     with atomic_folder(paths.attentive_predictions) as folder:
-        for split in ("val", "test"):
-            truth = splits[split]
+        for split, truth in (("val", val), ("test", test)):
             probabilities, num_stored = window_probabilities(
                 model,
                 truth,

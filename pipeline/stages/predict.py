@@ -40,7 +40,9 @@ def main(params: Params, paths: Layout) -> None:
     block inputs where they are stored, else from video.
     """
     videos = manifest.read(paths.manifest)
-    embeddings, provenance = read_embeddings(paths.embeddings)
+    embeddings, provenance = read_embeddings(
+        paths.embeddings, video_ids=[video.video_id for split in ("val", "test") for video in videos.split(split)]
+    )
     recordings, recordings_provenance = read_embeddings(paths.recording_embeddings)
     require_provenance(recordings_provenance, expected=provenance, path=paths.recording_embeddings)
     linear, config = load_linear_head(paths.model("linear"), expected=provenance)
@@ -69,7 +71,8 @@ def main(params: Params, paths: Layout) -> None:
     block_inputs, block_provenance = open_block_inputs(paths.block_inputs)
     if block_inputs.windows:
         require_provenance(block_provenance, expected=provenance, path=paths.block_inputs)
-    reader = ClipReader(params.windows, preprocessing, params.extract.decoder)
+    views = provenance.get("views", "center")
+    reader = ClipReader(params.windows, preprocessing, params.extract.decoder, views=views)
     device, batch_size = best_device(), params.extract.batch_size
 
     label_ids, min_overlap_s = [label["id"] for label in config["labels"]], params.targets.min_overlap_s
@@ -102,20 +105,19 @@ def main(params: Params, paths: Layout) -> None:
             )
             source = "all from stored embeddings"
         else:
-            views = params.recordings.views if of == "recordings" else "center"
             by_model["finetune"], num_stored = window_probabilities(
                 finetuned,
                 truth,
                 block_inputs,
                 files,
-                replace(reader, views=views),
+                reader,
                 batch_size=batch_size,
                 num_workers=params.extract.num_workers,
                 device=device,
             )
             num_decoded = len(truth.windows) - num_stored
             source = f"{num_stored} from stored block inputs ({block_inputs.dtype}), {num_decoded} from video"
-        distances = typicality.distances(truth.embeddings.features([Typicality.pooling]))
+        distances = typicality.distances(truth.embeddings.side_by_side([Typicality.pooling]))
         for model, probabilities in by_model.items():
             sha256 = weights.sha256(paths.model(model))
             predictions_of(truth, probabilities, model_sha256=sha256, distances=distances).save(path_of(model, of))
@@ -127,7 +129,7 @@ def main(params: Params, paths: Layout) -> None:
 
 def _finetuned(truth: SplitTruth, store: Path, *, expected: Mapping[str, Any]) -> SplitTruth:
     """The same windows with what the finetuned block gives of them."""
-    embeddings, provenance = read_embeddings(store)
+    embeddings, provenance = read_embeddings(store, video_ids=truth.video_ids)
     require_provenance(provenance, expected=expected, path=store)
     rows = embeddings.select(truth.video_ids)
     if rows.keys != truth.embeddings.keys:

@@ -22,7 +22,7 @@ from heads.training.grid import best_of
 from pipeline.dataset import manifest
 from pipeline.dataset.annotated import annotated, video_actions
 from pipeline.dataset.recordings import true_actions
-from pipeline.dataset.truth import split_truth
+from pipeline.dataset.truth import read_split
 from pipeline.layout import Layout
 from pipeline.params import Params
 from pipeline.probabilities import linear_probabilities, temporal_probabilities
@@ -50,21 +50,28 @@ def main(params: Params, paths: Layout) -> None:
         log.info("nothing to do: seeds is null")
         return
     videos, stride_s = manifest.read(paths.manifest), params.windows.stride_s
-    embeddings, provenance = read_embeddings(paths.embeddings)
     of_recordings, recordings_provenance = read_embeddings(paths.recording_embeddings)
-    require_provenance(recordings_provenance, expected=provenance, path=paths.recording_embeddings)
     config = weights.read_config(paths.model("linear"))
     label_ids = [label["id"] for label in config["labels"]]
-    train, val = (
-        split_truth(embeddings, videos, split, label_ids, min_overlap_s=params.targets.min_overlap_s)
-        for split in ("train", "val")
+    poolings = tuple(dict.fromkeys((*params.temporal.features, *params.train.features)))
+    (train, provenance), (val, _), (test, _) = (
+        read_split(
+            paths.embeddings,
+            videos,
+            split,
+            label_ids,
+            poolings=poolings,
+            min_overlap_s=params.targets.min_overlap_s,
+        )
+        for split in manifest.SPLITS
     )
+    require_provenance(recordings_provenance, expected=provenance, path=paths.recording_embeddings)
     reviewed = read_reviewed(
         paths.corrections_file,
         paths.recording_hashes,
         paths.recording_embeddings,
         videos,
-        embeddings,
+        train.embeddings,
         label_ids,
         expected=provenance,
         min_overlap_s=params.targets.min_overlap_s,
@@ -83,7 +90,9 @@ def main(params: Params, paths: Layout) -> None:
     }
     rows = [
         store.select(own.videos.tolist())
-        for store, own in zip((embeddings, embeddings, of_recordings, of_recordings), stored["linear"], strict=True)
+        for store, own in zip(
+            (val.embeddings, test.embeddings, of_recordings, of_recordings), stored["linear"], strict=True
+        )
     ]
     actions = {
         split: true_actions(paths.recordings, split, set(of_recordings.video_ids.tolist())) for split in ("val", "test")

@@ -5,13 +5,12 @@
 
 from __future__ import annotations
 
-from features.store.embeddings import read_embeddings
 from heads import weights
 from heads.training.grid import best_of, save_table
 from heads.typicality import Typicality
 from pipeline.dataset import labels, manifest
 from pipeline.dataset.judged import write_judged
-from pipeline.dataset.truth import split_truth
+from pipeline.dataset.truth import read_split
 from pipeline.layout import Layout
 from pipeline.params import Params
 from pipeline.reviewed import read_hashes, read_reviewed
@@ -24,9 +23,16 @@ def main(params: Params, paths: Layout) -> None:
     """Train heads on stored embeddings and keep the best of each kind; and what is typical of train."""
     label_set = labels.read_label_set(paths.label_set)
     videos = manifest.read(paths.manifest)
-    embeddings, provenance = read_embeddings(paths.embeddings)
-    train, val = (
-        split_truth(embeddings, videos, split, label_set.ids, min_overlap_s=params.targets.min_overlap_s)
+    poolings = tuple(dict.fromkeys((*params.temporal.features, *params.train.features, Typicality.pooling)))
+    (train, provenance), (val, _) = (
+        read_split(
+            paths.embeddings,
+            videos,
+            split,
+            label_set.ids,
+            poolings=poolings,
+            min_overlap_s=params.targets.min_overlap_s,
+        )
         for split in ("train", "val")
     )
     reviewed = read_reviewed(
@@ -34,7 +40,7 @@ def main(params: Params, paths: Layout) -> None:
         paths.recording_hashes,
         paths.recording_embeddings,
         videos,
-        embeddings,
+        train.embeddings,
         label_set.ids,
         expected=provenance,
         min_overlap_s=params.targets.min_overlap_s,
@@ -42,7 +48,7 @@ def main(params: Params, paths: Layout) -> None:
     )
     repeats = params.corrections.repeats
     config = {"provenance": provenance, "labels": [{"id": each.id, "name": each.name} for each in label_set.labels]}
-    typicality = Typicality.fit(train.embeddings.features([Typicality.pooling]))
+    typicality = Typicality.fit(train.embeddings.side_by_side([Typicality.pooling]))
     typicality.save(paths.typicality, backbone_sha256=provenance["backbone"]["sha256"])
     config |= reviewed.facts(repeats=repeats)
     # Nothing where stage 2 is not to see it: what people say then leaves stage 2 as it is.

@@ -13,11 +13,10 @@ from features.backbone import best_device
 from features.clips import ClipReader, Source
 from features.files import atomic_folder, write_text
 from features.preprocess import Preprocessing
-from features.store.embeddings import read_embeddings
 from heads.zero_shot import load_zero_shot
 from pipeline.block_inputs import clips_of
 from pipeline.dataset import labels, manifest
-from pipeline.dataset.truth import split_truth
+from pipeline.dataset.truth import read_split
 from pipeline.layout import Layout
 from pipeline.params import Params
 from pipeline.probabilities import predictions_of
@@ -38,14 +37,20 @@ def main(params: Params, paths: Layout) -> None:
         return
     label_set = labels.read_label_set(paths.label_set)
     videos = manifest.read(paths.manifest)
-    embeddings, _ = read_embeddings(paths.embeddings)
     device = best_device()
     model, sha256 = load_zero_shot(Path(params.clip).expanduser(), [each.name for each in label_set.labels])
     model.to(device)
     reader = ClipReader(params.windows, Preprocessing.from_checkpoint(paths.backbone), params.extract.decoder)
     with atomic_folder(paths.clip_predictions) as folder:
         for split in ("val", "test"):
-            truth = split_truth(embeddings, videos, split, label_set.ids, min_overlap_s=params.targets.min_overlap_s)
+            truth, _ = read_split(
+                paths.embeddings,
+                videos,
+                split,
+                label_set.ids,
+                poolings=(),
+                min_overlap_s=params.targets.min_overlap_s,
+            )
             sources = [Source(name, paths.dataset / videos.by_id[name].path) for name in truth.video_ids]
             clips = clips_of(sources, reader, num_workers=params.extract.num_workers, description=split)
             middles = ((video_id, clip.window, clip.frames[len(clip.frames) // 2]) for video_id, clip in clips)
