@@ -16,7 +16,7 @@ from heads.training.sequences import Sequences, joined, sequences_of
 from pipeline.dataset.truth import SplitTruth
 
 if TYPE_CHECKING:
-    from pipeline.params import TemporalParams, TrainParams
+    from pipeline.training_params import TemporalParams, TrainParams
 
 log = logging.getLogger(__name__)
 

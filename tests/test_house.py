@@ -23,6 +23,7 @@ FRAME = (
     "pipeline/params.py",
     "pipeline/fetch_params.py",
     "pipeline/param_values.py",
+    "pipeline/training_params.py",
     "pipeline/plain_yaml.py",
     "pipeline/layout.py",
     "pipeline/stage.py",

@@ -30,8 +30,9 @@ from pipeline.dataset import manifest
 from pipeline.dataset.judged import JudgedRecording, read_judged
 from pipeline.dataset.truth import read_split
 from pipeline.layout import Layout
-from pipeline.params import FinetuneParams, Params
+from pipeline.params import Params
 from pipeline.stage import stage
+from pipeline.training_params import FinetuneParams
 
 log = logging.getLogger(__name__)
 
