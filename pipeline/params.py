@@ -154,7 +154,8 @@ def require_labels(root: Path, profile: str) -> None:
             if not path.is_file():
                 raise ParamsError(
                     f"there is no {path}, which label set {label_set} in {PROJECT_FILE} asks for with profile "
-                    f"{profile}: write it (README: Your own labels); for labelled videos of your own `diary dataset FOLDER` does"
+                    f"{profile}: write it (docs/data.md); for labelled videos of your own "
+                    "`diary dataset FOLDER` does"
                 )
 
 

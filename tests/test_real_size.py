@@ -1,4 +1,4 @@
-"""What holds at the size of Charades: the benchmark's made-up project runs, and decoding has its share of the machine."""
+"""At the size of Charades: the benchmark's made-up project runs, and decoding has its share of the machine."""
 
 from __future__ import annotations
 
