@@ -6,7 +6,6 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, replace
-from typing import Any
 
 import torch
 from torch import nn
@@ -15,8 +14,6 @@ from features.backbone import load_backbone
 from features.clips import ClipReader, Source
 from features.files import locked, sha256_of
 from features.preprocess import Preprocessing
-from features.provenance import require_provenance
-from features.store.block_inputs import BlockInputs, open_block_inputs
 from features.video import Segment
 from heads import weights
 from heads.action_model import ActionModel, Tail
@@ -28,18 +25,16 @@ from heads.training.loop import fit
 from heads.training.processes import is_main_process, num_processes
 from heads.training.state import Checkpoint
 from heads.training.validation import on_block_inputs, on_frames
+from pipeline.block_inputs import require_block_inputs
 from pipeline.dataset import manifest
 from pipeline.dataset.judged import JudgedRecording, read_judged
-from pipeline.dataset.truth import SplitTruth, read_split
+from pipeline.dataset.truth import read_split
 from pipeline.layout import Layout
-from pipeline.params import FinetuneParams, Params
+from pipeline.params import Params
 from pipeline.stage import stage
+from pipeline.training_params import FinetuneParams
 
 log = logging.getLogger(__name__)
-
-
-class TooFewBlockInputs(Exception):
-    """No window of a split that is trained or evaluated on has its block input stored."""
 
 
 class CannotLearnFrom(Exception):
@@ -73,7 +68,7 @@ def _finetune(params: Params, paths: Layout) -> None:
     block_inputs = None
     windows: Mapping[str, Sequence[int]] = train.windows_of | val.windows_of
     if finetune.source == "block_inputs":
-        block_inputs = _stored_block_inputs(paths, provenance, (train, val))
+        block_inputs = require_block_inputs(paths.block_inputs, provenance, (train, val))
         windows = block_inputs.windows
 
     def sources(video_ids: Iterable[str]) -> list[Source]:
@@ -171,24 +166,6 @@ def _parameter_groups(finetune: FinetuneParams, head: nn.Module, last_block: nn.
         {"params": list(module.parameters()), "lr": rate, "weight_decay": finetune.weight_decay, "name": name}
         for name, module, rate in rates
     ]
-
-
-def _stored_block_inputs(paths: Layout, provenance: Mapping[str, Any], splits: Sequence[SplitTruth]) -> BlockInputs:
-    """The stored block inputs, which must belong to these embeddings and hold windows of each of the splits."""
-    block_inputs, found = open_block_inputs(paths.block_inputs)
-    require_provenance(found, expected=provenance, path=paths.block_inputs)
-    for split in splits:
-        num_stored = [len(block_inputs.windows.get(video_id, ())) for video_id in split.video_ids]
-        if not any(num_stored):
-            raise TooFewBlockInputs(
-                f"{paths.block_inputs} holds {block_inputs.shape[0]} windows and none of {split.name}: "
-                "raise finetune.block_inputs_gb"
-            )
-        log.info(
-            "%s: block inputs of %d of %d windows are stored, of %d of %d videos",
-            *(split.name, sum(num_stored), len(split.windows), sum(map(bool, num_stored)), len(num_stored)),
-        )
-    return block_inputs
 
 
 if __name__ == "__main__":
