@@ -12,7 +12,7 @@ from reports.thresholds import Bools, Floats, best_threshold, decide
 
 @dataclass(frozen=True, eq=False)
 class LabelRatios:
-    """Each label's `precision`, `recall` and `f1`, (L,): nan without positives; precision also where nothing is named."""
+    """Each label's ratios, (L,): nan without positives, and the precision also where nothing is named."""
 
     precision: Floats
     recall: Floats
