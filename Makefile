@@ -23,7 +23,7 @@ test-fast: install
 	mypy
 	pytest -m "not slow"
 
-# After `make repro`, and with nothing else running: the ratios in the README's table.
+# After `make repro`, and with nothing else running: the ratios in docs/benchmarks.md.
 bench: install
 	python -m bench
 	python -m bench --table

@@ -17,7 +17,6 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -186,9 +185,7 @@ def make_embeddings(root: Path, size: Size) -> int:
         )
 
     num_windows = {video.video_id: plan.num_windows(video.length_s) for video in videos.videos}
-    encoder = load_frozen_encoder(
-        paths.backbone, paths.cache, plan, decoder="pyav", precision="fp32", attention="sdpa"
-    )
+    encoder = load_frozen_encoder(paths.backbone, paths.cache, plan, decoder="pyav", precision="fp32", attention="sdpa")
     provenance, backbone = encoder.store_provenance, encoder.backbone
     write_embeddings(paths.embeddings, num_windows, load_video, provenance=provenance)
     sizes = dict.fromkeys(_POOLINGS, size.hidden_size)
