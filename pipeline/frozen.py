@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from features.extraction import provenance
 from features.gate import MotionGate
 from features.preprocess import Preprocessing
 from features.video import Views, WindowPlan
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -34,11 +37,6 @@ class FrozenEncoder:
         backbone = {"id": self.backbone.id, "sha256": self.backbone.weights_sha256}
         return dict(self.cache.provenance) | {"backbone": backbone}
 
-    def with_views(self, views: Views) -> FrozenEncoder:
-        """The same encoder for pictures of which it sees these views, with the cache of those."""
-        reader = replace(self.reader, views=views)
-        return replace(self, reader=reader, cache=EmbeddingCache(self.cache.root, provenance(self.backbone, reader)))
-
 
 def load_frozen_encoder(
     checkpoint: Path,
@@ -54,6 +52,11 @@ def load_frozen_encoder(
     """Load the backbone onto this machine's best device, with the cache below `cache` for what it gives."""
     device = best_device()
     backbone = load_backbone(checkpoint, dtype=DTYPES[choose_precision(precision, device)], attention=attention)
+    if "pooler" not in backbone.poolings:
+        log.warning(
+            "%s has no attentive pooler: features of train and temporal in the params can be %s",
+            *(backbone.id, " and ".join(backbone.poolings)),
+        )
     preprocessing = Preprocessing.from_checkpoint(checkpoint)
     backbone.require_fit(num_frames=plan.num_frames, crop_size=preprocessing.crop_size)
     backbone.to(device)

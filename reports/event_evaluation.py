@@ -13,16 +13,21 @@ from reports.calibration import expected_calibration_error, label_calibration_er
 from reports.decoding import Decoding
 from reports.evaluation.event_tables import Reliability
 from reports.metrics.events import EventScores, event_scores
-from reports.metrics.matching import AnnotatedRecording, StatedEvent, event_truth
+from reports.metrics.matching import AnnotatedRecording, EventTruth, StatedEvent, event_truth
 from reports.recognisable import Limits, recognisable_events, unrecognisable
 
 
 @dataclass(frozen=True)
 class EventEvaluation:
-    """Scores on one kind of recording: at the point of the `best` F1 on val, and at the diary's `careful` one."""
+    """Scores on one kind of recording: at the point of the `best` F1 on val, and at the diary's `careful` one.
+
+    `truth` is what both were compared with, `stated` what the decoding states at the best point.
+    """
 
     best: EventScores
     careful: EventScores
+    truth: EventTruth
+    stated: tuple[StatedEvent, ...]
 
     def headline(self) -> dict[str, Any]:
         """The few numbers that stand in the metrics file; None is nan."""
@@ -49,8 +54,8 @@ def evaluate_events(
         if limits is not None and recording.distances is not None
     }
 
-    def scores(*, careful: bool) -> EventScores:
-        stated = [
+    def stated(*, careful: bool) -> tuple[StatedEvent, ...]:
+        return tuple(
             StatedEvent(recording.id, event.label, event.segment, event.mean_probability)
             for recording in recordings
             for event in recognisable_events(
@@ -62,10 +67,12 @@ def evaluate_events(
                 stride_s=stride_s,
                 careful=careful,
             ).events
-        ]
-        return event_scores(truth, stated, excluded=pairs)
+        )
 
-    return EventEvaluation(scores(careful=False), scores(careful=True))
+    best, careful = stated(careful=False), stated(careful=True)
+    return EventEvaluation(
+        event_scores(truth, best, excluded=pairs), event_scores(truth, careful, excluded=pairs), truth, best
+    )
 
 
 def evaluate_calibration(

@@ -40,6 +40,7 @@ def main(params: Params, paths: Layout) -> None:
         decoder=params.extract.decoder,
         precision=params.extract.precision,
         attention=params.extract.attention,
+        views=params.extract.views,
     )
     selection = _selection(params, videos, encoder.backbone)
     cache = encoder.cache

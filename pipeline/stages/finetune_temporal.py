@@ -55,6 +55,7 @@ def embed(params: Params, paths: Layout) -> None:
         decoder=params.extract.decoder,
         precision=provenance["precision"],
         attention=provenance["attention"],
+        views=provenance.get("views", "center"),
     )
     encoder = finetuned_encoder(encoder, paths.model("finetune"), expected=provenance)
     ids = set(recordings.video_ids.tolist())
@@ -62,14 +63,13 @@ def embed(params: Params, paths: Layout) -> None:
     files = {video.video_id: paths.dataset / video.path for video in manifest.read(paths.manifest).videos}
     batch_size, num_workers = params.extract.batch_size, params.extract.num_workers
     with private_files():  # what is kept of a person's day is theirs alone
-        on_recordings = encoder.with_views(params.recordings.views)
-        for of, rows, files_of, own in (
-            ("videos", frozen, files, encoder),
-            ("recordings", recordings.select(annotated), recording_paths(paths.recordings), on_recordings),
+        for of, rows, files_of in (
+            ("videos", frozen, files),
+            ("recordings", recordings.select(annotated), recording_paths(paths.recordings)),
         ):
             num_stored = write_finetuned(
                 paths.finetuned_embeddings(of),
-                own,
+                encoder,
                 rows,
                 files_of,
                 block_inputs,

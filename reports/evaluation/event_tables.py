@@ -88,6 +88,12 @@ class EventTable:
     edges: frozenset[int]
     groups: Sequence[Group]
 
+    @property
+    def full_names(self) -> list[str]:
+        """Each column's name with its heading, for where there is no room for two lines of headings."""
+        heads = [head for head, span in self.heads for _ in range(span)]
+        return [f"{head}: {name}" for head, name in zip(heads, self.names, strict=True)]
+
 
 @dataclass(frozen=True)
 class LabelTable:
