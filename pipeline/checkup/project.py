@@ -16,7 +16,6 @@ from pipeline.dataset.manifest import Manifest
 from pipeline.fetch_params import RenderedFetch, hub_model
 from pipeline.layout import Layout
 from pipeline.params import Params, profile_file
-from pipeline.user_folders import user_folders
 
 _POOLINGS = 3
 _FREE_BYTES = 2 * 2**30  # Python, torch, and what a batch takes
@@ -44,10 +43,14 @@ class Sizes:
 
 
 def dataset_folder(params: Params, paths: Layout) -> Path | None:
-    """Where the data set lies: what `fetch` made or linked, else the user's folder; None where neither is there."""
+    """Where the data set lies: what `fetch` made or linked, else the user's folder; None where `fetch` will make it."""
     if paths.dataset.is_dir():
         return paths.dataset
-    return user_folders(params, paths.profile).get("dataset_dir")
+    fetch = params.fetch
+    if isinstance(fetch, RenderedFetch):
+        return None
+    folder = Path(fetch.dataset_dir).expanduser()
+    return None if fetch.dataset == "download" and not folder.exists() else folder
 
 
 def backbone_folder(params: Params, paths: Layout) -> Path | None:
@@ -84,6 +87,10 @@ def videos_here(params: Params, paths: Layout) -> Iterator[Path]:
 def data_set(params: Params, paths: Layout) -> Iterator[Finding]:
     """Whether each annotated video has a file that is not empty."""
     folder = dataset_folder(params, paths)
+    if folder is not None and not folder.is_dir():
+        remedy = f"set fetch.dataset_dir in {profile_file(paths.profile)} to the folder that you have"
+        yield Finding("data set", "failed", f"there is no folder {folder}", remedy)
+        return
     videos = None if folder is None else read_videos_of(params, paths)
     if folder is None or videos is None:
         rendered = isinstance(params.fetch, RenderedFetch)

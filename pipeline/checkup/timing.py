@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -75,8 +75,10 @@ def time_backbone(params: Params, folder: Path, videos: Iterable[Path]) -> tuple
 
 def estimates(params: Params, rates: Rates, num_windows: dict[str, int], *, temporal_on_finetuned: bool) -> list[str]:
     """Sentences on how long an hour of video takes, and `dvc repro` of this data set from nothing."""
+    if params.extract.views == "three":
+        rates = replace(rates, encode_s=3 * rates.encode_s, tail_s=3 * rates.tail_s)
     window_s = rates.window_s(params.extract.num_workers)
-    hour_s = 3600 / params.windows.stride_s * window_s * (3 if params.recordings.views == "three" else 1)
+    hour_s = 3600 / params.windows.stride_s * window_s
     gate = "" if params.recordings.motion_gate is None else "; less where nothing moves"
     lines = [f"an hour of video: about {duration(hour_s)}{gate}"]
     if num_windows:
