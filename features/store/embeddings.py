@@ -304,11 +304,6 @@ def _require_poolings(names: Collection[str], stored: Collection[str]) -> None:
     if unknown:
         why = "; the checkpoint has no attentive pooler" if unknown == ["pooler"] else ""
         raise StoreError(
-<<<<<<< HEAD
-            f"no pooling {', '.join(unknown)}; stored are {', '.join(stored)}{why}: name some of them under "
-            "features of train and temporal in the params"
-=======
             f"no pooling {', '.join(unknown)}; stored are {', '.join(stored)}{why}: name some of them under features "
             "of train and temporal in the params"
->>>>>>> main
         )

@@ -5,11 +5,8 @@ from __future__ import annotations
 import click
 
 from pipeline.cli.amend import amend
-<<<<<<< HEAD
-from pipeline.cli.doctor import doctor
-=======
 from pipeline.cli.dataset import dataset
->>>>>>> main
+from pipeline.cli.doctor import doctor
 from pipeline.cli.label import label
 from pipeline.cli.learn import learn
 from pipeline.cli.overlay import overlay
@@ -26,11 +23,7 @@ def main() -> None:
     """Turn recordings into a diary that you can read and trust, on this machine alone."""
 
 
-<<<<<<< HEAD
-for command in (record, write, review, amend, learn, verdicts, label, overlay, purge, doctor):
-=======
-for command in (record, write, review, amend, learn, verdicts, label, overlay, purge, dataset):
->>>>>>> main
+for command in (record, write, review, amend, learn, verdicts, label, overlay, purge, dataset, doctor):
     main.add_command(command)
 
 if __name__ == "__main__":

@@ -108,14 +108,9 @@ def _finetune(params: Params, paths: Layout) -> None:
     model: nn.Module
     if block_inputs is None:
         model = ActionModel(backbone, tail, preprocessing=preprocessing)
-<<<<<<< HEAD
-        reader = ClipReader(params.windows, preprocessing, params.extract.decoder)
-        train_batches = frame_batches(own_plan, reader, target_of, num_workers=num_workers)
-=======
         views = provenance.get("views", "center")
         reader = ClipReader(params.windows, preprocessing, params.extract.decoder, views=views)
-        train_batches = frame_batches(plan, reader, target_of, num_workers=num_workers)
->>>>>>> main
+        train_batches = frame_batches(own_plan, reader, target_of, num_workers=num_workers)
         val_sources = [replace(source, windows=val_windows[source.video_id]) for source in sources(val_windows)]
         evaluate = on_frames(val_sources, reader, val.target_of, batch_size=batch_size, num_workers=num_workers)
     else:
