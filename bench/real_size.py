@@ -177,7 +177,7 @@ def make_embeddings(root: Path, size: Size) -> int:
         video = videos.by_id[video_id]
         count = plan.num_windows(video.length_s)
         numbers = np.arange(count, dtype=np.int32)
-        start_s = numbers * plan.stride_s
+        start_s = numbers.astype(np.float64) * plan.stride_s
         windows = [Segment(start, start + plan.window_s) for start in start_s.tolist()]
         pulls = window_targets(windows, video.actions, label_ids, min_overlap_s=0.5).astype(np.float32) @ directions
         noise = rng.standard_normal((len(_POOLINGS), count, size.hidden_size), dtype=np.float32)
