@@ -104,7 +104,7 @@ def make_predictions(root: Path) -> int:
     """
     paths, params = Layout(_PROFILE, _LABELS, root), load(root, _PROFILE)
     label_set, videos = labels.read_label_set(paths.label_set), manifest.read(paths.manifest)
-    film = write_footage(root / "film.mp4", duration_s=10, seed=0)
+    film = write_footage(root / "film.mp4", duration_s=3, seed=0, size=(320, 240))
     for video in videos.split("test"):
         place = paths.dataset / video.path
         place.unlink(missing_ok=True)

@@ -22,7 +22,7 @@ from heads.losses import bce, known_only
 from heads.training.batches import Targets, block_input_batches, frame_batches, plan_batches
 from heads.training.candidates import Candidate, ParameterGroup
 from heads.training.loop import fit
-from heads.training.processes import is_main_process, num_processes
+from heads.training.processes import is_main_process, num_processes, process_rank, shares_batches
 from heads.training.state import Checkpoint
 from heads.training.validation import on_block_inputs, on_frames
 from pipeline.block_inputs import require_block_inputs
@@ -85,7 +85,7 @@ def _finetune(params: Params, paths: Layout) -> None:
     plan = plan_batches(
         sources(train.video_ids) + taught,
         {**windows, **{name: recording.windows for name, recording in judged.items()}},
-        steps=finetune.steps * num_processes(),  # each process takes every n-th batch
+        steps=finetune.steps,
         batch_size=finetune.batch_size,
         windows_per_pass=finetune.windows_per_video,
         buffer_size=finetune.shuffle_windows,
@@ -93,18 +93,24 @@ def _finetune(params: Params, paths: Layout) -> None:
         mirrored_share=0.5 if finetune.flip else 0.0,
         generator=generator,
     )
+    takes_turns = shares_batches(
+        accumulation=finetune.accumulation,
+        batch_size=finetune.batch_size,
+        evaluate_every_steps=finetune.evaluate_every_steps,
+    )
+    own_plan = plan.share(process_rank(), num_processes(), of_batches=takes_turns)
     val_windows = val.spread(finetune.evaluate_windows, among=windows)
     model: nn.Module
     if block_inputs is None:
         model = ActionModel(backbone, tail, preprocessing=preprocessing)
         views = provenance.get("views", "center")
         reader = ClipReader(params.windows, preprocessing, params.extract.decoder, views=views)
-        train_batches = frame_batches(plan, reader, target_of, num_workers=num_workers)
+        train_batches = frame_batches(own_plan, reader, target_of, num_workers=num_workers)
         val_sources = [replace(source, windows=val_windows[source.video_id]) for source in sources(val_windows)]
         evaluate = on_frames(val_sources, reader, val.target_of, batch_size=batch_size, num_workers=num_workers)
     else:
         model = tail
-        train_batches = block_input_batches(plan, block_inputs, train.target_at)
+        train_batches = block_input_batches(own_plan, block_inputs, train.target_at)
         evaluate = on_block_inputs(block_inputs, val_windows, val.target_at, batch_size=batch_size)
     loss = known_only(bce) if judged else bce
     (history,) = fit(
@@ -131,6 +137,7 @@ def _finetune(params: Params, paths: Layout) -> None:
             finetune.checkpoint_every_steps,
         ),
         cpu=False,
+        takes_turns=takes_turns,
     )
 
     if not is_main_process():
