@@ -14,7 +14,7 @@ from sklearn.metrics import f1_score
 from bench import Row, interleaved
 from bench.real_size import Size, make_project, run_stage
 from bench.worlds import write_footage
-from features.files import write_csv
+from features.files import write_csv, write_json
 from features.video import Segment
 from heads import weights
 from heads.predictions import Predictions
@@ -123,6 +123,7 @@ def make_predictions(root: Path) -> int:
         },
     }
     write_csv(paths.failed, ["video_id", "reason"], [])
+    write_json(paths.seeds, {})
     Limits(max_distance=1e9).save(paths.limits)
     num_windows = 0
     for number, model in enumerate(models_of(params.temporal.embeddings)):

@@ -28,6 +28,7 @@ def write_markdown(path: Path, report: Report) -> None:
         _certainty(report),
         _events(report),
         _protocols(report),
+        _seeds(report),
         _numbers(report.models),
         _labels(rows, chosen, report.models[chosen]),
         _pairs(report, names),
@@ -110,6 +111,19 @@ def _protocols(report: Report) -> Iterator[str]:
     yield from _table(["Protocol", *models], cells)
     yield from [f"- `{row.name}`: {in_markdown(row.sentence)} {row.counts}." for row in rows]
     yield ""
+
+
+def _seeds(report: Report) -> Iterator[str]:
+    if not report.seeds:
+        return
+    models = report.seeds["models"]
+    keys = list(next(iter(models.values())))
+    yield from (f"## Mean and standard deviation over seeds {', '.join(map(str, report.seeds['seeds']))}", "")
+    rows = [
+        [SCORES.get(key, key), *[f"{score(own[key]['mean'])} ± {score(own[key]['std'])}" for own in models.values()]]
+        for key in keys
+    ]
+    yield from _table(["Score", *[f"`{name}`" for name in models]], rows)
 
 
 def _numbers(models: Mapping[str, ModelResult]) -> Iterator[str]:
