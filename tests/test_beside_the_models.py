@@ -54,6 +54,8 @@ def test_each_seed_has_scores_and_the_models_in_use_stay_as_they_are(stages: Sta
     by_seed = scores["seeds"]["models"]["temporal"]["map"]["by_seed"]
     assert by_seed[own] != by_seed[other]
     assert "What chance in training does" in paths.report.read_text()
+    mean, std = (scores["seeds"]["models"]["temporal"]["micro_f1"][key] for key in ("mean", "std"))
+    assert f"{mean:.3f} ± {std:.3f} |" in paths.report_text.read_text()
 
 
 @pytest.mark.slow

@@ -28,7 +28,7 @@ def write_markdown(path: Path, report: Report) -> None:
         _certainty(report),
         _events(report),
         _protocols(report),
-        _seeds(report),
+        _seeds(report.seeds),
         _numbers(report.models),
         _labels(rows, chosen, report.models[chosen]),
         _pairs(report, names),
@@ -113,17 +113,16 @@ def _protocols(report: Report) -> Iterator[str]:
     yield ""
 
 
-def _seeds(report: Report) -> Iterator[str]:
-    if not report.seeds:
+def _seeds(seeds: Mapping[str, Any]) -> Iterator[str]:
+    if not seeds:
         return
-    models = report.seeds["models"]
-    keys = list(next(iter(models.values())))
-    yield from (f"## Mean and standard deviation over seeds {', '.join(map(str, report.seeds['seeds']))}", "")
-    rows = [
-        [SCORES.get(key, key), *[f"{score(own[key]['mean'])} ± {score(own[key]['std'])}" for own in models.values()]]
-        for key in keys
+    spreads = seeds["models"]
+    yield from (f"## Seeds {', '.join(map(str, seeds['seeds']))}: mean and standard deviation", "")
+    cells = [
+        [SCORES.get(key, key), *(f"{score(own[key]['mean'])} ± {score(own[key]['std'])}" for own in spreads.values())]
+        for key in next(iter(spreads.values()))
     ]
-    yield from _table(["Score", *[f"`{name}`" for name in models]], rows)
+    yield from _table(["Score", *spreads], cells)
 
 
 def _numbers(models: Mapping[str, ModelResult]) -> Iterator[str]:
