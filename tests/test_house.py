@@ -56,7 +56,7 @@ OWNERS = {
     "click": ("pipeline/",),
     "pyarrow": ("pipeline/dataset/",),
     "requests": ("pipeline/download/",),
-    "huggingface_hub": ("pipeline/download/", "pipeline/model_card.py"),
+    "huggingface_hub": ("pipeline/download/",),
     "ruamel": ("pipeline/plain_yaml.py",),
     "torch": ("features/", "heads/", "pipeline/"),
 }
