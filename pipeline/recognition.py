@@ -175,7 +175,7 @@ class SequenceModel:
                 cache.put(video_sha256, part, end)
         with together.locked():
             for piece in together.folder.glob(f"{video_sha256}*"):
-                piece.unlink()
+                piece.unlink(missing_ok=True)  # another process may be at the same video
 
     def recall(self, video_sha256: str) -> Recognition | None:
         """From the embeddings in the cache."""
