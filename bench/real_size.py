@@ -25,7 +25,7 @@ from ruamel.yaml import YAML
 from bench import Row
 from bench.worlds import ROOT, ModelSize
 from features.backbone import save
-from features.files import write_csv
+from features.files import write_csv, write_json
 from features.store.block_inputs import write_block_inputs
 from features.store.embeddings import VideoEmbeddings, read_embeddings, write_embeddings
 from features.video import Segment
@@ -197,6 +197,7 @@ def make_embeddings(root: Path, size: Size) -> int:
     write_embeddings(paths.recording_embeddings, {}, load_video, provenance=provenance, sizes=sizes)
     write_csv(paths.recording_hashes, ["recording", "sha256"], [])
     write_csv(paths.failed, ["video_id", "reason"], [])
+    write_json(paths.seeds, {})
     shape = backbone.block_input_shape(plan.num_frames)
     windows = block_input_windows(videos, plan, num_clips=_STORED_BLOCK_INPUTS, evaluate_windows=300)
     generator = torch.Generator().manual_seed(2)

@@ -12,7 +12,7 @@ import torch
 from click.testing import CliRunner
 from ruamel.yaml import YAML
 
-from features.backbone import load_backbone
+from features.backbone import best_device, choose_precision, load_backbone
 from features.preprocess import Preprocessing
 from pipeline.checkup import machine, timing
 from pipeline.checkup.findings import Finding, checked, duration
@@ -42,6 +42,7 @@ def root(tmp_path: Path) -> Path:
         "recordings_dir": None,
         "corrections": None,
     }
+    values["extract"]["precision"] = "auto"  # on a CPU that multiplies bf16, what that costs is measured
     YAML(typ="safe").dump(values, root / "params" / "demo.yaml")
     videos.mkdir()
     rows = ["file_name,start_s,end_s,label,subject,split"]
@@ -82,6 +83,8 @@ def test_a_whole_project_is_ok_and_timed(root: Path) -> None:
     assert "an hour of video: about " in output
     assert "`dvc repro` from nothing: about " in output
     assert "9 windows embedded" in output
+    is_bf16 = choose_precision("auto", best_device()) == "bf16" and best_device().type == "cpu"
+    assert ("precision on this CPU: bf16 takes " in output) == is_bf16
     assert "failed" not in output
     assert list(files(root)) == before
 

@@ -197,6 +197,7 @@ REPORT = Report(
     {"seed": "0"},
     closer=CloserLook(examples=[Example("miss", "a", "v1", Segment(61, 62.5), 0.25)]),
     num_val_recordings=4,
+    seeds={"seeds": [0, 1], "models": {"linear": {"map": {"mean": 0.5, "std": 0.01}}}},
     machine={"machine": "a computer"},
     params={"train.steps": "7"},
 )
@@ -211,6 +212,7 @@ def test_the_twin_says_the_same_in_tables_of_markdown(tmp_path: Path) -> None:
     assert "| A \\| b | `v1` | 1:01.0–1:02.5 | – | 0.25 |" in text
     assert "| Calibration and event rules, by F1 of events | val | 5 videos of 2 people and 4 recordings |" in text
     assert "| train | 9 | 90 | 4 | 1 |" in text
+    assert "| mAP of windows | 0.500 ± 0.010 |" in text
     assert "a computer" not in text
     for table in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
         assert len({len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}) == 1
