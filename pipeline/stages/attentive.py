@@ -24,7 +24,7 @@ from heads.training.loop import fit
 from heads.training.validation import on_block_inputs
 from pipeline.block_inputs import require_block_inputs, window_probabilities
 from pipeline.dataset import labels, manifest
-from pipeline.dataset.truth import read_split
+from pipeline.dataset.truth import read_splits
 from pipeline.layout import Layout
 from pipeline.params import Params
 from pipeline.probabilities import predictions_of
@@ -48,16 +48,13 @@ def main(params: Params, paths: Layout) -> None:
         return
     label_set = labels.read_label_set(paths.label_set)
     videos = manifest.read(paths.manifest)
-    (train, provenance), (val, _), (test, _) = (
-        read_split(
-            paths.embeddings,
-            videos,
-            split,
-            label_set.ids,
-            poolings=(),
-            min_overlap_s=params.targets.min_overlap_s,
-        )
-        for split in manifest.SPLITS
+    (train, val, test), provenance = read_splits(
+        paths.embeddings,
+        videos,
+        manifest.SPLITS,
+        label_set.ids,
+        poolings=(),
+        min_overlap_s=params.targets.min_overlap_s,
     )
     block_inputs = require_block_inputs(paths.block_inputs, provenance, (train, val))
     backbone = load_backbone(paths.backbone, dtype=torch.float32, attention=provenance["attention"])
@@ -102,7 +99,7 @@ def main(params: Params, paths: Layout) -> None:
     )
     config = {
         "provenance": provenance,
-        "labels": [{"id": each.id, "name": each.name} for each in label_set.labels],
+        "labels": label_set.to_json(),
         "train": {"num_windows": len(train.windows), "num_videos": len(train.video_ids)} | asdict(attentive),
     }
     with atomic_folder(paths.model("attentive")) as folder:
@@ -114,7 +111,7 @@ def main(params: Params, paths: Layout) -> None:
     preprocessing = Preprocessing.from_checkpoint(paths.backbone)
     model = ActionModel(backbone, AttentiveTail(backbone, head), preprocessing=preprocessing).eval()
     with atomic_folder(paths.attentive_predictions) as folder:
-        for split, truth in (("val", val), ("test", test)):
+        for truth in (val, test):
             probabilities, num_stored = window_probabilities(
                 model,
                 truth,
@@ -125,9 +122,9 @@ def main(params: Params, paths: Layout) -> None:
                 num_workers=params.extract.num_workers,
                 device=best_device(),
             )
-            log.info("%s: %d of %d windows from stored block inputs", split, num_stored, len(probabilities))
+            log.info("%s: %d of %d windows from stored block inputs", truth.name, num_stored, len(probabilities))
             sha256 = weights.sha256(paths.model("attentive"))
-            predictions_of(truth, probabilities, model_sha256=sha256).save(folder / f"{split}.npz")
+            predictions_of(truth, probabilities, model_sha256=sha256).save(folder / f"{truth.name}.npz")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from heads import weights
 from heads.training.grid import best_of, save_table
 from pipeline.dataset import manifest
 from pipeline.dataset.recordings import recording_paths, true_actions
-from pipeline.dataset.truth import read_split
+from pipeline.dataset.truth import read_splits
 from pipeline.finetuned import finetuned_encoder, write_finetuned
 from pipeline.frozen import load_frozen_encoder
 from pipeline.layout import Layout
@@ -84,16 +84,13 @@ def train(params: Params, paths: Layout) -> None:
     tensors, stage_2 = weights.load(paths.model("finetune"), expected={})
     label_ids = [label["id"] for label in stage_2["labels"]]
     videos = manifest.read(paths.manifest)
-    (train, made_by), (val, _) = (
-        read_split(
-            paths.finetuned_embeddings("videos"),
-            videos,
-            split,
-            label_ids,
-            poolings=params.temporal.features,
-            min_overlap_s=params.targets.min_overlap_s,
-        )
-        for split in ("train", "val")
+    (train, val), made_by = read_splits(
+        paths.finetuned_embeddings("videos"),
+        videos,
+        ("train", "val"),
+        label_ids,
+        poolings=params.temporal.features,
+        min_overlap_s=params.targets.min_overlap_s,
     )
     trials = temporal_trials(params.temporal, train, val, stride_s=params.windows.stride_s, seed=params.seed)
     block = {name: tensor for name, tensor in tensors.items() if name.startswith(weights.LAST_BLOCK)}
