@@ -12,7 +12,7 @@ import torch
 
 from features.backbone import best_device, load_backbone
 from features.clips import ClipReader, Source
-from features.files import atomic_folder, write_csv, write_text
+from features.files import atomic_folder
 from features.preprocess import Preprocessing
 from heads import weights
 from heads.action_model import ActionModel, AttentiveTail
@@ -28,11 +28,9 @@ from pipeline.dataset.truth import read_splits
 from pipeline.layout import Layout
 from pipeline.params import Params
 from pipeline.probabilities import predictions_of
-from pipeline.stage import stage
+from pipeline.stage import stage, write_not_asked_for
 
 log = logging.getLogger(__name__)
-
-_NOT_ASKED_FOR = "Empty: `attentive` of the profile's params is null.\n"
 
 
 @stage
@@ -40,11 +38,8 @@ def main(params: Params, paths: Layout) -> None:
     """Train the head on stored block inputs, and predict val and test."""
     attentive, finetune = params.attentive, params.finetune
     if attentive is None:
-        for out in (paths.model("attentive"), paths.attentive_predictions):
-            with atomic_folder(out) as folder:
-                write_text(folder / "not_asked_for.txt", _NOT_ASKED_FOR)
-        write_csv(paths.history("attentive"), ["not_asked_for"], [])
-        log.info("nothing to do: attentive is null")
+        outs = (paths.model("attentive"), paths.attentive_predictions)
+        write_not_asked_for("`attentive` of the profile's params is null", outs, [paths.history("attentive")])
         return
     label_set = labels.read_label_set(paths.label_set)
     videos = manifest.read(paths.manifest)

@@ -11,7 +11,7 @@ import torch
 
 from features.backbone import best_device
 from features.clips import ClipReader, Source
-from features.files import atomic_folder, write_text
+from features.files import atomic_folder
 from features.preprocess import Preprocessing
 from heads.zero_shot import load_zero_shot
 from pipeline.block_inputs import clips_of
@@ -20,20 +20,16 @@ from pipeline.dataset.truth import read_splits
 from pipeline.layout import Layout
 from pipeline.params import Params
 from pipeline.probabilities import predictions_of
-from pipeline.stage import stage
+from pipeline.stage import stage, write_not_asked_for
 
 log = logging.getLogger(__name__)
-
-_NOT_ASKED_FOR = "Empty: `clip` of the profile's params is null.\n"
 
 
 @stage
 def main(params: Params, paths: Layout) -> None:
     """Predict from the frame in the middle of each window, cropped as the backbone sees it."""
     if params.clip is None:
-        with atomic_folder(paths.clip_predictions) as folder:
-            write_text(folder / "not_asked_for.txt", _NOT_ASKED_FOR)
-        log.info("nothing to do: clip is null")
+        write_not_asked_for("`clip` of the profile's params is null", [paths.clip_predictions])
         return
     label_set = labels.read_label_set(paths.label_set)
     videos = manifest.read(paths.manifest)
