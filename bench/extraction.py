@@ -25,9 +25,10 @@ from bench.worlds import (
     demo_videos,
     write_footage,
 )
-from features.backbone import POOLINGS, Backbone, load_backbone
+from features.backbone import Backbone, load_backbone
 from features.clips import ClipReader, Source
 from features.embed import embed_videos
+from features.pooling import POOLINGS
 from features.preprocess import Preprocessing
 
 

@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from bench import Row
 from bench.extraction import Work, pixel_batches
 from bench.worlds import DEMO_WINDOWS, TINY_BACKBONE, demo_videos
-from features.backbone import DTYPES, POOLINGS, Attention, Backbone, load_backbone
+from features.backbone import DTYPES, Attention, Backbone, load_backbone
 from features.clips import ClipReader, Source
+from features.pooling import POOLINGS
 from features.preprocess import Preprocessing
 from features.video import WindowPlan
 

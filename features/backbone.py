@@ -24,15 +24,17 @@ from features.checkpoint import (
     require_complete,
     require_finite,
     weight_files,
+    weight_names,
 )
 from features.files import sha256_of, write_bytes, write_json
+from features.pooling import POOLINGS, pool
 from features.preprocess import Preprocessing
 
 if TYPE_CHECKING:
-    from transformers import VJEPA2ForVideoClassification
+    from transformers import VJEPA2ForVideoClassification, VJEPA2Model
 
-POOLINGS = ("pooler", "mean", "max")
-"""Ways from a window's tokens to one vector: the checkpoint's attentive pooler, the mean or maximum over tokens."""
+_DROPPED = ("predictor.", "vjepa2.predictor.", "classifier.")
+"""Parts of a V-JEPA 2 that no backbone keeps: a checkpoint may lack them."""
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -127,17 +129,17 @@ def load_backbone(folder: Path, *, dtype: torch.dtype, attention: Attention = "s
 
 
 class VJepa2Backbone(nn.Module):
-    """A V-JEPA 2 encoder with its attentive pooler, without its predictor and classifier."""
+    """A V-JEPA 2 encoder, with the attentive pooler of checkpoints that have one, without predictor and classifier."""
 
-    poolings: tuple[str, ...] = POOLINGS
-
-    def __init__(self, model: VJEPA2ForVideoClassification, *, id: str, weights_sha256: str) -> None:
+    def __init__(self, model: VJEPA2ForVideoClassification | VJEPA2Model, *, id: str, weights_sha256: str) -> None:
         super().__init__()
-        encoder = model.vjepa2.encoder
+        pooler: nn.Module | None = getattr(model, "pooler", None)
+        encoder = (model if pooler is None else model.vjepa2).encoder
         self.embeddings: nn.Module = encoder.embeddings
         self.blocks = nn.ModuleList(encoder.layer[:-1])
         self.last: nn.Module = encoder.layer[-1]
-        self.after_last = nn.ModuleList([encoder.layernorm, model.pooler])
+        self.after_last = nn.ModuleList([encoder.layernorm] + ([] if pooler is None else [pooler]))
+        self.poolings: tuple[str, ...] = tuple(name for name in POOLINGS if name != "pooler" or pooler is not None)
         self.id = id
         self.weights_sha256 = weights_sha256
         self.attention: str = model.config._attn_implementation
@@ -154,12 +156,14 @@ class VJepa2Backbone(nn.Module):
     def load(cls, folder: Path, config: dict[str, Any], *, dtype: torch.dtype, attention: Attention) -> Self:
         """Load a folder whose config.json holds `config`; a missing, unexpected or misshapen weight raises."""
         # Imported where used: importing the class takes three seconds, and training a head needs no backbone.
-        from transformers import VJEPA2ForVideoClassification
+        from transformers import VJEPA2ForVideoClassification, VJEPA2Model
 
         files = weight_files(folder)
         try:
+            named = VJEPA2ForVideoClassification.__name__ in (config.get("architectures") or [])
+            has_pooler = named or any(name.startswith("pooler.") for name in weight_names(files))
             with _quiet_transformers():
-                model, loading = VJEPA2ForVideoClassification.from_pretrained(
+                model, loading = (VJEPA2ForVideoClassification if has_pooler else VJEPA2Model).from_pretrained(
                     folder,
                     local_files_only=True,
                     use_safetensors=True,
@@ -168,7 +172,7 @@ class VJepa2Backbone(nn.Module):
                     output_loading_info=True,
                     ignore_mismatched_sizes=True,  # so that they are listed below with the others, and raise
                 )
-            require_complete(folder, loading)
+            require_complete(folder, loading, dropped=_DROPPED)
             require_finite(folder, model)
             return cls(model, id=identity(folder, config), weights_sha256=sha256_of(*files))
         except BackboneError:
@@ -232,18 +236,7 @@ class VJepa2Backbone(nn.Module):
 
     def pool(self, tokens: torch.Tensor, names: Sequence[str]) -> dict[str, torch.Tensor]:
         """The encoder's tokens (B, N, D) to one float32 vector each, (B, D), by pooling, in the order asked for."""
-        unknown = [name for name in names if name not in self.poolings]
-        if unknown:
-            raise ValueError(f"no pooling {', '.join(unknown)}; there are {', '.join(self.poolings)}")
-        pooled: dict[str, torch.Tensor] = {}
-        for name in names:
-            if name == "pooler":
-                pooled[name] = self.after_last[1](tokens).float()
-            elif name == "mean":
-                pooled[name] = tokens.mean(dim=1, dtype=torch.float32)
-            else:
-                pooled[name] = tokens.amax(dim=1).float()
-        return pooled
+        return pool(tokens, names, self.after_last[1] if "pooler" in self.poolings else None)
 
     def pool_each(self, tokens: torch.Tensor, names: Sequence[str]) -> dict[str, torch.Tensor]:
         """`pool`, with the same result for a window whatever others are in the batch (B, N, D), to the last bit.

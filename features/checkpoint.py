@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,10 +71,24 @@ def weight_files(folder: Path) -> list[Path]:
     return files
 
 
-def require_complete(folder: Path, loading: dict[str, Any]) -> None:
-    """Raise `BackboneError` with all weights that are too many, too few or misshapen, as transformers lists them."""
+def weight_names(files: Sequence[Path]) -> set[str]:
+    """The names of all weights in these files, whose heads alone are read."""
+    from safetensors import safe_open
+
+    names: set[str] = set()
+    for file in files:
+        with safe_open(file, framework="pt") as weights:
+            names.update(weights.keys())
+    return names
+
+
+def require_complete(folder: Path, loading: dict[str, Any], *, dropped: tuple[str, ...] = ()) -> None:
+    """Raise `BackboneError` with all weights that are too many, too few or misshapen, as transformers lists them.
+
+    Those whose names begin with one of `dropped` are of parts that are not kept, and may be missing.
+    """
     problems = {
-        "missing": sorted(loading["missing_keys"]),
+        "missing": sorted(name for name in loading["missing_keys"] if not name.startswith(dropped)),
         "unexpected": sorted(loading["unexpected_keys"]),
         "mismatched": [
             f"{key} (found {tuple(found)}, wanted {tuple(wanted)})"

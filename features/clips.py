@@ -18,8 +18,8 @@ from features.decode.grid import Decoder, frames_on_grid
 from features.gate import MotionGate
 from features.pictures import picture_numbers
 from features.preprocess import Preprocessing
-from features.thumbnails import Thumbnail
-from features.video import Clip, Frame, WindowPlan, cut_clips
+from features.thumbnails import Thumbnail, Thumbnails
+from features.video import Clip, Frame, Views, WindowPlan, cut_clips
 from features.workers import WorkerLost, imap_processes, still_alive
 
 VideoClips = VideoItems[Clip]
@@ -52,13 +52,15 @@ class Source:
 class ClipReader:
     """How a source becomes clips: the windows, the preprocessing of each frame, the decoder, and perhaps a motion gate.
 
-    The gate marks clips of videos that are read as a whole.
+    The gate marks clips of videos that are read as a whole. With `views` `three`, frames of a picture that is no square
+    are strips: `Preprocessing.views_of` makes the squares that the model sees.
     """
 
     plan: WindowPlan
     preprocessing: Preprocessing
     decoder: Decoder
     gate: MotionGate | None = None
+    views: Views = "center"
 
     def clips(self, source: Source) -> VideoClips:
         """The source's clips in order, one in memory at a time; raises `UnreadableVideo`, whatever goes wrong.
@@ -66,6 +68,11 @@ class ClipReader:
         A video of which every window is wanted and none is without a pause is unreadable, too.
         """
         return VideoItems(self._clips_or_failure(source))
+
+    def seen_share(self, thumbnails: Thumbnails) -> tuple[float, float]:
+        """The shares of the width and height of a video's pictures that are in its clips; all where none is known."""
+        shape = thumbnails.shape
+        return (1.0, 1.0) if shape is None else self.preprocessing.seen_share(*shape, self.views)
 
     def _clips_or_failure(self, source: Source) -> Generator[Clip, None, VideoEnd | None]:
         with failing_as(source.path):
@@ -78,7 +85,7 @@ class ClipReader:
         )
         middles = _Middles(plan, source)
         whole = middles.noted(_watched(frames)) if source.thumbnails else _watched(frames)
-        cropped = self.preprocessing.resize_crop_frames(whole)
+        cropped = self.preprocessing.resize_crop_frames(whole, self.views)
         last = math.inf if source.windows is None else max(source.windows, default=-1)
         window = -1
         clips = _numbered(cut_clips(cropped, plan, first_frame=source.first_frame))

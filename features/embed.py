@@ -19,6 +19,7 @@ from features.decode.damage import VideoEnd
 from features.gate import batches as batches_of
 from features.gate import embedded_row
 from features.pictures import PictureNumbers, WindowPictures
+from features.pooling import join_views
 from features.store.embeddings import VideoEmbeddings
 from features.thumbnails import Thumbnail, Thumbnails
 from features.video import Clip
@@ -187,14 +188,20 @@ def submit_batch(
     device: torch.device,
     cores: _Cores | None,
 ) -> _SubmittedBatch:
-    """Send a batch through the backbone without waiting for it; block inputs of the windows `kept` are kept."""
+    """Send a batch through the backbone without waiting for it.
+
+    Block inputs of the windows `kept` are kept, where there are several views of a window those of its middle.
+    """
 
     @torch.inference_mode()
     def embedded(frames: torch.Tensor, keep: torch.Tensor) -> Results:
-        block_input = backbone.block_input(reader.preprocessing.normalise(frames, backbone.dtype))
-        pooled = backbone.pool_each(backbone.last_block(block_input), backbone.poolings)
-        # Indexed, which copies: the few that are kept must not keep all the others in memory.
-        return {name: vectors.to(torch.float16) for name, vectors in pooled.items()}, block_input[keep]
+        pooled, kept_inputs = [], []
+        for view in reader.preprocessing.views_of(frames):
+            block_input = backbone.block_input(reader.preprocessing.normalise(view, backbone.dtype))
+            pooled.append(backbone.pool_each(backbone.last_block(block_input), backbone.poolings))
+            # Indexed, which copies: the few that are kept must not keep all the others in memory.
+            kept_inputs.append(block_input[keep])
+        return {name: vectors.to(torch.float16) for name, vectors in join_views(pooled).items()}, kept_inputs[0]
 
     embedded_clips = [clip for clip in batch if not clip.repeats]
     frames = torch.from_numpy(np.stack([clip.frames for clip in embedded_clips]))

@@ -23,7 +23,7 @@ class MotionGate:
     """When a window repeats the last embedded one: no part of its frames differs, and it begins at most `max_s` later.
 
     Frame by frame, none of the 16 x 16 cells of the picture has a mean luma that differs by more than `max_change`, on
-    a scale of 0 to 1. A cell counts, not the whole picture: a hand that moves is small.
+    a scale of 0 to 1. A cell counts, not the whole picture: a hand that moves is small. A strip has more cells.
     """
 
     max_change: float
@@ -67,10 +67,15 @@ def embedded_row(batch: Iterable[Clip]) -> npt.NDArray[np.int64]:
 
 
 def _cell_luma(frames: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    """Mean luma of each cell of the frames (T, H, W, 3), (T, 16, 16); where H and W do not divide, an edge is left."""
+    """Mean luma of each cell of the frames (T, H, W, 3), (T, 16, 16); where H and W do not divide, an edge is left.
+
+    The longer side of a strip has as many more cells.
+    """
     num_frames, height, width, _ = frames.shape
-    step = max(1, min(height, width) // (_CELLS * _CELL_PIXELS))
+    shorter = min(height, width)
+    step = max(1, shorter // (_CELLS * _CELL_PIXELS))
     luma = frames[:, ::step, ::step].astype(np.float32) @ (_LUMA / np.float32(255))
-    rows, columns = luma.shape[1] // _CELLS, luma.shape[2] // _CELLS
-    cut = luma[:, : rows * _CELLS, : columns * _CELLS]
-    return cut.reshape(num_frames, _CELLS, rows, _CELLS, columns).mean(axis=(2, 4))
+    down, across = (round(_CELLS * side / shorter) for side in (height, width))
+    rows, columns = luma.shape[1] // down, luma.shape[2] // across
+    cut = luma[:, : rows * down, : columns * across]
+    return cut.reshape(num_frames, down, rows, across, columns).mean(axis=(2, 4))

@@ -55,9 +55,8 @@ class KeptPieces:
         there = self.listed()
         listed = sorted(set(files) & (there | self.here.list(self.key)))
         with ThreadPoolExecutor(_READERS) as readers:
-            sound = [
-                file for file, is_sound in zip(listed, readers.map(self.is_sound, listed), strict=True) if is_sound
-            ]
+            verdicts = list(readers.map(self.is_sound, listed))
+        sound = frozenset(file for file, is_sound in zip(listed, verdicts, strict=True) if is_sound)
         for file in sound:
             if self.shared and file not in there:
                 self.shared.create(f"{self.key}/{file}", self.path(file).read_bytes())

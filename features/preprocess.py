@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 
 from features.files import write_json
-from features.video import Frame, Image
+from features.video import Frame, Image, Views
 
 VERSION = 1
 """Part of the key of what is cached: raised when other pixels come out of `Preprocessing` for some picture."""
@@ -42,7 +42,10 @@ class PreprocessingError(ValueError):
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """A centre crop of `crop_size` pixels a side, then `mean` and `std` of each RGB channel on a scale of 0 to 1."""
+    """Squares of `crop_size` pixels a side, then `mean` and `std` of each RGB channel on a scale of 0 to 1.
+
+    With views `three` a frame becomes a strip, as long as the resized picture is, of which `views_of` makes squares.
+    """
 
     crop_size: int
     mean: tuple[float, float, float]
@@ -110,23 +113,43 @@ class Preprocessing:
         """Pixels of the shorter side before the crop: 292 for a crop of 256."""
         return int(self.crop_size * 256 / 224)
 
-    def resize_crop(self, image: Image) -> Image:
-        """Pixels (H, W, 3) uint8 to (crop_size, crop_size, 3) uint8; a smaller picture is enlarged."""
+    def resized_shape(self, height: int, width: int) -> tuple[int, int]:
+        """(H, W) of a picture before it is cropped."""
+        edge = self.shortest_edge
+        return (edge, int(edge * width / height)) if height <= width else (int(edge * height / width), edge)
+
+    def cropped_shape(self, height: int, width: int, views: Views) -> tuple[int, int]:
+        """(H, W) of what is kept of a picture of this size: a square, or, with `three`, all of the longer side.
+
+        A square picture has its middle alone: the ends are hardly anywhere else.
+        """
+        crop, (rows, columns) = self.crop_size, self.resized_shape(height, width)
+        if views == "center" or rows == columns:
+            return crop, crop
+        return (crop, columns) if rows < columns else (rows, crop)
+
+    def seen_share(self, height: int, width: int, views: Views) -> tuple[float, float]:
+        """The shares of the width and of the height of a picture of this size that the model sees."""
+        resized, cropped = self.resized_shape(height, width), self.cropped_shape(height, width, views)
+        seen = [min(side, self.crop_size * 3) for side in cropped]  # a panorama has gaps between its squares
+        return seen[1] / resized[1], seen[0] / resized[0]
+
+    def resize_crop(self, image: Image, views: Views = "center") -> Image:
+        """Pixels (H, W, 3) uint8 to (crop_size, crop_size, 3) uint8, or a strip; a smaller picture is enlarged."""
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
             raise ValueError(f"an image is (H, W, 3) uint8, got {image.shape} {image.dtype}")
         height, width, _ = image.shape
-        edge = self.shortest_edge
-        size = (edge, int(edge * width / height)) if height <= width else (int(edge * height / width), edge)
+        size, (rows, columns) = self.resized_shape(height, width), self.cropped_shape(height, width, views)
         # A turned image has negative strides and a decoder's may be read-only: torch takes neither.
         # The batch axis comes first: only then does torch see channels last, and resize in half the time.
         pixels = torch.from_numpy(np.require(image, requirements=["C", "W"]))[None].permute(0, 3, 1, 2)
         if size != (height, width):
             pixels = F.interpolate(pixels, size=size, mode="bilinear", antialias=True)
-        top, left = (size[0] - self.crop_size) // 2, (size[1] - self.crop_size) // 2
-        cropped = pixels[0, :, top : top + self.crop_size, left : left + self.crop_size]
+        top, left = (size[0] - rows) // 2, (size[1] - columns) // 2
+        cropped = pixels[0, :, top : top + rows, left : left + columns]
         return np.ascontiguousarray(cropped.permute(1, 2, 0).numpy())
 
-    def resize_crop_frames(self, frames: Iterable[Frame]) -> Iterator[Frame]:
+    def resize_crop_frames(self, frames: Iterable[Frame], views: Views = "center") -> Iterator[Frame]:
         """The same frames with their images through `resize_crop`: each once, however many windows share it.
 
         Neighbours that share one image share it afterwards.
@@ -134,8 +157,18 @@ class Preprocessing:
         before: Image | None = None
         for frame in frames:
             if frame.image is not before:
-                before, cropped = frame.image, self.resize_crop(frame.image)
+                before, cropped = frame.image, self.resize_crop(frame.image, views)
             yield replace(frame, image=cropped)
+
+    def views_of(self, frames: torch.Tensor) -> list[torch.Tensor]:
+        """Frames (B, T, H, W, 3) to the squares (B, T, crop_size, crop_size, 3) in them: the middle, then both ends."""
+        crop, height, width = self.crop_size, frames.shape[2], frames.shape[3]
+        if height == width == crop:
+            return [frames]
+        if min(height, width) != crop:
+            raise ValueError(f"a strip's shorter side is {crop} pixels, got {height} x {width}")
+        axis, length = (2, height) if height > width else (3, width)
+        return [frames.narrow(axis, start, crop) for start in ((length - crop) // 2, 0, length - crop)]
 
     def normalise(self, frames: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         """Frames (B, T, H, W, 3) uint8 to (B, T, 3, H, W) of `dtype`, on the device where the frames are.

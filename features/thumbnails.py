@@ -83,6 +83,14 @@ class Thumbnails:
         """Those of a video's parts, in order."""
         return cls(np.concatenate([part.times_s for part in parts]), [jpeg for part in parts for jpeg in part.jpegs])
 
+    @property
+    def shape(self) -> tuple[int, int] | None:
+        """(H, W) of the first one, which has the shape of the video's pictures but for rounding; None without one."""
+        if not len(self.jpegs):
+            return None
+        with Image.open(io.BytesIO(self.jpegs[0])) as picture:
+            return picture.height, picture.width
+
     def nearest(self, time_s: float) -> bytes | None:
         """The picture whose time is nearest, the earlier of two; None where there are none."""
         if not len(self.times_s):

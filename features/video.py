@@ -9,6 +9,7 @@ import math
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,9 @@ from features.thumbnails import Thumbnail
 
 Image = npt.NDArray[np.uint8]
 """RGB pixels (H, W, 3) of an upright picture; pixels are square."""
+
+Views = Literal["center", "three"]
+"""What a model sees of a picture: the square in its middle, or also those at both ends of its longer side."""
 
 
 @dataclass(frozen=True, order=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from features.backbone import Backbone
+from features.pooling import join_views
 from features.preprocess import Preprocessing
 from features.sealed import damage_told
 from features.video import Clip
@@ -50,8 +51,9 @@ class Tail(nn.Module):
         self.last_block.train(mode and any(parameter.requires_grad for parameter in self.last_block.parameters()))
         return self
 
-    def forward(self, block_input: Tensor) -> Tensor:
-        pooled = self._pool(self._encode(block_input.to(self._dtype)), self.features)
+    def forward(self, *block_inputs: Tensor) -> Tensor:
+        """Logits (B, L) of the block inputs (B, N, D) of one view of the windows, or of several."""
+        pooled = join_views([self._pool(self._encode(each.to(self._dtype)), self.features) for each in block_inputs])
         return self.head(torch.cat([pooled[name] for name in self.features], dim=-1))
 
     def trained_tensors(self) -> dict[str, Tensor]:
@@ -63,7 +65,7 @@ class Tail(nn.Module):
 
 
 class ActionModel(nn.Module):
-    """A backbone and its tail: frames (B, T, H, W, 3) uint8 -> logits (B, L).
+    """A backbone and its tail: frames (B, T, H, W, 3) uint8, squares or strips -> logits (B, L).
 
     Stage 1 has the backbone as it came, stage 2 another last block. `tail` is of this `backbone`.
     """
@@ -75,11 +77,15 @@ class ActionModel(nn.Module):
         self.preprocessing = preprocessing
 
     def block_input(self, frames: Tensor) -> Tensor:
-        """Frames (B, T, H, W, 3) uint8 to what enters the last block, (B, N, D), without gradients."""
+        """Squares (B, T, H, W, 3) uint8 to what enters the last block, (B, N, D), without gradients."""
         return self.backbone.block_input(self.preprocessing.normalise(frames, self.backbone.dtype))
 
+    def block_inputs(self, frames: Tensor) -> list[Tensor]:
+        """That of each of the views of squares or strips."""
+        return [self.block_input(view) for view in self.preprocessing.views_of(frames)]
+
     def forward(self, frames: Tensor) -> Tensor:
-        return self.tail(self.block_input(frames))
+        return self.tail(*self.block_inputs(frames))
 
 
 def load_action_model(
@@ -119,13 +125,13 @@ def replace_last_block(folder: Path, backbone: Backbone, *, expected: Mapping[st
 def predict_clips(
     model: ActionModel, clips: Iterable[tuple[str, Clip]], *, batch_size: int, device: torch.device
 ) -> Iterator[tuple[str, Clip, npt.NDArray[np.float32]]]:
-    """Each clip again with its probabilities (L,) float32, in order; one batch is in memory at a time."""
+    """Each clip again with its probabilities (L,) float32, in order; one batch of one shape is in memory."""
     model.to(device)
-    arriving = iter(clips)
-    while batch := list(islice(arriving, batch_size)):
-        frames = torch.from_numpy(np.stack([clip.frames for _, clip in batch]))
-        for (video_id, clip), row in zip(batch, _probabilities(model, frames, device), strict=True):
-            yield video_id, clip, row
+    for _, arriving in groupby(clips, key=lambda own: own[1].frames.shape):
+        while batch := list(islice(arriving, batch_size)):
+            frames = torch.from_numpy(np.stack([clip.frames for _, clip in batch]))
+            for (video_id, clip), row in zip(batch, _probabilities(model, frames, device), strict=True):
+                yield video_id, clip, row
 
 
 def predict_block_inputs(tail: Tail, batches: Iterable[Tensor], *, device: torch.device) -> npt.NDArray[np.float32]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from features.decode.grid import Decoder
 from features.extraction import provenance
 from features.gate import MotionGate
 from features.preprocess import Preprocessing
-from features.video import WindowPlan
+from features.video import Views, WindowPlan
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,11 @@ class FrozenEncoder:
         backbone = {"id": self.backbone.id, "sha256": self.backbone.weights_sha256}
         return dict(self.cache.provenance) | {"backbone": backbone}
 
+    def with_views(self, views: Views) -> FrozenEncoder:
+        """The same encoder for pictures of which it sees these views, with the cache of those."""
+        reader = replace(self.reader, views=views)
+        return replace(self, reader=reader, cache=EmbeddingCache(self.cache.root, provenance(self.backbone, reader)))
+
 
 def load_frozen_encoder(
     checkpoint: Path,
@@ -44,6 +49,7 @@ def load_frozen_encoder(
     precision: str,
     attention: Attention,
     gate: MotionGate | None = None,
+    views: Views = "center",
 ) -> FrozenEncoder:
     """Load the backbone onto this machine's best device, with the cache below `cache` for what it gives."""
     device = best_device()
@@ -51,5 +57,5 @@ def load_frozen_encoder(
     preprocessing = Preprocessing.from_checkpoint(checkpoint)
     backbone.require_fit(num_frames=plan.num_frames, crop_size=preprocessing.crop_size)
     backbone.to(device)
-    reader = ClipReader(plan, preprocessing, decoder, gate)
+    reader = ClipReader(plan, preprocessing, decoder, gate, views)
     return FrozenEncoder(backbone, reader, EmbeddingCache(cache, provenance(backbone, reader)), device)

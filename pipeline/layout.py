@@ -53,6 +53,11 @@ class Layout:
         return self._data / "fetched" / "recordings"
 
     @property
+    def judged_recordings(self) -> Path:
+        """The recordings, of which the stage reads those alone whose hashes stand in `judged`."""
+        return self.recordings
+
+    @property
     def corrections(self) -> Path:
         """The folder of what people said of recordings."""
         return self._data / "fetched" / "corrections"
@@ -123,6 +128,11 @@ class Layout:
     def typicality(self) -> Path:
         """What a window is compared with that the models may know nothing of."""
         return self._data / "models" / self.labels / "typicality.safetensors"
+
+    @property
+    def judged(self) -> Path:
+        """What people said of recordings, for stage 2 where it learns from it."""
+        return self._data / "models" / self.labels / "judged.json"
 
     @property
     def diary_model(self) -> Path:

@@ -154,7 +154,7 @@ def load_recogniser(folder: Path) -> Recogniser:
     with damage_told(folder / weights.FILES[1], remedy=_REMEDY):
         plan = WindowPlan(**provenance["windows"])
         gate = MotionGate(**diary["motion_gate"]) if diary.get("motion_gate") else None
-    reader = ClipReader(plan, preprocessing, diary["decoder"], gate)
+    reader = ClipReader(plan, preprocessing, diary["decoder"], gate, diary.get("views", "center"))
     model: VideoModel
     if "temporal" in config:
         head, config = load_temporal_head(folder, expected=expected)

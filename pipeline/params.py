@@ -1,8 +1,7 @@
 """`params.yaml` and `params/<profile>.yaml`, read and checked as a whole.
 
-Sections that the library can use are the library's own dataclasses; limits are declared once, where the class is. No
-stage depends on this module in dvc.yaml: DVC tracks the values themselves, and a stage reads only the sections that it
-declares under `params:`.
+Sections that the library can use are the library's own dataclasses; limits are declared once, where the class is. In
+dvc.yaml no stage depends on this module: DVC tracks the values, and a stage reads only what it has under `params:`.
 """
 
 from __future__ import annotations
@@ -16,58 +15,24 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import pydantic.dataclasses
 from annotated_types import Ge, Gt, Le, Lt, MinLen
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from features.gate import MotionGate
-from features.video import WindowPlan
+from features.video import Views, WindowPlan
 from heads.shape import TemporalShape
 from heads.training.schedule import LossName, Precision, TrainingSchedule
 from pipeline import plain_yaml
+from pipeline.fetch_params import FOLDER_KEYS, FolderFetch, RenderedFetch
 from pipeline.layout import Layout
+from pipeline.param_values import AtLeastOne, Count, NonNegative, OneOrMore, Positive, Seed
 from pipeline.plain_yaml import ParamsError
 from reports.thresholds import ThresholdGrid
 
 PROJECT_FILE = Path("params.yaml")
 
-_LARGEST = 10**9  # of counts, seconds and gigabytes: more is a slip, and a sum of it may overflow
-Seed = Annotated[int, Ge(0), Lt(2**32)]  # what every random generator takes
-Count = Annotated[int, Ge(0), Le(_LARGEST)]
-AtLeastOne = Annotated[int, Ge(1), Le(_LARGEST)]
-NonNegative = Annotated[float, Ge(0), Le(_LARGEST)]
-Positive = Annotated[float, Gt(0), Le(_LARGEST)]
-# One value or a list of them; what is read is always a tuple.
-OneOrMore = BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else (value,))
 # Profiles and label sets name files and stand in DVC's templates, where a dot or a slash means something else.
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
-FolderName = Annotated[str, MinLen(1)]
-Files = Annotated[tuple[FolderName, ...], OneOrMore, BeforeValidator(lambda names: [] if names is None else names)]
-
-
-@dataclass(frozen=True)
-class RenderedFetch:
-    source: Literal["rendered"]
-    seed: Seed
-    num_train_videos: AtLeastOne
-    num_test_videos: AtLeastOne
-    num_train_subjects: Annotated[int, Ge(2)]
-    num_test_subjects: AtLeastOne
-    mean_length_s: Positive
-    recording_s: Positive
-    corrections: Files
-
-
-@dataclass(frozen=True)
-class FolderFetch:
-    source: Literal["folder"]
-    dataset_dir: FolderName
-    backbone_dir: FolderName
-    recordings_dir: FolderName | None
-    corrections: Files
-
-
-FOLDER_KEYS = ("dataset_dir", "backbone_dir", "recordings_dir")
-"""The params that name a folder of the user's each, in the order of `fetch`'s outs."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +56,7 @@ class ExtractParams:
 class RecordingParams:
     motion_gate: Annotated[float, Gt(0), Le(1)] | None
     gate_max_s: Positive
+    views: Views
 
     @property
     def gate(self) -> MotionGate | None:
@@ -176,6 +142,7 @@ class FinetuneParams(_ScheduleKeys):
 @dataclass(frozen=True)
 class CorrectionParams:
     repeats: AtLeastOne
+    finetune: bool
 
 
 @dataclass(frozen=True)
@@ -251,7 +218,8 @@ def _refuse_output_folders(root: Path, profile: str, fetch: RenderedFetch | Fold
     """Nothing of the user's is, contains or lies inside a folder that stages write to: DVC deletes outputs."""
     written = [folder.resolve() for name in _profiles(root) for folder in Layout(name, root=root).output_roots]
     written.append(Layout(profile, root=root).cache.resolve())
-    named = {key: (getattr(fetch, key, None),) for key in FOLDER_KEYS} | {"corrections": fetch.corrections}
+    folders = fetch.folder if isinstance(fetch, FolderFetch) else lambda key: None
+    named = {key: (folders(key),) for key in FOLDER_KEYS} | {"corrections": fetch.corrections}
     for key, folder in [(k, Path(own).expanduser().resolve()) for k in named for own in named[k] if own]:
         for output in written:
             if folder.is_relative_to(output) or output.is_relative_to(folder):
@@ -289,7 +257,7 @@ def _load(path: Path, kind: type[Any]) -> Any:
 
 
 def _line(fault: ErrorDetails, values: dict[str, Any], kind: type[Any]) -> str:
-    where = ".".join(_key_path(fault["loc"], values))
+    where = ".".join(_key_path(fault["loc"], values, is_missing=fault["type"] == "missing"))
     context = fault.get("ctx", {})
     match fault["type"]:
         case "unexpected_keyword_argument":
@@ -311,8 +279,8 @@ def _line(fault: ErrorDetails, values: dict[str, Any], kind: type[Any]) -> str:
             return f"{where}: {fault['msg'].removeprefix('Input ')}, got {fault['input']!r}"
 
 
-def _key_path(loc: tuple[int | str, ...], values: dict[str, Any]) -> Iterator[str]:
-    """The key as it stands in the file.
+def _key_path(loc: tuple[int | str, ...], values: dict[str, Any], *, is_missing: bool) -> Iterator[str]:
+    """The key as it stands in the file, or as it should where it is missing.
 
     Pydantic's location also names the member of a union, `[key]`, and the index in a list that the file gives as one
     value: none of these is in the file.
@@ -322,7 +290,7 @@ def _key_path(loc: tuple[int | str, ...], values: dict[str, Any]) -> Iterator[st
         is_in_file = (isinstance(node, dict) and part in node) or (isinstance(node, list) and isinstance(part, int))
         if is_in_file:
             node = node[part]
-        if is_in_file or (index == len(loc) - 1 and isinstance(part, str) and part != "[key]"):
+        if is_in_file or (is_missing and index == len(loc) - 1):
             yield str(part)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,17 +17,22 @@ from features.backbone import Backbone, best_device
 from features.cache import EmbeddingCache
 from features.clips import ClipReader, Source, read_videos
 from features.decode.damage import VideoEnd
-from features.extraction import BlockInputSelection, extract
+from features.extraction import BlockInputSelection, extract, provenance
+from features.files import sha256_of
 from features.gate import batches, embedded_row
 from features.pictures import WindowPictures
+from features.pooling import join_views
 from features.progress import VideoSeconds, stated_seconds
 from features.store.embeddings import VideoEmbeddings
 from features.thumbnails import Thumbnails
+from features.twins import apart, twins
 from features.video import Clip, Segment
 from heads.action_model import ActionModel
 from heads.temporal import TemporalEnsemble, predict_sequence, window_steps
 
 _CHUNK_WINDOWS = 2048
+
+Embed = Callable[[Backbone, EmbeddingCache], tuple[VideoEmbeddings, VideoEnd, Thumbnails]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +40,7 @@ class Recognition:
     """A video's `windows` (n,) in order, the `probabilities` (n, L) of their labels, and what decoding found.
 
     `pictures` are what the windows' pixels show, `vectors` by pooling (n, D) what the frozen backbone makes of them.
+    `seen_share` are the shares of the picture's width and height that the model sees.
     """
 
     windows: Sequence[Segment]
@@ -42,13 +49,14 @@ class Recognition:
     pictures: WindowPictures
     thumbnails: Thumbnails
     vectors: Mapping[str, npt.NDArray[np.float16]]
+    seen_share: tuple[float, float] = (1.0, 1.0)
 
 
 class VideoModel(Protocol):
     """What recognises actions in a video file."""
 
-    def recognise(self, path: Path, *, batch_size: int, num_workers: int) -> Recognition:
-        """Read the whole video; raises `UnreadableVideo`."""
+    def recognise(self, path: Path, *, batch_size: int, num_workers: int, video_sha256: str = "") -> Recognition:
+        """Read the whole video, whose bytes have that hash if it is known; raises `UnreadableVideo`."""
 
     def recall(self, video_sha256: str) -> Recognition | None:
         """The same from what is kept of the video with these bytes, which is not read; None where nothing is."""
@@ -65,7 +73,7 @@ class WindowModel:
     frozen: Backbone
     reader: ClipReader
 
-    def recognise(self, path: Path, *, batch_size: int, num_workers: int) -> Recognition:
+    def recognise(self, path: Path, *, batch_size: int, num_workers: int, video_sha256: str = "") -> Recognition:
         """Decode the video, and run backbone and head on each window; nothing is kept."""
         device = best_device()
         self.model.to(device)
@@ -88,13 +96,15 @@ class WindowModel:
                 bar.reach("", batch[-1].segment.end_s)
         videos.close()
         assert clips.end is not None  # all clips were taken
+        pictures = Thumbnails.of(thumbnails)
         return Recognition(
             windows,
             np.concatenate(rows),
             clips.end,
             WindowPictures.of(numbers),
-            Thumbnails.of(thumbnails),
+            pictures,
             {name: np.concatenate(each) for name, each in vectors.items()},
+            self.reader.seen_share(pictures),
         )
 
     def recall(self, video_sha256: str) -> Recognition | None:
@@ -106,9 +116,12 @@ class WindowModel:
         self, batch: Sequence[Clip], device: torch.device
     ) -> tuple[npt.NDArray[np.float32], dict[str, npt.NDArray[np.float16]]]:
         """Probabilities (B, L) of a batch, and vectors (B, D) by pooling."""
-        block_input = self.model.block_input(torch.from_numpy(np.stack([clip.frames for clip in batch])).to(device))
-        probabilities = self.model.tail(block_input).float().sigmoid().cpu().numpy()
-        pooled = self.frozen.pool_each(self.frozen.last_block(block_input), self.frozen.poolings)
+        frames = torch.from_numpy(np.stack([clip.frames for clip in batch])).to(device)
+        views = self.model.block_inputs(frames)
+        probabilities = self.model.tail(*views).float().sigmoid().cpu().numpy()
+        pooled = join_views(
+            [self.frozen.pool_each(self.frozen.last_block(view), self.frozen.poolings) for view in views]
+        )
         return probabilities, {name: each.to("cpu", torch.float16).numpy() for name, each in pooled.items()}
 
 
@@ -127,12 +140,44 @@ class SequenceModel:
     cache: EmbeddingCache
     frozen: tuple[Backbone, EmbeddingCache] | None = None
 
-    def recognise(self, path: Path, *, batch_size: int, num_workers: int) -> Recognition:
+    def recognise(self, path: Path, *, batch_size: int, num_workers: int, video_sha256: str = "") -> Recognition:
         """Embed the video, unless it has been, and run the head on all its windows."""
         embed = partial(_embedded, path, self.reader, batch_size=batch_size, num_workers=num_workers)
+        digest = video_sha256 or _hash_of(path)
+        if digest and self._uses_kept(digest) and (seen := self.recall(digest)):
+            return seen
+        if digest and self.frozen is not None and not any(_is_begun(cache, digest) for _, cache in self._encoders):
+            self._embed_together(embed, digest)
         video, end, thumbnails = embed(self.backbone, self.cache)
         frozen_vectors = video.vectors if self.frozen is None else embed(*self.frozen)[0].vectors
         return self._seen(video, end, thumbnails, frozen_vectors)
+
+    @property
+    def _encoders(self) -> list[tuple[Backbone, EmbeddingCache]]:
+        return [(self.backbone, self.cache), *([self.frozen] if self.frozen is not None else [])]
+
+    def _uses_kept(self, video_sha256: str) -> bool:
+        """Whether the caches have all that there is of the video, which is used now."""
+        for _, cache in self._encoders:
+            with cache.locked():
+                if not (cache.has(video_sha256) and cache.has_thumbnails(video_sha256)):
+                    return False
+                cache.mark_used([video_sha256], now_ns=time.time_ns())
+        return True
+
+    def _embed_together(self, embed: Embed, video_sha256: str) -> None:
+        """Fill both caches by one pass, in which all blocks but the last run once."""
+        (own, _), (frozen, _) = self._encoders
+        both = twins(own, frozen)
+        together = EmbeddingCache(self.cache.root, provenance(both, self.reader))
+        video, end, thumbnails = embed(both, together)
+        for (_, cache), part in zip(self._encoders, apart(video), strict=True):
+            with cache.locked():
+                cache.put_thumbnails(video_sha256, thumbnails)
+                cache.put(video_sha256, part, end)
+        with together.locked():
+            for piece in together.folder.glob(f"{video_sha256}*"):
+                piece.unlink(missing_ok=True)
 
     def recall(self, video_sha256: str) -> Recognition | None:
         """From the embeddings in the cache."""
@@ -152,7 +197,8 @@ class SequenceModel:
         probabilities = self._probabilities([video.vectors[name] for name in self.features], steps)
         windows = [Segment(start_s, end_s) for start_s, end_s in zip(video.start_s, video.end_s, strict=True)]
         assert video.pictures is not None  # the cache keeps them
-        return Recognition(windows, probabilities, end, video.pictures, thumbnails, frozen_vectors)
+        seen_share = self.reader.seen_share(thumbnails)
+        return Recognition(windows, probabilities, end, video.pictures, thumbnails, frozen_vectors, seen_share)
 
     def _probabilities(
         self, vectors: Sequence[npt.NDArray[np.float16]], steps: npt.NDArray[np.int64]
@@ -189,6 +235,20 @@ def _embedded(
             raise extraction.failures[""]
         digest = extraction.sha256s[""]
         return cache.load(digest), cache.video_end(digest), cache.load_thumbnails(digest)
+
+
+def _hash_of(path: Path) -> str:
+    """The hash of the file's bytes; empty where it cannot be read, of which decoding tells more."""
+    try:
+        return sha256_of(path)
+    except OSError:
+        return ""
+
+
+def _is_begun(cache: EmbeddingCache, video_sha256: str) -> bool:
+    """Whether the cache has embeddings of the video, or some of its parts."""
+    with cache.locked():
+        return cache.has(video_sha256) or cache.unfinished(video_sha256, thumbnails=True).num_parts > 0
 
 
 def _kept(cache: EmbeddingCache, video_sha256: str) -> tuple[VideoEmbeddings, VideoEnd, Thumbnails] | None:

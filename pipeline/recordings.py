@@ -78,7 +78,9 @@ def write_diaries(
         if row is None:
             continue
         try:
-            seen = recogniser.model.recognise(path, batch_size=batch_size, num_workers=num_workers)
+            seen = recogniser.model.recognise(
+                path, batch_size=batch_size, num_workers=num_workers, video_sha256=row.sha256
+            )
             # A file that was cut off lasted as long as it states.
             lasted_s = max(seen.end.end_s, files[number].duration_s or 0)
             files[number] = replace(files[number], duration_s=lasted_s)
@@ -153,7 +155,9 @@ def restate_diaries(output: OutputFolder, recogniser: Recogniser) -> tuple[list[
             if seen is None:
                 failures.append(printable(f"{row.file_name}: {NOT_KEPT}; its diary stays as it is"))
                 continue
-            recording = replace(before.recording, unrecognisable=recogniser.unrecognisable(seen))
+            recording = replace(
+                before.recording, unrecognisable=recogniser.unrecognisable(seen), seen_share=seen.seen_share
+            )
             found = recogniser.events(row.id, seen, recording.unrecognisable)
             if own_labels is not None:
                 found = own_labels.with_events(found, recording, seen)
@@ -203,6 +207,7 @@ def recording_of(
         faults=seen.end.faults + seen.end.facts,
         stated_s=seen.end.stated_s,
         unrecognisable=unrecognisable,
+        seen_share=seen.seen_share,
     )
 
 

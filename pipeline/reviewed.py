@@ -16,8 +16,9 @@ import numpy.typing as npt
 from features.store.embeddings import Embeddings
 from features.video import Segment
 from heads.predictions import rows_by_video
-from heads.targets import cell_targets, known_targets, window_cells, window_targets
+from heads.targets import cell_targets, known_targets, window_cells
 from heads.training.sequences import Sequences, sequences_of
+from pipeline.dataset.judged import JudgedRecording, JudgedVideo
 from reports.corrections import Correction, Known, known_times
 from reports.exclusions import Exclusion
 from reports.spans import Span, without
@@ -35,12 +36,13 @@ _BESIDE_MS = 1000
 class ReviewedWindows:
     """The windows of recordings that somebody judged in part, and their targets (n, L): 1, 0, or nan where unknown.
 
-    `windows` are what overlaps a window, `cells` what is on in its cell.
+    `windows` are what overlaps a window, `cells` what is on in its cell. `videos`, by recording id, have the stretches.
     """
 
     embeddings: Embeddings
     windows: npt.NDArray[np.float16]
     cells: npt.NDArray[np.float16]
+    videos: Mapping[str, JudgedVideo]
 
     def __len__(self) -> int:
         return len(self.embeddings)
@@ -62,6 +64,16 @@ class ReviewedWindows:
         known = int((~np.isnan(self.cells)).sum())
         facts = {"num_recordings": self.num_recordings, "num_windows": len(self), "num_known": known}
         return {"reviewed": facts | {"repeats": repeats}}
+
+    def recordings(self, sha256s: Mapping[str, str]) -> dict[str, JudgedRecording]:
+        """Each recording with the windows that somebody judged; `sha256s` has the hashes by id."""
+        is_known = np.isfinite(self.windows).sum(axis=1) > 0
+        return {
+            video_id: JudgedRecording(
+                sha256s[video_id], tuple(self.embeddings.window[rows][is_known[rows]].tolist()), self.videos[video_id]
+            )
+            for video_id, rows in rows_by_video(self.embeddings.video_ids).items()
+        }
 
 
 def read_hashes(path: Path) -> dict[str, str]:
@@ -117,20 +129,21 @@ def reviewed_windows(
     if corrections:
         log.info("learning from what people said of %d recordings", len(np.unique(rows.video_ids)))
     windows, cells = (np.empty((len(rows), len(labels)), dtype=np.float16) for _ in range(2))
+    videos = {}
     for video_id, own in rows_by_video(rows.video_ids).items():
         segments = [Segment(*times) for times in zip(rows.start_s[own], rows.end_s[own], strict=True)]
         known = known_times(corrections[video_id], labels, exclusions=pairs)
         on, beside = _stretches(known.on), _stretches(_beside(corrections[video_id], known))
         judged = [*on, *_stretches(known.off), *beside]
-        is_on = window_targets(segments, on, labels, min_overlap_s=min_overlap_s)
-        windows[own] = known_targets(segments, is_on, judged, labels)
+        videos[video_id] = JudgedVideo(on, judged)
+        windows[own] = videos[video_id].targets(segments, labels, min_overlap_s=min_overlap_s)
         cells[own] = known_targets(
             window_cells(segments, stride_s=stride_s),
             cell_targets(segments, on, labels, stride_s=stride_s),
             judged,
             labels,
         )
-    return ReviewedWindows(rows, windows, cells)
+    return ReviewedWindows(rows, windows, cells, videos)
 
 
 def _beside(corrections: Sequence[Correction], known: Known) -> dict[str, list[Span]]:

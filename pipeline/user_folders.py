@@ -6,7 +6,8 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from pipeline.params import FOLDER_KEYS, FolderFetch, Params, RenderedFetch, profile_file
+from pipeline.fetch_params import FOLDER_KEYS, RenderedFetch
+from pipeline.params import Params, profile_file
 
 
 class UnusableFolder(Exception):
@@ -14,11 +15,19 @@ class UnusableFolder(Exception):
 
 
 def user_folders(params: Params, profile: str) -> dict[str, Path]:
-    """The folders that the params name, by key; none where the data set is rendered. Raises `UnusableFolder`."""
+    """The folders that the params name, by key; none where the data set is rendered. Raises `UnusableFolder`.
+
+    A folder that `fetch` is to fill may be missing.
+    """
     fetch = params.fetch
     if isinstance(fetch, RenderedFetch):
         return {}
-    return {key: _existing(fetch, key, profile) for key in FOLDER_KEYS if getattr(fetch, key) is not None}
+    folders = {key: Path(name).expanduser() for key in FOLDER_KEYS if (name := fetch.folder(key)) is not None}
+    if fetch.dataset == "download" and not folders["dataset_dir"].exists():
+        del folders["dataset_dir"]
+    for key, folder in folders.items():
+        _check(folder, key, f"fetch.{key} in {profile_file(profile)}")
+    return folders
 
 
 def corrections_files(params: Params, profile: str) -> list[Path]:
@@ -33,14 +42,12 @@ def corrections_files(params: Params, profile: str) -> list[Path]:
     return files
 
 
-def _existing(fetch: FolderFetch, key: str, profile: str) -> Path:
-    folder = Path(getattr(fetch, key)).expanduser()
-    where = f"fetch.{key} in {profile_file(profile)}"
+def _check(folder: Path, key: str, where: str) -> None:
     if not folder.is_dir():
-        raise UnusableFolder(f"there is no folder {folder}: set {where} to the one that you have")
+        hub = ", or to hf://owner/name@revision for a model of the hub" if key == "backbone_dir" else ""
+        raise UnusableFolder(f"there is no folder {folder}: set {where} to the one that you have{hub}")
     if key == "backbone_dir" and not (folder / "config.json").is_file():
         raise UnusableFolder(f"{folder} has no config.json: set {where} to the folder that has")
-    return folder
 
 
 def files_below(

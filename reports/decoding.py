@@ -29,7 +29,6 @@ Floats = npt.NDArray[np.floating]
 Rules = Mapping[str, EventRule]
 
 _REMEDY = "run `dvc repro sweep`"
-_TOLERANCE_S = 1e-6
 _Z = 1.959964
 """A normal variable lies within this of its mean in 95 of 100 cases."""
 
@@ -123,8 +122,7 @@ class Decoding:
         """The events of one recording, of whose windows the model's raw `probabilities` (n, L) are given in any order.
 
         Events are accepted by descending mean probability, and each loses the time in which an accepted one of an
-        excluded label is on. What is left is an event if its label's rule would have it: no shorter than
-        `min_duration_s`, and at `onset` once. What is not counts as suppressed.
+        excluded label is on. What is left is an event if its label's rule `keeps` it. What is not counts as suppressed.
 
         With `careful`, the careful rules state events, and what only the others find is `less_certain`: their events
         that overlap no stated one of the same label, with ids "<recording_id>-less-001" and so on.
@@ -280,8 +278,8 @@ def _without_contradictions(
         for first, end in touching_runs(cells, free):
             segment = Segment(cells[first].start_s, cells[end - 1].end_s)
             peak = float(column[first:end].max())
-            if is_whole or (segment.duration_s >= rule.min_duration_s - _TOLERANCE_S and peak >= rule.onset):
-                mean = float(np.average(column[first:end], weights=durations_s[first:end]))
+            mean = float(np.average(column[first:end], weights=durations_s[first:end]))
+            if is_whole or rule.keeps(segment.duration_s, peak, mean):
                 kept.append(Event(event.id, event.label, segment, peak, min(mean, peak)))
                 taken[event.label][first:end] = True
         suppressed[event.label] += len(kept) == num_kept

@@ -26,19 +26,26 @@ class EventRule:
 
     It starts where the probability reaches `onset`, and extends both ways for as long as it stays at `offset` or above.
     Gaps shorter than `merge_gap_s` are bridged first, then what is shorter than `min_duration_s` is dropped; 0.0
-    switches either off.
+    switches either off. So is an event whose mean probability is below `min_mean`.
     """
 
     onset: float
     offset: float
     min_duration_s: float
     merge_gap_s: float
+    min_mean: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0 < self.offset <= self.onset <= 1:
             raise ValueError(f"thresholds need 0 < offset <= onset <= 1, got offset {self.offset}, onset {self.onset}")
         if not (self.min_duration_s >= 0 and self.merge_gap_s >= 0):
             raise ValueError(f"durations need 0 or more seconds, got {self}")
+        if not 0 <= self.min_mean <= 1:
+            raise ValueError(f"a mean probability lies between 0 and 1, got {self.min_mean}")
+
+    def keeps(self, duration_s: float, peak: float, mean: float) -> bool:
+        """Whether a stretch above `offset` that lasts so long, with such probabilities, is an event."""
+        return duration_s >= self.min_duration_s - _TOLERANCE_S and peak >= self.onset and mean >= self.min_mean
 
 
 @dataclass(frozen=True)
@@ -137,10 +144,11 @@ def find_events(
     for column in np.flatnonzero((columns >= onsets).any(axis=0)).tolist():
         label = labels[column]
         for detection in _detections(label, cells, columns[:, column], rules[label]):
-            if detection.segment.duration_s >= rules[label].min_duration_s - _TOLERANCE_S:
+            rule, duration_s = rules[label], detection.segment.duration_s
+            if rule.keeps(duration_s, detection.peak_probability, detection.mean_probability):
                 kept.append(detection)
             else:
-                suppressed[label] += 1
+                suppressed[label] += duration_s < rule.min_duration_s - _TOLERANCE_S
     return EventsFound(numbered(recording_id, kept), suppressed)
 
 

@@ -30,6 +30,13 @@ _MAX_PASSES = 3
 _OWN_ONSET_STRENGTH = 30.0
 """How many true events of a label weigh as much as the onset of all labels."""
 
+_BELOW_WISH = 0.1
+"""A careful rule states no event whose mean probability is farther below the wished precision, unless too few are left.
+
+The wish is for the mean of all, on val, which models and rules are chosen on. With 0.8, of the events below 0.7 on 20
+recordings of people in no split 67 in 100 are right, and 92 above; all but one event in 72 rooms without anybody are below.
+"""
+
 _MIN_STATED = 20
 """The careful point states this many events on val, or its precision says nothing."""
 
@@ -44,8 +51,11 @@ class _Setting:
     merge_gap: float = 0.0
     smoothing: int = 1
 
+    min_mean: float = 0.0
+
     def rule(self, onset: float, stride_s: float) -> EventRule:
-        return EventRule(onset, onset * self.offset_ratio, self.min_duration * stride_s, self.merge_gap * stride_s)
+        durations_s = (self.min_duration * stride_s, self.merge_gap * stride_s)
+        return EventRule(onset, onset * self.offset_ratio, *durations_s, self.min_mean)
 
 
 _CANDIDATES: Mapping[str, Sequence[Any]] = {  # the simplest first
@@ -109,8 +119,10 @@ def tune(
         min_precision,
         [
             with_onsets(
-                dataclasses.replace(setting, offset_ratio=ratio), {label: max(own, t) for label, own in onsets.items()}
+                dataclasses.replace(setting, offset_ratio=ratio, min_mean=min_mean),
+                {label: max(own, t) for label, own in onsets.items()},
             )
+            for min_mean in (max(0.0, min_precision - _BELOW_WISH), 0.0)
             for ratio in sorted(_OFFSET_RATIOS)
             if ratio >= setting.offset_ratio
             for t in (0.0, *_CAREFUL_ONSETS)
@@ -166,14 +178,23 @@ def own_onset(f1: Mapping[float, float], *, shared: float, num_true: int) -> flo
 
 
 def _careful(val: _Val, min_precision: float, candidates: Sequence[Decoding]) -> Decoding:
-    """Of those that surely reach the wished precision the one of the best F1; if none does, the surest one."""
+    """Of those that surely reach the wished precision the one of the best F1; if none does, the surest one.
+
+    Those that state no improbable event go first, if any of them states enough.
+    """
     kind = "recording" if "recording" in val.true_kinds else "video"
     tried = [(decoding, val.scores(decoding)[kind]) for decoding in candidates]
     tried = [own for own in tried if own[1].events.stated >= _MIN_STATED] or tried
+    highest_mean = max(_min_mean(decoding) for decoding, _ in tried)
+    tried = [own for own in tried if _min_mean(own[0]) == highest_mean]
     reaching = [own for own in tried if own[1].precision_low >= min_precision]
     if reaching:
         return max(reaching, key=lambda own: (round(own[1].events.f1, 9), round(own[1].precision_low, 9)))[0]
     return max(tried, key=lambda own: round(own[1].precision_low, 9))[0]
+
+
+def _min_mean(decoding: Decoding) -> float:
+    return min(rule.min_mean for rule in decoding.rules.values())
 
 
 class _Val:

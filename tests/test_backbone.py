@@ -15,7 +15,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from features.backbone import POOLINGS, BackboneError, VJepa2Backbone, create, load_backbone, save
+from features.backbone import BackboneError, VJepa2Backbone, create, load_backbone, save
+from features.pooling import POOLINGS
 from features.preprocess import Preprocessing
 
 pytestmark = pytest.mark.usefixtures("one_thread")

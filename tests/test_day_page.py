@@ -85,7 +85,7 @@ def test_the_first_block_says_when_what_and_how_far_to_trust_it(tmp_path: Path) 
     text = Page(day_html(tmp_path, part())).text
     first = text[: text.index("The story")]
     assert "Monday, 23 November 2026 08:00–08:04 · 3½ min of 4 min on video" in first
-    assert "sitting in a chair for" in first.lower()
+    assert "probably sitting in a chair" in first.lower()
     assert "Of events like these, about 8 in 10 were right on recordings the model had never seen." in first
     assert "The model knows a drawn world. It knows 5 activities and can name no other." in first
 

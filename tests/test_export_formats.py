@@ -115,6 +115,8 @@ def test_csv_has_a_line_an_event(tmp_path: Path) -> None:
         "peak_probability": "0.9995",
         "model_sha256": "a" * 64,
         "thresholds_sha256": "b" * 64,
+        "told": "true",
+        "confirmed": "false",
     }
     assert rows[1]["name"] == NAMES["c015"]
     assert rows[2]["name"] == NAMES["c052"]
@@ -300,7 +302,12 @@ class TimelineValue(Strict):
     timelinelabels: list[str] = Field(min_length=1, max_length=1)
 
 
+class Meta(Strict):
+    text: list[str]
+
+
 class Region(Strict):
+    meta: Meta | None = None
     id: str
     from_name: str
     to_name: str

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from ruamel.yaml import YAML
 
 from features.backbone import load_backbone
 from features.clips import Source, read_videos
-from features.files import write_csv, write_json
+from features.files import sha256_of, write_csv, write_json
 from features.store.embeddings import read_embeddings
 from heads import weights
 from heads.action_model import load_action_model, predict_clips, replace_last_block
 from heads.predictions import Predictions
+from pipeline.cli.__main__ import main
 from pipeline.dataset import manifest
 from pipeline.dataset.recordings import recording_paths
+from pipeline.layout import Layout
 from pipeline.model_folder import load_recogniser, write_model_folder
 from pipeline.recognition import SequenceModel
 from pipeline.stages import (
@@ -33,6 +37,7 @@ from pipeline.stages import (
     sweep,
     train,
 )
+from reports.corrections import Correction, append_correction
 from tests.test_finetuning import LABELS, PREPROCESSING, READER, Stages, World, world
 
 pytestmark = pytest.mark.slow
@@ -127,12 +132,12 @@ def test_it_is_one_of_the_models_everywhere(stages: Stages) -> None:
     assert model in paths.report.read_text()
 
 
-def test_a_model_folder_with_it_is_one_of_a_diary_and_caches_apart(stages: Stages, tmp_path: Path) -> None:
-    """The folder gives the probabilities of `predict`, from what is cached for the finetuned block alone."""
-    paths, model = stages.paths, "finetune_temporal"
+def export_it(paths: Layout, out: Path) -> None:
+    """The model folder of it, whichever model was the best one."""
+    model = "finetune_temporal"
     exported = json.loads((paths.diary_model / "diary.json").read_text())
     write_model_folder(
-        tmp_path / "diary",
+        out,
         model=paths.model(model),
         backbone=paths.backbone,
         decoding=paths.decoding(model),
@@ -141,6 +146,12 @@ def test_a_model_folder_with_it_is_one_of_a_diary_and_caches_apart(stages: Stage
         diary_model={key: value for key, value in exported.items() if key not in ("files", "sha256")}
         | {"model": model},
     )
+
+
+def test_a_model_folder_with_it_is_one_of_a_diary_and_caches_apart(stages: Stages, tmp_path: Path) -> None:
+    """The folder gives the probabilities of `predict`, from what is cached for the finetuned block alone."""
+    paths, model = stages.paths, "finetune_temporal"
+    export_it(paths, tmp_path / "diary")
     recogniser = load_recogniser(tmp_path / "diary")
     assert isinstance(recogniser.model, SequenceModel)
     own = recogniser.model.cache
@@ -159,6 +170,43 @@ def test_a_model_folder_with_it_is_one_of_a_diary_and_caches_apart(stages: Stage
     assert frozen.weights_sha256 == before_it  # a folder without a block changes nothing
     replace_last_block(paths.model(model), frozen, expected={})
     assert own.provenance["backbone"]["sha256"] == frozen.weights_sha256 != before_it
+
+
+def diary(*words: str | Path) -> str:
+    done = CliRunner().invoke(main, [str(word) for word in words])
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+def test_it_learns_from_corrections(stages: Stages, tmp_path: Path) -> None:
+    """`diary learn` keeps the finetuned block, trains the head further, and states the diaries with it."""
+    shutil.copytree(stages.root, tmp_path / "project", symlinks=True)
+    paths = replace(stages.paths, root=tmp_path / "project")
+    export_it(paths, paths.diary_model)
+    write_json(paths.root / "params.yaml", {"profile": "demo", "label_sets": ["actions"]})
+    video, out = tmp_path / "home.mp4", tmp_path / "diaries"
+    shutil.copyfile(stages.world.sources["v4"].path, video)
+    diary("write", video, "-o", out, "--project", paths.root)
+    digest = sha256_of(video)
+    when = "2026-03-14T20:00:00+01:00"
+    for correction in (
+        Correction("one", "add", digest, "ada", when, label=LABELS[0], end_s=2.0),
+        Correction("two", "wrong", digest, "ada", when, label=LABELS[1], end_s=2.0),
+    ):
+        append_correction(out / "corrections.jsonl", correction)
+    assert "of one reviewed recording." in diary("learn", out, "--project", paths.root)
+    told = json.loads((out / "model" / "diary.json").read_text())
+    assert told["model"] == "finetune_temporal"
+    before, after = (weights.load(folder, expected={})[0] for folder in (paths.model(told["model"]), out / "model"))
+    assert before.keys() == after.keys()
+    changed = {name for name in before if not before[name].equal(after[name])}
+    assert changed
+    assert not any(name.startswith(weights.LAST_BLOCK) for name in changed)
+    first = json.loads((out / "home" / "events.jsonl").read_text().splitlines()[0])
+    assert first["model_sha256"] == weights.sha256(out / "model")
+    events = (out / "home" / "events.jsonl").read_bytes()
+    diary("write", video, "-o", out, "--model", out / "model")
+    assert (out / "home" / "events.jsonl").read_bytes() == events
 
 
 def test_where_it_is_not_asked_for_there_is_none(stages: Stages, tmp_path: Path) -> None:

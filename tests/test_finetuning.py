@@ -46,6 +46,7 @@ from heads.training.state import Checkpoint
 from heads.training.validation import Evaluate, on_block_inputs, on_frames
 from heads.typicality import Typicality
 from pipeline.dataset import manifest
+from pipeline.dataset.judged import write_judged
 from pipeline.layout import Layout
 from pipeline.stages import finetune, predict
 from tests.videos import evenly, number_of, write_video
@@ -573,6 +574,7 @@ class Stages:
         size = world.model().tail.head.linear.in_features // 2
         typicality = Typicality(np.zeros(size, dtype=np.float32), np.eye(size, dtype=np.float32))
         typicality.save(paths.typicality, backbone_sha256=world.backbone().weights_sha256)
+        write_judged(paths.judged, {}, repeats=1)
         paths.recordings.mkdir()
         sizes = videos["v0"].embeddings.sizes
         write_embeddings(

@@ -19,11 +19,19 @@ from pipeline.layout import Layout, models_of
 
 REPOSITORY = Path(__file__).parents[1]
 LAYERS = ("features", "heads", "reports", "pipeline")  # an import only ever points left
-FRAME = ("pipeline/params.py", "pipeline/plain_yaml.py", "pipeline/layout.py", "pipeline/stage.py")
+FRAME = (
+    "pipeline/params.py",
+    "pipeline/fetch_params.py",
+    "pipeline/param_values.py",
+    "pipeline/plain_yaml.py",
+    "pipeline/layout.py",
+    "pipeline/stage.py",
+)
 """Carries values, paths and errors into every stage: DVC tracks the values and the paths themselves."""
 MAX_LINES = 350
 MODELS = models_of(["frozen", "finetuned"])
-SCRATCH = {"cache", "checkpoint"}  # of a run that goes on, no result
+SCRATCH = {"cache", "checkpoint", "judged_recordings"}
+"""Of a run that goes on, no result; files whose hashes stand in a dep."""
 NEUTRAL = {"extract.num_workers"}  # no result depends on it
 OWNERS = {
     "decord": ("features/decode/with_decord.py",),
@@ -35,11 +43,19 @@ OWNERS = {
     ),  # reading, encoding, cameras
     "transformers": ("features/backbone.py",),
     "zarr": ("features/store/",),
-    "safetensors": ("features/sealed.py", "features/cache.py", "features/backbone.py", "heads/"),
-    "datasets": ("pipeline/dataset/manifest.py",),
+    "safetensors": (
+        "features/sealed.py",
+        "features/cache.py",
+        "features/checkpoint.py",
+        "features/backbone.py",
+        "heads/",
+    ),
+    "datasets": ("pipeline/dataset/",),
     "sklearn": ("reports/metrics/",),
     "click": ("pipeline/",),
-    "pyarrow": ("pipeline/dataset/manifest.py",),
+    "pyarrow": ("pipeline/dataset/",),
+    "requests": ("pipeline/download/",),
+    "huggingface_hub": ("pipeline/download/",),
     "ruamel": ("pipeline/plain_yaml.py",),
     "torch": ("features/", "heads/", "pipeline/"),
 }
@@ -261,7 +277,11 @@ def writing_calls(path: Path) -> list[str]:
 
 def test_only_files_py_writes_in_place() -> None:
     """An output may share its bytes with DVC's cache by a hard link: it is replaced, never written into."""
-    owners = ("features/files.py", "pipeline/demo/")
+    owners = (
+        "features/files.py",
+        "pipeline/demo/",
+        "pipeline/download/",
+    )  # a download grows, and is renamed at its end
     calls = {
         (path.relative_to(REPOSITORY).as_posix(), call)
         for path in sources(REPOSITORY)

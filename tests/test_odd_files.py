@@ -18,7 +18,7 @@ from features.clips import ClipReader, Source
 from features.decode.container import UnreadableVideo, opened, stated_duration_s
 from features.decode.grid import Decoder, frames_on_grid, frames_shown_at
 from features.preprocess import Preprocessing
-from features.video import Image, WindowPlan
+from features.video import Image, Views, WindowPlan
 from tests.videos import CLOSED_GOP, evenly, number_of, numbered_picture, numbers, write_video
 
 DECODERS: tuple[Decoder, ...] = ("auto", "pyav", "decord")
@@ -244,10 +244,10 @@ def test_side_data_that_pyav_does_not_know(orientations: list[int], tmp_path: Pa
 class Broken(Preprocessing):
     """A step that meets something that nobody foresaw."""
 
-    def resize_crop(self, image: Image) -> Image:
+    def resize_crop(self, image: Image, views: Views = "center") -> Image:
         if number_of(image) == 12:
             raise ArithmeticError("an odd\nnumber")
-        return super().resize_crop(image)
+        return super().resize_crop(image, views)
 
 
 def test_any_error_is_that_files_failure(tmp_path: Path) -> None:

@@ -111,9 +111,20 @@ def test_the_longest_leads_and_takes_what_lies_half_inside() -> None:
     assert told("c048 11 12 \n c059 10 30 \n c052 13 17 \n c046 20 21") == [
         "Sat in a chair for 20 s: opened the laptop, worked on it for 4 s and closed the laptop."
     ]
-    assert told("c123 20 50 \n c015 25 32 \n c019 26 30 \n c015 40 44 \n c016 41 43") == [
+    assert told("c123 20 50 \n c015 22 29 \n c019 23 27 \n c015 40 44 \n c016 41 43") == [
         "Sat on the sofa for 30 s: had the phone in hand twice (10 s; talked on it for 4 s and played with it for 2 s)."
     ]
+
+
+def test_what_is_in_hand_after_a_short_gap_went_on() -> None:
+    """For as long as both and the gap, unless it was put away, taken anew, or something else was in hand between."""
+    assert told("c015 20 30 \n c015 35 40 \n c019 36 39") == ["Had the phone in hand for 20 s: talked on it for 3 s."]
+    assert told("c059 20 30 \n c059 35 41") == ["Sat in a chair for 20 s."]
+    apart = ["Had the phone in hand for 10 s.", "Had the phone in hand for 6 s."]
+    assert told("c015 20 30 \n c015 41 47") == apart
+    assert told("c015 20 30 \n c017 29 31 \n c015 35 41")[1:] == apart[1:]
+    assert told("c015 20 30 \n c018 34 36 \n c015 35 41")[1:] == ["Picked up the phone and held it for 6 s."]
+    assert told("c015 20 30 \n c026 31 33 \n c015 35 41")[-1:] == apart[1:]
 
 
 def test_small_change_between_leads_shares_a_line() -> None:
@@ -134,10 +145,13 @@ def test_small_change_between_leads_shares_a_line() -> None:
 
 
 def test_what_is_not_sure_is_probable() -> None:
-    """By the mean probability of its events; what is sure comes first, and a begin that is not sure is not said."""
+    """By the mean probability of its events, without how often and how long; what is sure comes first.
+
+    A begin that is not sure is not said.
+    """
     lines = story("c107 10 60 0.7 \n c106 12 16 0.9 \n c104 20 21 0.6 \n c006 30 31 \n c105 40 41 0.6")
     assert [line.text for line in lines] == [
-        "Probably had a cup in hand for 50 s: drank for 4 s; "
+        "Probably had a cup in hand: drank for 4 s; "
         "meanwhile closed the door, and probably turned the light on and off."
     ]
     assert lines[0].certainty == "probably"

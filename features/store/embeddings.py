@@ -153,7 +153,11 @@ class Embeddings:
         """The named poolings side by side in the order asked for, (n, D * len(names)) float32."""
         unknown = [name for name in names if name not in self.vectors]
         if unknown or not names:
-            raise StoreError(f"no pooling {', '.join(unknown) or 'was named'}; stored are {', '.join(self.vectors)}")
+            why = "; the checkpoint has no attentive pooler" if unknown == ["pooler"] else ""
+            raise StoreError(
+                f"no pooling {', '.join(unknown) or 'was named'}; stored are {', '.join(self.vectors)}{why}: name some "
+                "of them under features of train and temporal in the params"
+            )
         return np.concatenate([self.vectors[name] for name in names], axis=1, dtype=np.float32)
 
 

@@ -23,7 +23,8 @@ from features.store.block_inputs import BlockInputs
 from features.video import Clip, Segment
 from heads.training.loop import TrainBatches
 
-Targets = npt.NDArray[np.bool_]
+Targets = npt.NDArray[np.bool_] | npt.NDArray[np.float16]
+"""Of a window, (L,); as numbers where some are not known: 1, 0, or nan."""
 
 
 class BatchItem(NamedTuple):

@@ -23,7 +23,7 @@ _VIDEO = click.Path(readable=False, path_type=Path)
 
 
 @click.command()
-@click.argument("videos", nargs=-1, required=True, metavar="VIDEO|FOLDER…", type=_VIDEO)
+@click.argument("videos", nargs=-1, metavar="VIDEO|FOLDER…", type=_VIDEO)
 @click.option("-o", "--out", required=True, type=_FOLDER, help="Folder to write to.")
 @click.option("--model", type=_FOLDER, help="Model folder of `dvc repro export`.  [default: of the project here]")
 @click.option("--profile", help="Profile of the project's model.  [default: of params.yaml]")
@@ -58,7 +58,8 @@ def write(
 
     OUT/index.html leads to the days, OUT/2026-03-14.html and .md are one, OUT/<video>/ has its events and pictures, and
     OUT/manifest.json lists all. The same video's diary is replaced; those of other videos and files of yours stay.
-    All of it is readable for you alone. The paths of the pages are printed at the end.
+    All of it is readable for you alone. The paths of the pages are printed at the end. Pages of another version of this
+    program are written anew, without a model; with no VIDEO, that is all.
 
     \b
     Exit status: 0  all diaries are written
@@ -67,6 +68,9 @@ def write(
                  3  all diaries are written, but a recording is damaged
     """
     with logging_to_stderr(), one_line_errors():
+        if not videos:
+            _write_pages_alone(out)
+            return
         if model is None:
             model = model_of_project(project or find_project(), profile, label_set)
         # Imported here, so that `--help` answers at once.
@@ -106,3 +110,18 @@ def write(
             raise click.ClickException("\n".join(failures))
     if damaged:
         click.get_current_context().exit(_DAMAGED)
+
+
+def _write_pages_alone(out: Path) -> None:
+    """Write what is due of the pages of a folder of diaries, and print their paths."""
+    from features.files import locked, private_files
+    from pipeline.diaries.output import OutputFolder, require_diaries
+    from pipeline.diaries.pages import write_pages
+
+    require_diaries(out)
+    with private_files(), locked(out):
+        written = write_pages(OutputFolder(out))
+    for page in written.paths:
+        click.echo(page)
+    if written.failures:
+        raise click.ClickException("\n".join(written.failures))

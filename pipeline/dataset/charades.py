@@ -1,7 +1,7 @@
-"""Charades: the official annotations and file layout. The only module that knows them.
+"""Charades: the official annotations and file layout. Only this module and `charades_tables` know them.
 
-Annotations are CSV files in the data set's folder or in `Charades/` below it; videos are `<id>.mp4` in
-`Charades_v1_480/` or `Charades_v1/`.
+Annotations are CSV files in the data set's folder or in `Charades/` below it, or the tables of `charades_tables`;
+videos are `<id>.mp4` in `Charades_v1_480/` or `Charades_v1/`.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ import csv
 import logging
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+from pipeline.dataset import charades_tables
 from pipeline.dataset.labels import LabelSet, read_classes
 from pipeline.dataset.manifest import Interval, Manifest, ManifestError, VideoEntry, shortened
 from pipeline.dataset.split import cut_val
@@ -32,12 +33,15 @@ def read(dataset: Path, *, val_share: float, seed: int) -> tuple[Manifest, Label
     `ManifestError` with file and line. A video without a file stays in the manifest with a warning; if no video has
     one, that is an error.
     """
-    folder = _annotations(dataset)
-    classes = read_classes(folder / "Charades_v1_classes.txt")
-    known = frozenset(classes.ids)
     path_of = _video_paths(dataset)
-    train = _read_csv(folder / "Charades_v1_train.csv", "train", known, path_of)
-    test = _read_csv(folder / "Charades_v1_test.csv", "test", known, path_of)
+    if folder := _annotations_folder(dataset):
+        classes = read_classes(folder / "Charades_v1_classes.txt")
+        sources = {split: folder / f"Charades_v1_{split}.csv" for split in ("train", "test")}
+        rows = {split: _rows(path) for split, path in sources.items()}
+    else:
+        classes, sources, rows = charades_tables.read(dataset)
+    known = frozenset(classes.ids)
+    train, test = (_entries(sources[split], rows[split], split, known, path_of) for split in ("train", "test"))
     videos = [*train, *test]
     missing = [video.video_id for video in videos if not (dataset / video.path).is_file()]
     if len(missing) == len(videos):
@@ -50,14 +54,17 @@ def read(dataset: Path, *, val_share: float, seed: int) -> tuple[Manifest, Label
     return Manifest((*cut_val(train, val_share, seed), *test)), classes
 
 
-def _annotations(dataset: Path) -> Path:
-    """The folder of the CSV files."""
+def is_there(dataset: Path) -> bool:
+    """Whether the folder holds annotations of Charades, in either form."""
+    return _annotations_folder(dataset) is not None or bool(charades_tables.find(dataset))
+
+
+def _annotations_folder(dataset: Path) -> Path | None:
+    """The folder of the CSV files, if there is one."""
     for folder in (dataset, dataset / "Charades"):
         if (folder / "Charades_v1_train.csv").is_file():
             return folder
-    raise ManifestError(
-        f"{dataset}: no Charades_v1_train.csv in it, nor in Charades/ below it; is fetch.dataset_dir the right folder?"
-    )
+    return None
 
 
 def _video_paths(dataset: Path) -> Callable[[str], str]:
@@ -73,11 +80,17 @@ def _video_paths(dataset: Path) -> Callable[[str], str]:
     return path_of
 
 
-def _read_csv(path: Path, split: str, known: frozenset[str], path_of: Callable[[str], str]) -> list[VideoEntry]:
+def _entries(
+    path: Path,
+    rows: Iterable[tuple[int, dict[str, str]]],
+    split: str,
+    known: frozenset[str],
+    path_of: Callable[[str], str],
+) -> list[VideoEntry]:
     videos: list[VideoEntry] = []
     line_of: dict[str, int] = {}
     faults: list[str] = []
-    for line, row in _rows(path):
+    for line, row in rows:
         try:
             video = _video(row, split, known, path_of)
             if video.video_id in line_of:

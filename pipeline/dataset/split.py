@@ -1,4 +1,4 @@
-"""Val, cut off the train videos by subject."""
+"""Val, or test where a data set has none, cut off the train videos by subject."""
 
 from __future__ import annotations
 
@@ -12,39 +12,45 @@ from pipeline.dataset.manifest import ManifestError, VideoEntry
 
 
 def cut_val(videos: Sequence[VideoEntry], val_share: float, seed: int) -> tuple[VideoEntry, ...]:
-    """Put whole subjects into val until it has about `val_share` of the videos, and of each class's videos.
+    """`cut_off` into val."""
+    return cut_off(videos, val_share, seed, into="val")
 
-    Starting from an empty val, subjects are visited in an order drawn from `seed`, again and again; one moves into
-    val or out of it if that brings the counts nearer to their targets, until a whole round moves nobody. Same videos
+
+def cut_off(videos: Sequence[VideoEntry], share: float, seed: int, *, into: str) -> tuple[VideoEntry, ...]:
+    """Put whole subjects into another split until it has about `share` of the videos, and of each class's videos.
+
+    Starting from an empty split, subjects are visited in an order drawn from `seed`, again and again; one moves into
+    it or out of it if that brings the counts nearer to their targets, until a whole round moves nobody. Same videos
     and seed, same split. At least one subject is on either side; fewer than two raise `ManifestError`.
     """
     subjects = sorted({video.subject for video in videos})
     if len(subjects) < 2:
-        raise ManifestError(f"val is cut off by subject, which takes at least two; train has {len(subjects)}")
+        raise ManifestError(f"{into} is cut off by subject, which takes at least two; train has {len(subjects)}")
     random.Random(seed).shuffle(subjects)
     counts = _counts(videos, subjects)
     total = counts.sum(axis=0)
 
-    def distance(val: np.ndarray) -> float:
+    def distance(cut: np.ndarray) -> float:
         # How far each count is from its target, relative to how much there is: the videos weigh as much as all classes.
-        errors = (val - val_share * total) ** 2 / total
+        errors = (cut - share * total) ** 2 / total
         return float(errors[0] + errors[1:].mean())
 
-    in_val = np.zeros(len(subjects), dtype=bool)
+    is_cut = np.zeros(len(subjects), dtype=bool)
+    cut = np.zeros_like(total)  # counts of the subjects that are cut off
     moved = True
     while moved:
         moved = False
         for index in range(len(subjects)):
-            trial = in_val.copy()
-            trial[index] = not trial[index]
-            if trial.all() or (in_val.any() and not trial.any()):
+            num_cut = int(is_cut.sum()) + (-1 if is_cut[index] else 1)
+            if num_cut == len(subjects) or (is_cut.any() and not num_cut):
                 continue
-            if distance(counts[trial].sum(axis=0)) < distance(counts[in_val].sum(axis=0)) - 1e-9:
-                in_val, moved = trial, True
-    if not in_val.any():
-        in_val[min(range(len(subjects)), key=lambda index: distance(counts[index]))] = True
-    val = {subject for subject, chosen in zip(subjects, in_val, strict=True) if chosen}
-    return tuple(replace(video, split="val" if video.subject in val else "train") for video in videos)
+            trial = cut - counts[index] if is_cut[index] else cut + counts[index]
+            if distance(trial) < distance(cut) - 1e-9:
+                is_cut[index], cut, moved = not is_cut[index], trial, True
+    if not is_cut.any():
+        is_cut[min(range(len(subjects)), key=lambda index: distance(counts[index]))] = True
+    chosen = {subject for subject, own in zip(subjects, is_cut, strict=True) if own}
+    return tuple(replace(video, split=into if video.subject in chosen else "train") for video in videos)
 
 
 def _counts(videos: Sequence[VideoEntry], subjects: Sequence[str]) -> np.ndarray:

@@ -84,13 +84,15 @@ class Row:
 class PageRow:
     """A page in the manifest: of the day `key`, or of one recording without a known start.
 
-    `recordings` are the ids that it tells of; the rest is what the index says of it.
+    `recordings` are the ids that it tells of, `entry` is what the index says of it. `code` is the hash of the code and
+    templates that wrote it.
     """
 
     key: str
     files: tuple[str, ...]
     recordings: tuple[str, ...]
     entry: IndexEntry
+    code: str = ""
 
     def __post_init__(self) -> None:
         if any(not file or Path(file).name != file for file in self.files):

@@ -226,7 +226,9 @@ def learned(
     provenance = embeddings_provenance(recogniser.model)
     seen = {}
     for path, own in examples.items():
-        recognition = recogniser.model.recognise(path, batch_size=_BATCH_SIZE, num_workers=1)
+        recognition = recogniser.model.recognise(
+            path, batch_size=_BATCH_SIZE, num_workers=1, video_sha256=own[0].video_sha256
+        )
         for example in own:
             if example.end_s > recognition.end.end_s + 1:
                 raise CannotLearn(f"{path} ends at {recognition.end.end_s:g} s, before {example.end_s:g} s")

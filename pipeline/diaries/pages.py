@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from features.files import is_no_room, private_files
+import reports
+from features.files import is_no_room, private_files, sha256_of
 from pipeline.diaries.correcting import Corrections
 from pipeline.diaries.failure import failure_line
 from pipeline.diaries.output import INDEX, STORED, OutputFolder, PageRow
@@ -33,8 +35,9 @@ class PagesWritten:
 def write_pages(output: OutputFolder) -> PagesWritten:
     """Write the pages that recordings were added to, changed on or removed from, their neighbours and the index.
 
-    Reads what is stored of the recordings on these pages, of any run. A page without a recording is removed; so what
-    a killed run left to do is done by the next one. A stored recording that is damaged is a failure, and on no page.
+    So are those that another version of this program wrote, unless something on them cannot be read any more. Reads
+    what is stored of the recordings on these pages, of any run. A page without a recording is removed; so what a
+    killed run left to do is done by the next one. A stored recording that is damaged is a failure, and on no new page.
     """
     book = _Book(output)
     before = dict(output.pages)
@@ -52,6 +55,7 @@ def write_pages(output: OutputFolder) -> PagesWritten:
     for key in neighbours.keys() - days.keys():
         if neighbours_before.get(key) != neighbours[key] and (recordings := book.recordings_of(key)):
             days[key] = make_day(key, recordings)
+            after[key] = _page_row(days[key])
     output.set_pages(before | after)  # what is to go is listed until it is gone
     paths = []
     for key, day in sorted(days.items()):
@@ -77,8 +81,16 @@ def write_pages(output: OutputFolder) -> PagesWritten:
         index.unlink(missing_ok=True)
     output.set_pages(after)
     output.set_told(told)
-    output.set_told(book.damaged, is_told=False)
+    on_a_page = {name for page in after.values() for name in page.recordings}
+    output.set_told([name for name in book.damaged if name not in on_a_page], is_told=False)
     return PagesWritten(tuple(paths), tuple(book.failures))
+
+
+@functools.cache
+def page_code(folder: Path = Path(reports.__file__).parent) -> str:
+    """A hash of all that pages are written by: the files of this package and its templates."""
+    paths = [path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    return sha256_of(*sorted(paths))
 
 
 def _page(output: OutputFolder, key: str) -> Path:
@@ -87,7 +99,7 @@ def _page(output: OutputFolder, key: str) -> Path:
 
 def _page_row(day: Day) -> PageRow:
     files = (f"{day.key}.html", f"{day.key}.md")
-    return PageRow(day.key, files, tuple(part.recording.id for part in day.parts), index_entry(day))
+    return PageRow(day.key, files, tuple(part.recording.id for part in day.parts), index_entry(day), page_code())
 
 
 def _neighbours(keys: Iterable[str]) -> dict[str, Neighbours]:
@@ -140,7 +152,17 @@ class _Book:
             for page in self._output.pages.values()
             if any(name not in rows or not rows[name].is_told for name in page.recordings)
         }
-        return changed.union(*self.untold.values())
+        changed = changed.union(*self.untold.values())
+        outdated = [
+            page.key
+            for page in self._output.pages.values()
+            if page.key not in changed
+            and page.code != page_code()
+            and all(self._read(name) is not None for name in page.recordings)
+        ]
+        if outdated:
+            log.info("%d pages are of another version of this program and are written again", len(outdated))
+        return changed.union(outdated)
 
     def recordings_of(self, key: str) -> list[StoredRecording]:
         page = self._output.pages.get(key)

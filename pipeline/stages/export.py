@@ -54,6 +54,7 @@ def export_model(model: str, out: Path, params: Params, paths: Layout) -> None:
             "precision": params.extract.precision,
             "trained_on": params.diary.trained_on,
             "min_quiet_s": params.diary.min_quiet_s,
+            "views": params.recordings.views,
             "motion_gate": None if params.recordings.gate is None else asdict(params.recordings.gate),
         },
     )

@@ -1,4 +1,7 @@
-"""Stage `fetch`: the data set, the backbone and the recordings, rendered here or linked from the user's folders."""
+"""Stage `fetch`: the data set, the backbone and the recordings: rendered, linked from the user's folders, downloaded.
+
+It is the only stage that uses the network, and only where the params say so.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from features.files import atomic_folder, private_files, write_bytes, write_json
+from pipeline.fetch_params import FOLDER_KEYS, FolderFetch, RenderedFetch, hub_model
 from pipeline.layout import Layout
-from pipeline.params import FOLDER_KEYS, Params, RenderedFetch
+from pipeline.params import Params
 from pipeline.stage import stage
-from pipeline.user_folders import corrections_files, user_folders
+from pipeline.user_folders import corrections_files, files_below, user_folders
 
 _LISTING = ".fetched"
 """In each out: the files that `fetch` put there, with the size of each that is no link."""
@@ -34,10 +38,29 @@ def main(params: Params, paths: Layout) -> None:
     if isinstance(params.fetch, RenderedFetch):
         render(params.fetch, *outs)
         return
+    downloaded = download_missing(params.fetch)
     with paths.sources.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     for key, out in zip(FOLDER_KEYS, outs, strict=True):
-        link_files(folders.get(key, Path()), [Path(row["file"]) for row in rows if row["folder"] == key], out)
+        names = [Path(row["file"]) for row in rows if row["folder"] == key]
+        if folder := downloaded.get(key):
+            names = [file.relative_to(folder) for file in files_below(folder)]
+        link_files(folder or folders.get(key, Path()), names, out)
+
+
+def download_missing(fetch: FolderFetch) -> dict[str, Path]:
+    """Get what the params want from the network, and say by key in which folder it lies; nothing without that."""
+    folders = {}
+    if fetch.dataset == "download":
+        from pipeline.download.dataset import download_dataset
+
+        folders["dataset_dir"] = Path(fetch.dataset_dir).expanduser()
+        download_dataset(fetch.download, folders["dataset_dir"])
+    if model := hub_model(fetch.backbone_dir):
+        from pipeline.download.checkpoint import download_checkpoint
+
+        folders["backbone_dir"] = download_checkpoint(model)
+    return folders
 
 
 def render(fetch: RenderedFetch, dataset: Path, backbone: Path, recordings: Path) -> None:

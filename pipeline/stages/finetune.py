@@ -13,22 +13,24 @@ from torch import nn
 
 from features.backbone import load_backbone
 from features.clips import ClipReader, Source
-from features.files import locked
+from features.files import locked, sha256_of
 from features.preprocess import Preprocessing
 from features.provenance import require_provenance
 from features.store.block_inputs import BlockInputs, open_block_inputs
 from features.store.embeddings import read_embeddings
+from features.video import Segment
 from heads import weights
 from heads.action_model import ActionModel, Tail
 from heads.linear import load_linear_head
-from heads.losses import bce
-from heads.training.batches import block_input_batches, frame_batches, plan_batches
+from heads.losses import bce, known_only
+from heads.training.batches import Targets, block_input_batches, frame_batches, plan_batches
 from heads.training.candidates import Candidate, ParameterGroup
 from heads.training.loop import fit
 from heads.training.processes import is_main_process, num_processes
 from heads.training.state import Checkpoint
 from heads.training.validation import on_block_inputs, on_frames
 from pipeline.dataset import manifest
+from pipeline.dataset.judged import JudgedRecording, read_judged
 from pipeline.dataset.truth import SplitTruth, split_truth
 from pipeline.layout import Layout
 from pipeline.params import FinetuneParams, Params
@@ -39,6 +41,10 @@ log = logging.getLogger(__name__)
 
 class TooFewBlockInputs(Exception):
     """No window of a split that is trained or evaluated on has its block input stored."""
+
+
+class CannotLearnFrom(Exception):
+    """Recordings that people judged cannot be read as they were judged."""
 
 
 @stage
@@ -75,9 +81,17 @@ def _finetune(params: Params, paths: Layout) -> None:
     def sources(video_ids: Iterable[str]) -> list[Source]:
         return [Source(video_id, paths.dataset / videos.by_id[video_id].path) for video_id in video_ids]
 
+    judged, repeats = _judged_recordings(paths, finetune)
+    taught = [Source(name, paths.judged_recordings / name) for name in judged] * repeats
+
+    def target_of(video_id: str, segment: Segment) -> Targets:
+        if video_id not in judged:
+            return train.target_of(video_id, segment)
+        return judged[video_id].video.targets([segment], label_ids, min_overlap_s=train.min_overlap_s)[0]
+
     plan = plan_batches(
-        sources(train.video_ids),
-        windows,
+        sources(train.video_ids) + taught,
+        {**windows, **{name: recording.windows for name, recording in judged.items()}},
         steps=finetune.steps * num_processes(),  # each process takes every n-th batch
         batch_size=finetune.batch_size,
         windows_per_pass=finetune.windows_per_video,
@@ -91,18 +105,19 @@ def _finetune(params: Params, paths: Layout) -> None:
     if block_inputs is None:
         model = ActionModel(backbone, tail, preprocessing=preprocessing)
         reader = ClipReader(params.windows, preprocessing, params.extract.decoder)
-        train_batches = frame_batches(plan, reader, train.target_of, num_workers=num_workers)
+        train_batches = frame_batches(plan, reader, target_of, num_workers=num_workers)
         val_sources = [replace(source, windows=val_windows[source.video_id]) for source in sources(val_windows)]
         evaluate = on_frames(val_sources, reader, val.target_of, batch_size=batch_size, num_workers=num_workers)
     else:
         model = tail
         train_batches = block_input_batches(plan, block_inputs, train.target_at)
         evaluate = on_block_inputs(block_inputs, val_windows, val.target_at, batch_size=batch_size)
+    loss = known_only(bce) if judged else bce
     (history,) = fit(
         model,
         train_batches=train_batches,
         evaluate=evaluate,
-        candidates=[Candidate("finetune", _parameter_groups(finetune, head, backbone.last), bce)],
+        candidates=[Candidate("finetune", _parameter_groups(finetune, head, backbone.last), loss)],
         schedule=finetune.schedule,
         generator=generator,
         checkpoint=Checkpoint(
@@ -117,6 +132,7 @@ def _finetune(params: Params, paths: Layout) -> None:
                 "batch_size": batch_size,
                 "head": weights.sha256(paths.model("linear")),
                 "embeddings": provenance,
+                **({"judged": sha256_of(paths.judged)} if judged else {}),
             },
             finetune.checkpoint_every_steps,
         ),
@@ -131,6 +147,20 @@ def _finetune(params: Params, paths: Layout) -> None:
         "finetuned from %s for %d steps of %d windows; val mAP %.3f at step %d",
         *(finetune.source, history.rows[-1].step, finetune.batch_size, history.best.val_map, history.best.step),
     )
+
+
+def _judged_recordings(paths: Layout, finetune: FinetuneParams) -> tuple[dict[str, JudgedRecording], int]:
+    """What stage `train` leaves of corrections, and how often an epoch has it; raises `CannotLearnFrom`."""
+    judged, repeats = read_judged(paths.judged)
+    if judged and finetune.source != "video":
+        raise CannotLearnFrom(
+            "block inputs of recordings are not stored: set finetune.source to video, or corrections.finetune to false"
+        )
+    for name, recording in judged.items():
+        path = paths.judged_recordings / name
+        if not path.is_file() or sha256_of(path) != recording.sha256:
+            raise CannotLearnFrom(f"{path} is not the file that was reviewed: run `dvc repro`, which looks at it anew")
+    return judged, repeats
 
 
 def _parameter_groups(finetune: FinetuneParams, head: nn.Module, last_block: nn.Module) -> list[ParameterGroup]:

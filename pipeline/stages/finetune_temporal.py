@@ -62,13 +62,14 @@ def embed(params: Params, paths: Layout) -> None:
     files = {video.video_id: paths.dataset / video.path for video in manifest.read(paths.manifest).videos}
     batch_size, num_workers = params.extract.batch_size, params.extract.num_workers
     with private_files():  # what is kept of a person's day is theirs alone
-        for of, rows, files_of in (
-            ("videos", frozen, files),
-            ("recordings", recordings.select(annotated), recording_paths(paths.recordings)),
+        on_recordings = encoder.with_views(params.recordings.views)
+        for of, rows, files_of, own in (
+            ("videos", frozen, files, encoder),
+            ("recordings", recordings.select(annotated), recording_paths(paths.recordings), on_recordings),
         ):
             num_stored = write_finetuned(
                 paths.finetuned_embeddings(of),
-                encoder,
+                own,
                 rows,
                 files_of,
                 block_inputs,

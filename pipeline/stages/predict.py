@@ -107,7 +107,9 @@ def main(params: Params, paths: Layout) -> None:
             rows = _from_block_inputs(finetuned.tail, block_inputs, truth, batch_size=batch_size, device=device)
             num_stored, done = len(rows), {video_id for video_id, _ in rows}
             sources = [Source(video_id, files[video_id]) for video_id in truth.video_ids if video_id not in done]
-            clips = _clips(sources, reader, num_workers=params.extract.num_workers, description=truth.name)
+            views = params.recordings.views if of == "recordings" else "center"
+            of_views, num_workers = replace(reader, views=views), params.extract.num_workers
+            clips = _clips(sources, of_views, num_workers=num_workers, description=truth.name)
             for video_id, clip, row in predict_clips(finetuned, clips, batch_size=batch_size, device=device):
                 rows[video_id, clip.window] = row
             ordered = [rows[key] for key in truth.embeddings.keys]

@@ -95,7 +95,7 @@ def main(params: Params, paths: Layout) -> None:
         )
     sure = certainty(scored, seed=params.seed)
     write_json(paths.scores, sure.to_json() | {"models": {name: result.metrics for name, result in results.items()}})
-    splits = json.loads(paths.facts.read_text(encoding="utf-8"))["splits"]
+    facts = json.loads(paths.facts.read_text(encoding="utf-8"))
     provenance = config["provenance"]
     temporal = weights.read_config(paths.model("temporal"))
     reach = TemporalShape(**temporal["temporal"]).reach
@@ -106,7 +106,7 @@ def main(params: Params, paths: Layout) -> None:
         models=results,
         splits=[
             SplitFacts(name, counts["num_videos"], num_windows[name], counts["num_subjects"])
-            for name, counts in splits.items()
+            for name, counts in facts["splits"].items()
         ],
         failed=[FailedVideo(row["video_id"], row["reason"]) for row in _rows(paths.failed)],
         provenance={
@@ -116,6 +116,7 @@ def main(params: Params, paths: Layout) -> None:
             "temporal heads": f"{temporal['members']}; each sees {reach} windows, {reach * stride_s:g} s, on a side",
             "precision": provenance["precision"],
             "seed": str(params.seed),
+            **({"data set": " ".join(facts["notes"])} if "notes" in facts else {}),
         },
         certainty=sure,
         exclusions=[

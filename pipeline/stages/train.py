@@ -17,6 +17,7 @@ from heads import weights
 from heads.training.grid import Trial, best_of, save_table, settings_of, train_heads
 from heads.typicality import Typicality
 from pipeline.dataset import labels, manifest
+from pipeline.dataset.judged import write_judged
 from pipeline.dataset.manifest import Manifest
 from pipeline.dataset.truth import SplitTruth, split_truth
 from pipeline.layout import Layout
@@ -44,6 +45,9 @@ def main(params: Params, paths: Layout) -> None:
     typicality = Typicality.fit(train.embeddings.features([Typicality.pooling]))
     typicality.save(paths.typicality, backbone_sha256=provenance["backbone"]["sha256"])
     config |= reviewed.facts(repeats=repeats)
+    # Nothing where stage 2 is not to see it: what people say then leaves stage 2 as it is.
+    judged = reviewed.recordings(read_hashes(paths.recording_hashes)) if params.corrections.finetune else {}
+    write_judged(paths.judged, judged, repeats=repeats)
     linear = _linear(params, train, val, reviewed)
     temporal = temporal_trials(
         params.temporal,

@@ -23,8 +23,8 @@ class Claim:
     """What a line says of one label: `times` times from `start_ms` to `end_ms`, `total_ms` in all.
 
     Times count from the recording's start. `is_return`: pairs of passes are told as ways out and back. `is_sure`: not
-    told as "probably". `is_counted`: how often is said. `is_told`: in words of its own, not
-    only counted among "more events".
+    told as "probably". `is_counted`: how often is said, `is_timed`: how long. Of what is probable neither is.
+    `is_told`: in words of its own, not only counted among "more events".
     """
 
     label: str
@@ -36,6 +36,7 @@ class Claim:
     is_sure: bool = True
     is_return: bool = False
     is_counted: bool = True
+    is_timed: bool = True
     is_told: bool = True
 
 
@@ -114,32 +115,30 @@ def _clause(
 ) -> _Clause:
     """Pieces of one label; `before` is the thing that was spoken of just before."""
     first = group[0]
-    events = [event for piece in group for event in piece.events]
-    claims = [_claim(first.label, events, is_return=first.is_return)]
+    claim = _claim(group)
+    claims = []
     said = phrase(names[first.label]) if first.role is None else first.role.phrase
     if first.role and first.role.together:
-        opening = first.opening if len(events) == 1 else None
+        opening = first.opening if len(group) == 1 else None
         if opening and is_sure([opening]):
-            claims.append(_claim(opening.label, [opening]))
-        if (opening and is_sure([opening])) or first.is_return or (first.kind == "use" and first.thing == before):
+            claims.append(_claim_of([opening], times=1))
+        if claims or first.is_return or (first.kind == "use" and first.thing == before):
             said = first.role.together
-    if first.kind in ("use", "") and claims[0].total_ms > _COUNTED_MS * len(events):
-        claims[0] = replace(claims[0], is_counted=False)
-    times = said_times(len(group) if first.is_return else len(events)) if claims[0].is_counted else ""
-    if not first.lasts:
-        return _Clause(said, f" {times}" if times else "", first.thing, first.kind, claims[0].is_sure, tuple(claims))
-    duration = said_duration(claims[0].total_ms)
+    is_long = first.kind in ("use", "") and claim.total_ms > _COUNTED_MS * claim.times
+    is_counted = claim.is_sure and not is_long
+    times = said_times(len(group) if first.is_return else claim.times) if is_counted else ""
+    is_timed = claim.is_sure and first.lasts and not (times and is_brief)
     used = ""
     if with_uses and (uses := [use for piece in group for use in piece.uses]):
         used, more = list_pieces(uses, names, before=first.thing, is_brief=True)
         claims += more
-    if not times:
-        suffix = f" for {duration}" + (f" ({used})" if used else "")
-    elif is_brief:
-        suffix = f" {times}"
-    else:
+    duration = said_duration(claim.total_ms) if is_timed else ""
+    if times and duration:
         suffix = f" {times} ({duration}" + (f"; {used})" if used else ")")
-    return _Clause(said, suffix, first.thing, first.kind, claims[0].is_sure, tuple(claims))
+    else:
+        suffix = (f" {times}" if times else f" for {duration}" if duration else "") + (f" ({used})" if used else "")
+    claims.insert(0, replace(claim, is_counted=is_counted, is_timed=is_timed))
+    return _Clause(said, suffix, first.thing, first.kind, claim.is_sure, tuple(claims))
 
 
 def _are_opposite(before: _Clause, after: _Clause) -> bool:
@@ -152,15 +151,22 @@ def _are_opposite(before: _Clause, after: _Clause) -> bool:
     )
 
 
-def _claim(label: str, events: Sequence[Event], *, is_return: bool = False) -> Claim:
+def _claim(group: Sequence[Piece]) -> Claim:
+    """Of pieces of one label, with all that could be said of them."""
+    events = [event for piece in group for event in piece.events]
+    claim = _claim_of(events, times=sum(piece.times for piece in group))
+    return replace(claim, total_ms=sum(piece.total_ms for piece in group), is_return=group[0].is_return)
+
+
+def _claim_of(events: Sequence[Event], *, times: int) -> Claim:
     spans = [segment_span(event.segment) for event in events]
     return Claim(
-        label=label,
-        times=len(events),
+        label=events[0].label,
+        times=times,
         start_ms=min(start for start, _ in spans),
         end_ms=max(end for _, end in spans),
         total_ms=total(spans),
         event_ids=tuple(event.id for event in events),
         is_sure=is_sure(events),
-        is_return=is_return,
+        is_timed=False,
     )

@@ -94,6 +94,7 @@ def write_day_page(path: Path, day: Day, neighbours: Neighbours) -> None:
         neighbours=neighbours,
         models=_models(day.parts),
         guesses=_guesses(day.parts),
+        unseen=_unseen(day.parts),
         faulty=[part for part in day.parts if part.recording.faults or part.recording.missing_ms],
         story=_story_by_hour(lines, day) if is_long else [{"name": "", "rows": lines}],
         is_long=is_long,
@@ -189,6 +190,12 @@ def _guesses(parts: Sequence[Part]) -> list[dict[str, Any]]:
         {"is_guess": is_guess, "source": source, "note": note, "file_name": files[0], "count": len(files)}
         for (is_guess, source, note), files in grouped.items()
     ]
+
+
+def _unseen(parts: Sequence[Part]) -> str:
+    """What of the pictures the model did not see, in a sentence; of unlike recordings, where that is told."""
+    notes = {part.recording.unseen_note for part in parts}
+    return notes.pop() if len(notes) == 1 else "Of some recordings the model sees the middle alone: see below."
 
 
 def _by_hour(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:

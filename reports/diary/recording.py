@@ -21,6 +21,9 @@ _SOURCE_PHRASES = {
     readings.MODIFIED: "the file modification time",
 }
 
+_NEARLY_ALL = 0.9
+"""Of a picture's area: of what lies outside more than this, nothing is said."""
+
 
 @dataclass(frozen=True)
 class Unrecognisable:
@@ -37,7 +40,8 @@ class Recording:
     `recorded_at` is when its first frame was taken, with an offset from UTC, or None; `is_guess`, `clock_note` and
     `clock_readings` are those of `starts.RecordingStart`. `observed` are the stretches that the model saw, in order and
     apart; the `unrecognisable` ones, in order and apart, lie within them and hold no event. `stated_s` is how long the
-    file says that it is, and `faults` are sentences on what decoding found wrong.
+    file says that it is, and `faults` are sentences on what decoding found wrong. `seen_share` are the shares of the
+    picture's width and height, in its middle, that the model saw.
     """
 
     id: str
@@ -52,6 +56,7 @@ class Recording:
     stated_s: float | None = None
     faults: tuple[str, ...] = ()
     unrecognisable: tuple[Unrecognisable, ...] = ()
+    seen_share: tuple[float, float] = (1.0, 1.0)
 
     def __post_init__(self) -> None:
         if self.recorded_at is not None and self.recorded_at.utcoffset() is None:
@@ -81,6 +86,15 @@ class Recording:
         """By how much the file ends before it says; 0 up to a second, which is rounding."""
         missing_ms = self.stated_ms - self.span_ms[1]
         return missing_ms if missing_ms > 1000 else 0
+
+    @property
+    def unseen_note(self) -> str:
+        """A sentence on what of the picture the model did not see; empty where that is a tenth of its area or less."""
+        width, height = self.seen_share
+        if width * height >= _NEARLY_ALL:
+            return ""
+        parts = [f"{share:.0%} of its {side}" for side, share in (("width", width), ("height", height)) if share < 1]
+        return f"The model sees the middle of the picture: {' and '.join(parts)}."
 
     @property
     def observed_spans(self) -> list[Span]:

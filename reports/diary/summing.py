@@ -22,18 +22,12 @@ class _Sum:
     is_return: bool
     times: int = 0
     total_ms: int = 0
-    sure_times: int = 0
     is_counted: bool = True
 
     def add(self, claim: Claim) -> None:
         self.times += claim.times
         self.total_ms += claim.total_ms
         self.is_counted = self.is_counted and claim.is_counted
-        self.sure_times += claim.times if claim.is_sure else 0
-
-    @property
-    def doubt(self) -> str:
-        return "" if 2 * self.sure_times >= self.times else "probably "
 
     @property
     def counted(self) -> str:
@@ -47,32 +41,44 @@ class _Sum:
 def sum_up(claims: Iterable[Claim], names: Mapping[str, str], roles: Mapping[str, Role]) -> str:
     """What took most of the time, with totals and with what was done meanwhile with a thing in hand; ways out and back.
 
-    Empty without claims that last.
+    Of what is sure; where nothing is, of what is probable, without numbers. Empty without claims that last.
     """
-    sums: dict[tuple[str, bool], _Sum] = {}
-    for claim in claims:
-        own = _Sum(claim.label, roles.get(claim.label), claim.is_return)
-        sums.setdefault((claim.label, claim.is_return), own).add(claim)
-    lasting = [own for own in sums.values() if own.role is None or own.role.kind in LASTING]
-    uses: dict[str, list[_Sum]] = {own.role.thing: [] for own in lasting if own.role and own.role.kind == "hold"}
-    leads = []
-    for own in lasting:
-        if own.role and own.role.kind == "use" and own.role.thing in uses:
-            uses[own.role.thing].append(own)
-        else:
-            leads.append(own)
-    leads.sort(key=lambda own: (-own.total_ms, own.label))
+    told = list(claims)
+    sums = _sums([claim for claim in told if claim.is_sure], roles)
+    leads = _leads(sums)
+    if not leads:
+        probable = [_said(own, names) for own in _leads(_sums(told, roles))[:_NUM_LEADS]]
+        return f"Probably {listed(probable)}." if probable else ""
+    held = {own.role.thing for own in leads if own.role and own.role.kind == "hold"}
+    uses = [own for own in leads if own.role and own.role.kind == "use" and own.role.thing in held]
     clauses = []
-    for own in leads[:_NUM_LEADS]:
-        said = own.doubt + (own.role.phrase if own.role else phrase(names[own.label]))
-        used = ""
+    for own in [own for own in leads if own not in uses][:_NUM_LEADS]:
+        said, used = _said(own, names), ""
         if own.role and own.role.kind == "hold":
-            used = listed([use.counted for use in uses[own.role.thing]])
+            used = listed([use.counted for use in uses if use.role and use.role.thing == own.role.thing])
         duration, times = said_duration(own.total_ms), said_times(own.times) if own.is_counted else ""
         if times:
             clauses.append(f"{said} {times} ({duration} in all{f'; {used}' if used else ''})")
         else:
             clauses.append(f"{said} for {duration}{f' ({used})' if used else ''}")
-    clauses += [own.doubt + own.counted for own in sums.values() if own.is_return]
-    clauses.sort(key=lambda clause: clause.startswith("probably "))
-    return f"{capitalised(listed(clauses))}." if clauses else ""
+    clauses += [own.counted for own in sums if own.is_return]
+    return f"{capitalised(listed(clauses))}."
+
+
+def _sums(claims: Iterable[Claim], roles: Mapping[str, Role]) -> list[_Sum]:
+    """One for each label, and one for the ways out and back of each."""
+    sums: dict[tuple[str, bool], _Sum] = {}
+    for claim in claims:
+        own = _Sum(claim.label, roles.get(claim.label), claim.is_return)
+        sums.setdefault((claim.label, claim.is_return), own).add(claim)
+    return list(sums.values())
+
+
+def _leads(sums: Iterable[_Sum]) -> list[_Sum]:
+    """What lasts, the longest first."""
+    lasting = [own for own in sums if own.role is None or own.role.kind in LASTING]
+    return sorted(lasting, key=lambda own: (-own.total_ms, own.label))
+
+
+def _said(own: _Sum, names: Mapping[str, str]) -> str:
+    return own.role.phrase if own.role else phrase(names[own.label])

@@ -23,7 +23,8 @@ def write_activitywatch(
 ) -> None:
     """Write one bucket of the recording, an event each of its own: a time in UTC and a duration in seconds.
 
-    Raises `NoStart`. `data` has the name as `title`, the label, both probabilities, and whether the clock is a guess.
+    Raises `NoStart`. `data` has the name as `title`, the label, both probabilities, whether a person confirmed or
+    amended the event, and whether the clock is a guess. Less certain events are left out: ActivityWatch adds up all.
     The bucket's id has the recording's start and the model's hash, so another recording never meets it; ActivityWatch
     refuses to import the same bucket twice. The host is "unknown": no file tells this machine's name.
     """
@@ -44,6 +45,7 @@ def write_activitywatch(
                     "recording": visible(recording.file_name),
                     "mean_probability": round(event.mean_probability, 4),
                     "peak_probability": round(event.peak_probability, 4),
+                    "confirmed": event.confirmed,
                     "clock_is_guess": recording.is_guess,
                 },
             }

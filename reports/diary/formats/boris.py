@@ -24,7 +24,8 @@ def write_boris(
 ) -> None:
     """Write a project with one observation: two rows for each event, where its state begins and where it ends.
 
-    Labels are state events of the ethogram. Probabilities and the event's id are the comment of an event's first row.
+    Labels are state events of the ethogram. The comment of an event's first row has its probabilities, its id, and
+    "confirmed" where a person confirmed or amended it. Less certain events are left out: BORIS counts all rows.
     The date is the local one of the recording, 1970 where it is not known. Measures of the media file are left out:
     BORIS takes them from the file, which it looks for in the project's folder.
     """
@@ -32,7 +33,8 @@ def write_boris(
     rows: list[tuple[int, int, str, str]] = []
     for event in found.events:
         start_ms, end_ms = event_span(event)
-        comment = f"mean probability {event.mean_probability:.4f}, peak {event.peak_probability:.4f}; {event.id}"
+        probabilities = f"mean probability {event.mean_probability:.4f}, peak {event.peak_probability:.4f}"
+        comment = f"{probabilities}; {event.id}{'; confirmed' if event.confirmed else ''}"
         # What ends comes before what starts at the same time: rows of a state are read in pairs.
         rows += [(start_ms, 1, codes[event.label], visible(comment)), (end_ms, 0, codes[event.label], "")]
     date = _NO_DATE if recording.recorded_at is None else f"{clock_time(recording.recorded_at, 0):%Y-%m-%dT%H:%M:%S}"

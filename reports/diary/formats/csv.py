@@ -16,6 +16,7 @@ from reports.spans import to_ms
 HEADER = (
     *("recording", "file", "event", "label", "name", "start_s", "end_s", "start_clock", "end_clock"),
     *("clock_source", "clock_is_guess", "mean_probability", "peak_probability", "model_sha256", "thresholds_sha256"),
+    *("told", "confirmed"),
 )
 _FORMULA_SIGNS = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
 
@@ -25,12 +26,15 @@ def write_csv(
 ) -> None:
     """Write a header and one line an event, in order: seconds from the start, clock times in ISO 8601 with offset.
 
+    `told` is false for the less certain ones, which a diary counts and does not tell. A person said of a `confirmed`
+    one that it is right, gave it its label or ends, or added it.
     Clock times are empty where the recording's start is not known. Texts are on one line, controls spelled out. One
     that a spreadsheet would take for a formula gets an apostrophe in front, and so does one that begins with an
     apostrophe: take the first apostrophe off and the text is as it was. UTF-8 without a byte order mark.
     """
     rows = []
-    for event in found.events:
+    told = [(event, "true") for event in found.events] + [(event, "false") for event in found.less_certain]
+    for event, is_told in sorted(told, key=lambda pair: (pair[0].segment.start_s, pair[0].label)):
         rows.append(
             (
                 *(cell(recording.id), cell(recording.file_name), cell(event.id)),
@@ -44,6 +48,7 @@ def write_csv(
                 f"{event.mean_probability:.4f}",
                 f"{event.peak_probability:.4f}",
                 *(model.model_sha256, model.thresholds_sha256),
+                *(is_told, "true" if event.confirmed else "false"),
             )
         )
     files.write_csv(path, HEADER, rows)

@@ -26,7 +26,8 @@ def write_ics(
     A calendar must have an entry, so a recording without events has its own. Entries are private, and leave the time
     free. Written again, an entry has the UID that it had, so a calendar replaces it; another model's events, or another
     start of the recording, are other entries. An event's probabilities are `X-VIDEO-DIARY-MEAN-PROBABILITY` and
-    `X-VIDEO-DIARY-PEAK-PROBABILITY`, and stand in its description.
+    `X-VIDEO-DIARY-PEAK-PROBABILITY`, and stand in its description. `X-VIDEO-DIARY-CONFIRMED` is TRUE where somebody
+    confirmed or amended it, and else left out. So are less certain events.
     """
     from icalendar import Calendar
 
@@ -76,6 +77,7 @@ def write_ics(
                 "categories": visible(event.label),
                 "x-video-diary-mean-probability": f"{mean:.4f}",
                 "x-video-diary-peak-probability": f"{peak:.4f}",
+                **({"x-video-diary-confirmed": "TRUE"} if event.confirmed else {}),
             },
         )
     write_bytes(path, calendar.to_ical())

@@ -70,6 +70,7 @@ def _recording_row(recording: Recording, model: DiaryModel) -> dict[str, Any]:
             for stretch in recording.unrecognisable
         ],
         "faults": list(recording.faults),
+        "seen_share": dict(zip(("width", "height"), [round(share, 3) for share in recording.seen_share], strict=True)),
         "start_clock": _iso(recording, 0),
         "end_clock": _iso(recording, end_ms),
         "clock_source": recording.recorded_at_source,

@@ -225,6 +225,8 @@ def _recording_item(recording: Recording, found: EventsFound) -> str:
         if recording.missing_ms:
             line += f" (the file states {format_duration(recording.stated_ms)})"
         line += f", {count} {'event' if count == 1 else 'events'}."
+    if recording.unseen_note:
+        line += f" {recording.unseen_note}"
     faults = [f"  - **Wrong with this file:** {in_markdown(fault)}" for fault in recording.faults]
     return "\n".join([f"- {line}", *faults])
 

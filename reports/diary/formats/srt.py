@@ -23,7 +23,8 @@ def write_srt(
     """Write one subtitle for each stretch in which the same events are on, a line an event.
 
     Subtitles do not overlap: many players show one at a time. Times are from the video's start. A line is the name and
-    the mean probability; signs that players take for style become similar ones. No events, an empty file.
+    the mean probability, or "confirmed by you"; signs that players take for style become similar ones. Less certain
+    events are left out. No events, an empty file.
     """
     blocks = []
     for number, ((start_ms, end_ms), active) in enumerate(stretches(found.events), start=1):

@@ -21,7 +21,8 @@ def write_vtt(
 ) -> None:
     """Write one cue an event, in order, its id the event's; cues overlap as events do.
 
-    Times are from the video's start. A cue's text is the name and the mean probability, as in "Sitting in a chair 97%".
+    Times are from the video's start. A cue's text is the name and the mean probability, as in "Sitting in a chair 97%",
+    or "confirmed by you". Less certain events are left out.
     """
     blocks = ["WEBVTT", f"NOTE {_plain(recording.file_name)}, model {model.model_sha256}"]
     for event in found.events:
