@@ -102,22 +102,23 @@ class EmbeddingCache:
             self.pieces.create("provenance.json", text.encode())
             yield
 
-    def sound(self, video_sha256s: Collection[str]) -> frozenset[str]:
-        """Those of the videos whose embeddings are there, as they were put, found by one listing."""
-        return frozenset(file.removesuffix(SUFFIX) for file in self.pieces.sound([x + SUFFIX for x in video_sha256s]))
+    def sound(self, video_sha256s: Iterable[str]) -> frozenset[str]:
+        """Those of the videos whose embeddings are there, as they were put; of many, found by one listing."""
+        files = {digest + SUFFIX for digest in video_sha256s}
+        return frozenset(file.removesuffix(SUFFIX) for file in self.pieces.sound(files))
 
     def lacking(self, wanted: Mapping[str, frozenset[int]], precision: str) -> list[str]:
         """Those of the videos that nobody has embedded, or failed to, so far, by names alone.
 
         `wanted` are the windows whose block inputs are to be there, too.
         """
-        listed = self.pieces.listed()
 
-        def is_done(digest: str, windows: frozenset[int]) -> bool:
-            files = {digest + SUFFIX} | ({digest + _block_inputs(precision, windows)} if windows else set())
-            return files <= listed or digest + _FAILED in listed
+        def files(digest: str) -> set[str]:
+            block_inputs = {digest + _block_inputs(precision, wanted[digest])} if wanted[digest] else set()
+            return {digest + SUFFIX} | block_inputs
 
-        return [digest for digest, windows in wanted.items() if not is_done(digest, windows)]
+        named = self.pieces.named([file for digest in wanted for file in (*files(digest), digest + _FAILED)])
+        return [digest for digest in wanted if not files(digest) <= named and digest + _FAILED not in named]
 
     def has(self, video_sha256: str) -> bool:
         """Whether the video's embeddings are there, as they were put."""
@@ -147,10 +148,10 @@ class EmbeddingCache:
 
     def failures(self, video_sha256s: Collection[str]) -> dict[str, tuple[str, str]]:
         """Why videos failed and what was found instead, by hash, of those that are kept as failed."""
-        listed = self.pieces.listed() | self.pieces.here.list(self.key)
+        named = self.pieces.named_anywhere([digest + _FAILED for digest in video_sha256s])
         kept = {}
         for digest in video_sha256s:
-            if digest + _FAILED in listed and self.pieces.is_here(digest + _FAILED):
+            if digest + _FAILED in named and self.pieces.is_here(digest + _FAILED):
                 try:
                     content = read_sealed_json(self.folder / (digest + _FAILED), remedy="the video is tried again")
                     kept[digest] = content["reason"], content["found"]
