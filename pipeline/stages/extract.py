@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 
 import click
 
@@ -14,6 +15,7 @@ from features.backbone import DTYPES, Backbone
 from features.clips import Source
 from features.extraction import BlockInputSelection, Extraction, by_hash
 from features.files import write_csv
+from features.ray_engine import extract_on_ray
 from features.sharing import Share, extract_share
 from features.store.block_inputs import write_block_inputs
 from features.store.embeddings import write_embeddings
@@ -61,6 +63,15 @@ def main(params: Params, paths: Layout, *, share_text: str | None, retry_failed:
         if share is not None:
             done = extract_share(share, sources, cache=cache, selection=selection, extract=extractor.extract)
         else:
+            if params.extract.engine == "ray":
+                extract_on_ray(
+                    replace(load, cache=None) if params.extract.cache else load,
+                    sources,
+                    cache=cache,
+                    selection=selection,
+                    cores_a_worker=params.extract.num_workers + 1,
+                    address=params.extract.ray_address,
+                )
             extraction = extractor.extract(sources, selection)
             _write(params, paths, extractor, selection, extraction, num_videos=len(videos.videos))
     num_evicted = extractor.shrink()
