@@ -107,6 +107,14 @@ class EmbeddingCache:
         files = {digest + SUFFIX for digest in video_sha256s}
         return frozenset(file.removesuffix(SUFFIX) for file in self.pieces.sound(files))
 
+    def share(self, video_sha256s: Collection[str]) -> None:
+        """Put what lies here of these videos into the shared place, if there is one: no parts and no thumbnails."""
+        if self.shared is None:
+            return
+        files = [file for file in self.pieces.here.list(self.key) if file.partition(".")[0] in video_sha256s]
+        plain = [file for file in files if PART not in file and _THUMBNAILS not in file]
+        self.pieces.share([file for file in plain if file.endswith(_FAILED) or self.pieces.is_sound(file)])
+
     def lacking(self, wanted: Mapping[str, frozenset[int]], precision: str) -> list[str]:
         """Those of the videos that nobody has embedded, or failed to, so far, by names alone.
 

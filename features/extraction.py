@@ -164,6 +164,7 @@ def _missing(
     thumbnails: bool,
 ) -> tuple[dict[str, frozenset[int]], dict[str, Source]]:
     """By hash: the windows of all videos whose block inputs are wanted, and what is to be read of those not cached."""
+    cache.share(set(sha256s.values()))
     cached = cache.sound(sha256s.values())
     wanted = _wanted(sha256s, selection)
     todo: dict[str, Source] = {}

@@ -53,16 +53,17 @@ class KeptPieces:
         return self.named(files) | (self._named(self.here, files) if self.shared else frozenset())
 
     def sound(self, files: Collection[str]) -> frozenset[str]:
-        """Those of the `files` that are there and whole; what lies here alone is put into the shared place, too."""
-        there = self.named(files)
-        candidates = sorted(there | (self._named(self.here, files) if self.shared else frozenset()))
+        """Those of the `files` that are there and whole."""
+        candidates = sorted(self.named_anywhere(files))
         with ThreadPoolExecutor(_READERS) as readers:
             verdicts = list(readers.map(self.is_sound, candidates))
-        sound = frozenset(file for file, is_sound in zip(candidates, verdicts, strict=True) if is_sound)
-        for file in sound:
-            if self.shared and file not in there:
+        return frozenset(file for file, is_sound in zip(candidates, verdicts, strict=True) if is_sound)
+
+    def share(self, files: Collection[str]) -> None:
+        """Put those of the `files`, which lie here, into the shared place that it lacks."""
+        if self.shared is not None:
+            for file in set(files) - self.named(files):
                 self.shared.create(f"{self.key}/{file}", self.path(file).read_bytes())
-        return sound
 
     def create(self, file: str, content: bytes) -> None:
         """Keep the file, unless it is there; once this returns, it outlasts a kill and a power cut."""

@@ -14,7 +14,7 @@ from features.extraction import BlockInputSelection, Extraction, by_hash
 
 log = logging.getLogger(__name__)
 
-_VIDEOS = 64  # after which a share looks at what the others have done
+_OWN, _OTHERS = 32, 8  # videos after which a share looks at what the others have done
 
 
 class ShareError(Exception):
@@ -66,14 +66,14 @@ def extract_share(
 ) -> ShareDone:
     """Extract this share's videos, then those of others that are still missing; files without a hash are left out.
 
-    Before every few dozen videos it looks at what is there by now, so that little is computed twice. Call it inside
+    Every few videos it looks at what is there by now, so that little is computed twice. Call it inside
     `cache.locked()`.
     """
     videos, wanted = by_hash(sources, cache, selection)
     own, others = share.order(list(videos))
     done = [
         extract([videos[digest] for digest in part], selection)
-        for part in _still_missing([*own, *others], len(own), wanted, cache, selection.precision)
+        for part in _still_missing(own, others, wanted, cache, selection.precision)
     ]
     num_embedded = sum(each.num_embedded for each in done)
     num_failed = sum(len(each.failures) for each in done)
@@ -81,18 +81,17 @@ def extract_share(
 
 
 def _still_missing(
-    ordered: Sequence[str],
-    num_own: int,
+    own: Sequence[str],
+    others: Sequence[str],
     wanted: Mapping[str, frozenset[int]],
     cache: EmbeddingCache,
     precision: str,
 ) -> Iterator[list[str]]:
-    """The videos that nobody has done, a few dozen at a time, by hash; own ones and others' are not mixed."""
-    for videos in (ordered[:num_own], ordered[num_own:]):
+    """The videos that nobody has done, some at a time, by hash: own ones, then others', of which few at a time."""
+    for videos, size in ((own, _OWN), (others, _OTHERS)):
         left = cache.lacking({digest: wanted[digest] for digest in videos}, precision)
-        while left:
-            part = cache.lacking({digest: wanted[digest] for digest in left[:_VIDEOS]}, precision)
-            left = left[_VIDEOS:]
+        for first in range(0, len(left), size):
+            part = cache.lacking({digest: wanted[digest] for digest in left[first : first + size]}, precision)
             if part:
                 yield part
 

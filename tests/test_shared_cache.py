@@ -142,13 +142,30 @@ def test_a_second_machine_computes_nothing(bucket: str, world: Path, whole: dict
 def test_what_was_computed_before_it_was_shared_is_shared(
     bucket: str, world: Path, whole: dict[str, str], tmp_path: Path
 ) -> None:
-    """A machine that is given a shared place brings its own pieces there."""
-    assert loader(world, tmp_path / "own")().extract(sources(world), SELECTION).num_embedded == NUM_VIDEOS
+    """A machine that is given a shared place brings its own pieces and failures there."""
+    (tmp_path / "broken.mp4").write_text("no video")
+    videos = [*sources(world), Source("broken", tmp_path / "broken.mp4")]
+    assert loader(world, tmp_path / "own")().extract(videos, SELECTION).num_embedded == NUM_VIDEOS
     shared = f"{bucket}/later"
-    assert loader(world, tmp_path / "own", shared)().extract(sources(world), SELECTION).num_embedded == 0
+    assert loader(world, tmp_path / "own", shared)().extract(videos, SELECTION).num_embedded == 0
     other = loader(world, tmp_path / "other", shared)()
-    extraction = other.extract(sources(world), replace(SELECTION, windows={}))
+    extraction = other.extract(videos, SELECTION)
+    assert (extraction.num_embedded, extraction.num_known) == (0, 1)
+    assert assemble(other, extraction, tmp_path) == whole
+
+
+def test_pieces_of_the_version_before_serve(world: Path, whole: dict[str, str], tmp_path: Path) -> None:
+    """It named block inputs without their windows."""
+    extractor = loader(world, tmp_path / "cache")()
+    extractor.extract(sources(world), SELECTION)
+    pieces = list(extractor.encoder.cache.folder.glob("*.block-inputs-fp16-*.safetensors"))
+    for piece in pieces:
+        piece.rename(piece.with_name(f"{piece.name.partition('.')[0]}.block-inputs-fp16.safetensors"))
+    assert len(pieces) == 2
+    again = loader(world, tmp_path / "cache")()
+    extraction = again.extract(sources(world), SELECTION)
     assert extraction.num_embedded == 0
+    assert assemble(again, extraction, tmp_path) == whole
 
 
 def test_an_unreachable_bucket_is_a_sentence(bucket: str, world: Path, tmp_path: Path) -> None:
