@@ -23,7 +23,7 @@ test-fast: install
 	mypy
 	pytest -m "not slow"
 
-# After `make repro`, and with nothing else running: the ratios in the README's table.
+# After `make repro`, and with nothing else running: the ratios in docs/benchmarks.md.
 bench: install
 	python -m bench
 	python -m bench --table
@@ -40,6 +40,7 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 …")'
 	$(PYTHON) -m venv $(CLEAR) $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	$(VENV)/bin/python -m pipeline.plots_page
 	echo '$(CURDIR)' > $@
 
 # The results of the stages stay: DVC knows what can be made again.

@@ -1,4 +1,4 @@
-"""`python -m bench [TOPIC…]` measures and writes results/bench; `python -m bench --table` writes the README's table."""
+"""`python -m bench [TOPIC…]` measures and writes results/bench; `python -m bench --table` writes the table of docs/benchmarks.md."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ import click
 from bench.table import put_into, table, write
 from bench.worlds import ROOT, NothingToMeasure
 
-TOPICS = ("extraction", "recordings", "heads", "finetuning", "precision", "gpu", "dvc")
+TOPICS = ("extraction", "recordings", "heads", "finetuning", "real_size", "reporting", "precision", "gpu", "dvc")
 RESULTS = ROOT / "results" / "bench"
 
 
 @click.command()
 @click.argument("topics", nargs=-1, type=click.Choice(TOPICS))
-@click.option("--table", "only_table", is_flag=True, help="Measure nothing; rewrite the README's table.")
+@click.option("--table", "only_table", is_flag=True, help="Measure nothing; rewrite the table of docs/benchmarks.md.")
 def main(topics: tuple[str, ...], only_table: bool) -> None:
     """Measure TOPICS, or all of them if none is named. Nothing else may run on the machine meanwhile."""
     if only_table:
         if not list(RESULTS.glob("*.json")):
             raise click.ClickException(f"there are no measurements in {RESULTS}: run `python -m bench` first")
-        readme = ROOT / "README.md"
-        text = readme.read_text(encoding="utf-8")
-        readme.write_text(put_into(text, table(RESULTS, TOPICS)), encoding="utf-8")
+        page = ROOT / "docs" / "benchmarks.md"
+        text = page.read_text(encoding="utf-8")
+        page.write_text(put_into(text, table(RESULTS, TOPICS)), encoding="utf-8")
         return
     for topic in topics or TOPICS:
         try:

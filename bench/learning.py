@@ -25,10 +25,10 @@ from pipeline.dataset.manifest import Action
 from pipeline.dataset.recordings import read_truth
 from pipeline.demo.film import Film
 from pipeline.demo.recordings import render_with_truth
-from pipeline.diaries.output import CORRECTIONS, STORED, OutputFolder
+from pipeline.diaries.output import CORRECTIONS, MODEL, STORED, OutputFolder
 from pipeline.diaries.selection import select_videos
 from pipeline.layout import Layout
-from pipeline.learning import MODEL, learn
+from pipeline.learning import learn
 from pipeline.model_folder import Recogniser, load_recogniser
 from pipeline.recordings import write_diaries
 from reports.corrections import Correction, append_correction

@@ -1,4 +1,4 @@
-"""Rows as JSON, one file per topic, and all of them as the README's table. Measures nothing."""
+"""Rows as JSON, one file per topic, and all of them as the table of docs/benchmarks.md. Measures nothing."""
 
 from __future__ import annotations
 
@@ -56,12 +56,12 @@ def table(folder: Path, topics: Sequence[str]) -> str:
     return "\n".join(["; ".join(machines) + ":", "", *head, *lines])
 
 
-def put_into(readme: str, table: str) -> str:
+def put_into(page: str, table: str) -> str:
     """The text with `table` between its two markers. Raises `ValueError` without markers."""
-    before, begin, rest = readme.partition(BEGIN)
+    before, begin, rest = page.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
-        raise ValueError(f"the README has no place for the table, between {BEGIN} and {END}")
+        raise ValueError(f"the page has no place for the table, between {BEGIN} and {END}")
     return f"{before}{BEGIN}\n{table}\n{END}{after}"
 
 

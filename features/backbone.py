@@ -1,16 +1,16 @@
 """The frozen encoder: from pixels to tokens to embeddings. What any backbone offers, then V-JEPA 2.
 
 A backbone is a folder in the Hugging Face format: `config.json`, `model.safetensors`, the processor's file. Another
-kind of backbone is a class here, or in a file of its own, and a line in `_KINDS`.
+kind of backbone is a file with a class, perhaps a `VideoEncoder`, and a line in `_KINDS`.
 """
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import torch
 from safetensors.torch import save as to_bytes
@@ -26,9 +26,10 @@ from features.checkpoint import (
     weight_files,
     weight_names,
 )
+from features.encoder import Attention, EncoderSizes, VideoEncoder
 from features.files import sha256_of, write_bytes, write_json
-from features.pooling import POOLINGS, pool
 from features.preprocess import Preprocessing
+from features.vjepa21 import VJepa21Backbone
 
 if TYPE_CHECKING:
     from transformers import VJEPA2ForVideoClassification, VJEPA2Model
@@ -37,9 +38,6 @@ _DROPPED = ("predictor.", "vjepa2.predictor.", "classifier.")
 """Parts of a V-JEPA 2 that no backbone keeps: a checkpoint may lack them."""
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-
-Attention = Literal["sdpa", "eager"]
-"""How attention is computed: by torch's fused kernels, or plainly where a device's kernels are wrong."""
 
 
 def best_device() -> torch.device:
@@ -125,32 +123,33 @@ def load_backbone(folder: Path, *, dtype: torch.dtype, attention: Attention = "s
             f"{folder / 'config.json'} describes a model of type {config.get('model_type')!r}; known are "
             f"{', '.join(map(repr, _KINDS))}"
         )
-    return kind.load(folder, config, dtype=dtype, attention=attention)
+    try:
+        return kind.load(folder, config, dtype=dtype, attention=attention)
+    except BackboneError:
+        raise
+    except Exception as error:  # a config that nobody tried may raise anything
+        cause = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        raise BackboneError(f"the backbone in {folder} cannot be loaded ({cause}); get the folder again") from error
 
 
-class VJepa2Backbone(nn.Module):
+class VJepa2Backbone(VideoEncoder):
     """A V-JEPA 2 encoder, with the attentive pooler of checkpoints that have one, without predictor and classifier."""
 
     def __init__(self, model: VJEPA2ForVideoClassification | VJEPA2Model, *, id: str, weights_sha256: str) -> None:
-        super().__init__()
         pooler: nn.Module | None = getattr(model, "pooler", None)
         encoder = (model if pooler is None else model.vjepa2).encoder
-        self.embeddings: nn.Module = encoder.embeddings
-        self.blocks = nn.ModuleList(encoder.layer[:-1])
-        self.last: nn.Module = encoder.layer[-1]
-        self.after_last = nn.ModuleList([encoder.layernorm] + ([] if pooler is None else [pooler]))
-        self.poolings: tuple[str, ...] = tuple(name for name in POOLINGS if name != "pooler" or pooler is not None)
+        sizes = {size.name: getattr(model.config, size.name) for size in fields(EncoderSizes)}
+        super().__init__(
+            EncoderSizes(**sizes),
+            embeddings=encoder.embeddings,
+            blocks=encoder.layer,
+            layernorm=encoder.layernorm,
+            pooler=pooler,
+        )
         self.id = id
         self.weights_sha256 = weights_sha256
-        self.attention: str = model.config._attn_implementation
-        self.hidden_size: int = model.config.hidden_size
-        self.frames_per_clip: int = model.config.frames_per_clip
-        self.crop_size: int = model.config.crop_size
-        self.tubelet_size: int = model.config.tubelet_size
-        self.patch_size: int = model.config.patch_size
-        self.dtype: torch.dtype = model.dtype
-        self.requires_grad_(False)
-        self.eval()
+        self.attention = model.config._attn_implementation
+        self.dtype = model.dtype
 
     @classmethod
     def load(cls, folder: Path, config: dict[str, Any], *, dtype: torch.dtype, attention: Attention) -> Self:
@@ -159,95 +158,24 @@ class VJepa2Backbone(nn.Module):
         from transformers import VJEPA2ForVideoClassification, VJEPA2Model
 
         files = weight_files(folder)
-        try:
-            named = VJEPA2ForVideoClassification.__name__ in (config.get("architectures") or [])
-            has_pooler = named or any(name.startswith("pooler.") for name in weight_names(files))
-            with _quiet_transformers():
-                model, loading = (VJEPA2ForVideoClassification if has_pooler else VJEPA2Model).from_pretrained(
-                    folder,
-                    local_files_only=True,
-                    use_safetensors=True,
-                    dtype=dtype,
-                    attn_implementation=attention,
-                    output_loading_info=True,
-                    ignore_mismatched_sizes=True,  # so that they are listed below with the others, and raise
-                )
-            require_complete(folder, loading, dropped=_DROPPED)
-            require_finite(folder, model)
-            return cls(model, id=identity(folder, config), weights_sha256=sha256_of(*files))
-        except BackboneError:
-            raise
-        except Exception as error:  # a config that nobody tried may raise anything in transformers
-            cause = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-            raise BackboneError(f"the backbone in {folder} cannot be loaded ({cause}); get the folder again") from error
-
-    def require_fit(self, *, num_frames: int, crop_size: int) -> None:
-        """Raise `BackboneError` unless it takes clips of `num_frames` frames of `crop_size` pixels a side."""
-        if num_frames % self.tubelet_size:
-            raise BackboneError(
-                f"windows.num_frames must be a multiple of {self.tubelet_size}, the frames that {self.id} takes "
-                f"together, got {num_frames}"
+        named = VJEPA2ForVideoClassification.__name__ in (config.get("architectures") or [])
+        has_pooler = named or any(name.startswith("pooler.") for name in weight_names(files))
+        with _quiet_transformers():
+            model, loading = (VJEPA2ForVideoClassification if has_pooler else VJEPA2Model).from_pretrained(
+                folder,
+                local_files_only=True,
+                use_safetensors=True,
+                dtype=dtype,
+                attn_implementation=attention,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # so that they are listed below with the others, and raise
             )
-        if crop_size != self.crop_size:
-            raise BackboneError(
-                f"{self.id} takes pictures of {self.crop_size} pixels a side, its processor's file says {crop_size}; "
-                "get the backbone's folder again"
-            )
+        require_complete(folder, loading, dropped=_DROPPED)
+        require_finite(folder, model)
+        return cls(model, id=identity(folder, config), weights_sha256=sha256_of(*files))
 
-    def block_input_shape(self, num_frames: int) -> tuple[int, int]:
-        """(N, D) of a clip's block input."""
-        return num_frames // self.tubelet_size * (self.crop_size // self.patch_size) ** 2, self.hidden_size
-
-    def train(self, mode: bool = True) -> Self:
-        super().train(False)
-        self.last.train(mode and any(parameter.requires_grad for parameter in self.last.parameters()))
-        return self
-
-    @torch.no_grad()
-    def block_input(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Normalised pixels (B, T, 3, H, W) to what enters the last block, (B, N, D), without gradients.
-
-        H and W are `crop_size`: another resolution would silently give wrong positions. T is a multiple of
-        `tubelet_size`: an odd frame would silently be dropped. N = T / tubelet · (H / patch) · (W / patch).
-        """
-        if pixels.ndim != 5 or pixels.shape[2:] != (3, self.crop_size, self.crop_size):
-            raise ValueError(f"pixels are (B, T, 3, {self.crop_size}, {self.crop_size}), got {tuple(pixels.shape)}")
-        if pixels.shape[1] == 0 or pixels.shape[1] % self.tubelet_size:
-            raise ValueError(f"a clip is a multiple of {self.tubelet_size} frames, got {pixels.shape[1]}")
-        hidden = self.embeddings(pixels)
-        for block in self.blocks:
-            hidden = block(hidden, None)[0]
-        return hidden
-
-    def last_block(self, block_input: torch.Tensor) -> torch.Tensor:
-        """What enters the last block (B, N, D), through it and the final layernorm, to tokens (B, N, D)."""
-        return self.after_last[0](self.last(block_input, None)[0])
-
-    def with_own_last_block(self) -> Self:
-        """A second backbone that shares all modules with this one but the last block, of which it has a copy."""
-        second = copy.copy(self)
-        second._modules = dict(self._modules)
-        second.last = copy.deepcopy(self.last)
-        return second
-
-    def tokens(self, pixels: torch.Tensor) -> torch.Tensor:
-        """The encoder's tokens (B, N, D) of normalised pixels (B, T, 3, H, W), in t, h, w order."""
-        return self.last_block(self.block_input(pixels))
-
-    def pool(self, tokens: torch.Tensor, names: Sequence[str]) -> dict[str, torch.Tensor]:
-        """The encoder's tokens (B, N, D) to one float32 vector each, (B, D), by pooling, in the order asked for."""
-        return pool(tokens, names, self.after_last[1] if "pooler" in self.poolings else None)
-
-    def pool_each(self, tokens: torch.Tensor, names: Sequence[str]) -> dict[str, torch.Tensor]:
-        """`pool`, with the same result for a window whatever others are in the batch (B, N, D), to the last bit.
-
-        The pooler works on one vector a window: on a CPU the number of windows chooses the routine that multiplies
-        them, and with it the rounding. Elsewhere a loop costs more than the bit is worth: same shapes, same results.
-        """
-        if tokens.device.type != "cpu":
-            return self.pool(tokens, names)
-        each = [self.pool(one, names) for one in tokens.split(1)]
-        return {name: torch.cat([pooled[name] for pooled in each]) for name in names}
+    def _through(self, block: nn.Module, hidden: torch.Tensor) -> torch.Tensor:
+        return block(hidden, None)[0]
 
 
 def create(
@@ -322,5 +250,8 @@ def _quiet_transformers() -> Iterator[None]:
             transformers_logging.enable_progress_bar()
 
 
-_KINDS = {"vjepa2": VJepa2Backbone}
+_KINDS: dict[str, type[VJepa2Backbone] | type[VJepa21Backbone]] = {
+    "vjepa2": VJepa2Backbone,
+    "vjepa2_1": VJepa21Backbone,
+}
 """The class for each `model_type` of a config.json."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 WEIGHTS = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
@@ -80,6 +80,13 @@ def weight_names(files: Sequence[Path]) -> set[str]:
         with safe_open(file, framework="pt") as weights:
             names.update(weights.keys())
     return names
+
+
+def read_weights(files: Sequence[Path]) -> dict[str, Tensor]:
+    """All weights of these files, by name, as they are stored."""
+    from safetensors.torch import load_file
+
+    return {name: value for file in files for name, value in load_file(file).items()}
 
 
 def require_complete(folder: Path, loading: dict[str, Any], *, dropped: tuple[str, ...] = ()) -> None:

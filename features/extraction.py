@@ -18,12 +18,10 @@ from features.clips import ClipReader, Source, read_videos
 from features.decode.container import UnreadableVideo
 from features.decode.grid import decoder_provenance
 from features.embed import embed_videos
-from features.gate import MotionGate
 from features.hashes import hashed
 from features.keeper import VideoKeeper
 from features.progress import VideoSeconds, stated_seconds
 from features.thumbnails import Thumbnails
-from features.video import Views
 
 
 @dataclass(frozen=True)
@@ -55,8 +53,11 @@ class Extraction:
 
 def provenance(backbone: Backbone, reader: ClipReader) -> dict[str, Any]:
     """All that a video's embeddings are a function of besides its bytes, as plain JSON: the key of the cache."""
+    gate = {} if reader.gate is None else {"motion_gate": reader.gate.to_json()}
+    views = {} if reader.views == "center" else {"views": reader.views}
     return {
-        **reading_provenance(reader.gate, reader.views),
+        **gate,
+        **views,
         "backbone": {"sha256": backbone.weights_sha256},
         "windows": asdict(reader.plan),
         "decoder": decoder_provenance(reader.decoder),
@@ -65,12 +66,6 @@ def provenance(backbone: Backbone, reader: ClipReader) -> dict[str, Any]:
         "precision": next(name for name, dtype in DTYPES.items() if dtype == backbone.dtype),
         "attention": backbone.attention,
     }
-
-
-def reading_provenance(gate: MotionGate | None, views: Views) -> dict[str, Any]:
-    """What recordings alone may be read with, of which a data set's provenance knows nothing: no key for the usual."""
-    gated = {} if gate is None else {"motion_gate": gate.to_json()}
-    return gated | ({} if views == "center" else {"views": views})
 
 
 def extract(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -159,6 +159,18 @@ class Preprocessing:
             if frame.image is not before:
                 before, cropped = frame.image, self.resize_crop(frame.image, views)
             yield replace(frame, image=cropped)
+
+    def stacked(self, clips: Sequence[Image]) -> torch.Tensor:
+        """Frames (T, H, W, 3) of clips as one batch (B, T, H, W, 3); where shapes differ, as strips of their views."""
+        if len({frames.shape for frames in clips}) > 1:
+            clips = [self._thirds(frames) for frames in clips]
+        return torch.from_numpy(np.stack(clips))
+
+    def _thirds(self, frames: Image) -> Image:
+        """The views of a clip's frames side by side, (T, crop_size, 3 crop_size, 3): a square stands there thrice."""
+        middle, *ends = (view.numpy()[0] for view in self.views_of(torch.from_numpy(frames.copy())[None]))
+        first, last = ends or (middle, middle)
+        return np.concatenate([first, middle, last], axis=2)
 
     def views_of(self, frames: torch.Tensor) -> list[torch.Tensor]:
         """Frames (B, T, H, W, 3) to the squares (B, T, crop_size, crop_size, 3) in them: the middle, then both ends."""

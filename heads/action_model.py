@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import groupby, islice
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -125,13 +125,13 @@ def replace_last_block(folder: Path, backbone: Backbone, *, expected: Mapping[st
 def predict_clips(
     model: ActionModel, clips: Iterable[tuple[str, Clip]], *, batch_size: int, device: torch.device
 ) -> Iterator[tuple[str, Clip, npt.NDArray[np.float32]]]:
-    """Each clip again with its probabilities (L,) float32, in order; one batch of one shape is in memory."""
+    """Each clip again with its probabilities (L,) float32, in order; one batch is in memory at a time."""
     model.to(device)
-    for _, arriving in groupby(clips, key=lambda own: own[1].frames.shape):
-        while batch := list(islice(arriving, batch_size)):
-            frames = torch.from_numpy(np.stack([clip.frames for _, clip in batch]))
-            for (video_id, clip), row in zip(batch, _probabilities(model, frames, device), strict=True):
-                yield video_id, clip, row
+    arriving = iter(clips)
+    while batch := list(islice(arriving, batch_size)):
+        frames = model.preprocessing.stacked([clip.frames for _, clip in batch])
+        for (video_id, clip), row in zip(batch, _probabilities(model, frames, device), strict=True):
+            yield video_id, clip, row
 
 
 def predict_block_inputs(tail: Tail, batches: Iterable[Tensor], *, device: torch.device) -> npt.NDArray[np.float32]:

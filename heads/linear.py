@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from features.sealed import damage_told
 from heads import weights
 
+_COLUMNS = 64
+
 
 class LinearHead(nn.Module):
     """One linear layer on standardised features: (B, D) -> logits (B, L).
@@ -36,8 +38,10 @@ class LinearHead(nn.Module):
 
         What is nan in them is unknown and in no share.
         """
-        self.mean.copy_(features.mean(0))
-        self.inverse_std.copy_(1 / features.std(0).clamp_min(1e-4))
+        # Some columns at a time: features may be float16, and many.
+        self.mean.copy_(torch.cat([part.float().mean(0) for part in features.split(_COLUMNS, dim=1)]))
+        std = torch.cat([part.float().std(0) for part in features.split(_COLUMNS, dim=1)])
+        self.inverse_std.copy_(1 / std.clamp_min(1e-4))
         self.linear.weight.zero_()
         # A label that train never shows would start at minus infinity.
         self.linear.bias.copy_(torch.logit(targets.float().nanmean(0).nan_to_num(0).clamp(1e-4, 1 - 1e-4)))

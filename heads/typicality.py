@@ -47,9 +47,10 @@ class Typicality:
         """Of train windows (n, D). Vectors that are all alike raise `ValueError`, as no vectors do."""
         n = len(vectors)
         rows = np.linspace(0, n - 1, min(n, _MAX_WINDOWS)).round().astype(np.int64)
-        own = vectors[rows].astype(np.float64)
-        mean = own.mean(axis=0) if n else np.zeros(vectors.shape[1])
-        covariance = (own - mean).T @ (own - mean) / max(n, 1)
+        centred = vectors[rows].astype(np.float64)
+        mean = centred.mean(axis=0) if n else np.zeros(vectors.shape[1])
+        centred -= mean
+        covariance = centred.T @ centred.copy() / max(n, 1)  # of one array another routine computes, with other bits
         variance = float(np.trace(covariance)) / len(mean)
         if not variance > 0:
             raise ValueError(f"{n} train windows, and no two of them differ: nothing can be said to be unlike them")

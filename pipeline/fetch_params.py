@@ -101,7 +101,7 @@ class FolderFetch:
     def folder(self, key: str) -> str | None:
         """The folder of the user's that one of `FOLDER_KEYS` names; None without one, and for the hub's model."""
         name: str | None = getattr(self, key)
-        return None if name is None or hub_model(name) else name
+        return None if name is None or (key == "backbone_dir" and hub_model(name)) else name
 
 
 FOLDER_KEYS = ("dataset_dir", "backbone_dir", "recordings_dir")

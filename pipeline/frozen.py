@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from features.preprocess import Preprocessing
 from features.video import Views, WindowPlan
 from pipeline.layout import Layout
 
+log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class FrozenEncoder:
@@ -35,11 +38,6 @@ class FrozenEncoder:
         """What a store of these embeddings says of how they were made: the cache's key, and the backbone's name."""
         backbone = {"id": self.backbone.id, "sha256": self.backbone.weights_sha256}
         return dict(self.cache.provenance) | {"backbone": backbone}
-
-    def with_views(self, views: Views) -> FrozenEncoder:
-        """The same encoder for pictures of which it sees these views, with the cache of those."""
-        reader = replace(self.reader, views=views)
-        return replace(self, reader=reader, cache=EmbeddingCache(self.cache.root, provenance(self.backbone, reader)))
 
 
 def load_frozen_encoder(
@@ -61,6 +59,11 @@ def load_frozen_encoder(
     place = pieces_at(shared) if shared else None
     device = best_device()
     backbone = load_backbone(checkpoint, dtype=DTYPES[choose_precision(precision, device)], attention=attention)
+    if "pooler" not in backbone.poolings:
+        log.warning(
+            "%s has no attentive pooler: features of train and temporal in the params can be %s",
+            *(backbone.id, " and ".join(backbone.poolings)),
+        )
     preprocessing = Preprocessing.from_checkpoint(checkpoint)
     backbone.require_fit(num_frames=plan.num_frames, crop_size=preprocessing.crop_size)
     backbone.to(device)
@@ -115,6 +118,7 @@ class ExtractorLoader:
     decoder: Decoder
     precision: str
     attention: Attention
+    views: Views
     batch_size: int
     num_workers: int
     max_cache_gb: float
@@ -127,6 +131,7 @@ class ExtractorLoader:
             decoder=self.decoder,
             precision=self.precision,
             attention=self.attention,
+            views=self.views,
             shared=self.shared,
         )
         return Extractor(encoder, self.batch_size, self.num_workers, self.max_cache_gb)

@@ -184,7 +184,23 @@ class Layout:
 
     @property
     def report(self) -> Path:
+        """The page; git ignores it, since it names this machine."""
         return self._results / "report.html"
+
+    @property
+    def report_text(self) -> Path:
+        """The same as Markdown, for git and pull requests."""
+        return self._results / "report.md"
+
+    @property
+    def curves(self) -> Path:
+        """What the report draws, for `dvc plots`."""
+        return self._results / "curves"
+
+    @property
+    def examples(self) -> Path:
+        """Pictures of test videos for the page: apart from it, since a licence may forbid to pass them on."""
+        return self._data / "examples" / self.labels
 
     @property
     def diaries(self) -> Path:

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from features.cache import EmbeddingCache
-from features.extraction import reading_provenance
 from features.files import private_files
+from features.gate import MotionGate
 from features.provenance import require_provenance
 from features.sealed import read_sealed_json
 from features.store.embeddings import Embeddings, VideoEmbeddings, embeddings_of, read_embeddings
@@ -33,7 +33,7 @@ from pipeline.diaries.failure import printable
 from pipeline.diaries.output import CORRECTIONS, OutputFolder
 from pipeline.layout import Layout
 from pipeline.model_folder import write_model_folder
-from pipeline.params import Params, RecordingParams
+from pipeline.params import Params
 from pipeline.recordings import NOT_KEPT
 from pipeline.reviewed import read_hashes, reviewed_windows, teaching_corrections
 from pipeline.training import temporal_config, temporal_trials
@@ -43,9 +43,6 @@ from reports.metrics.matching import AnnotatedRecording, Kind, TrueEvent
 from reports.tuning import tune
 
 log = logging.getLogger(__name__)
-
-MODEL = "model"
-"""The folder, in the first folder of diaries, of what is learned."""
 
 
 class NothingToLearn(Exception):
@@ -103,7 +100,7 @@ def learn(out: Path, diaries: Sequence[OutputFolder], params: Params, paths: Lay
     require_provenance(config, expected=made_of | ({} if is_frozen else {"embeddings": provenance}), path=base)
     stride_s = params.windows.stride_s
     reviewed = reviewed_windows(
-        *_taught(diaries, paths, provenance, params.recordings),
+        *_taught(diaries, paths, provenance, params.recordings.gate),
         label_set.ids,
         exclusions=before.exclusions,
         min_overlap_s=params.targets.min_overlap_s,
@@ -179,7 +176,6 @@ def learn(out: Path, diaries: Sequence[OutputFolder], params: Params, paths: Lay
                 "precision": params.extract.precision,
                 "trained_on": f"{params.diary.trained_on} Then it learned from what was said of {told} of this person.",
                 "min_quiet_s": params.diary.min_quiet_s,
-                "views": params.recordings.views,
                 "motion_gate": None if params.recordings.gate is None else asdict(params.recordings.gate),
             },
         )
@@ -197,7 +193,7 @@ def _model_to_go_on_from(paths: Layout) -> str:
 
 
 def _taught(
-    diaries: Sequence[OutputFolder], paths: Layout, provenance: Mapping[str, Any], reading: RecordingParams
+    diaries: Sequence[OutputFolder], paths: Layout, provenance: Mapping[str, Any], gate: MotionGate | None
 ) -> tuple[dict[str, tuple[Correction, ...]], Embeddings]:
     """The corrections of the videos of these diaries that may teach, by hash, and the embeddings that are kept of them.
 
@@ -206,10 +202,10 @@ def _taught(
     names = {row.sha256: row.file_name for output in diaries for row in output.rows.values()}
     said = [each for output in diaries for each in read_corrections(output.path / CORRECTIONS)]
     corrections = teaching_corrections(said, read_hashes(paths.recording_hashes))
-    # What `diary write` keeps is of clips as the params say for recordings; a store has the backbone's name as well.
-    key = {name: value for name, value in provenance.items() if name not in ("motion_gate", "views")}
+    # What `diary write` keeps is of gated clips where the params say so, and a store has the backbone's name as well.
+    key = {name: value for name, value in provenance.items() if name != "motion_gate"}
     key |= {"backbone": {"sha256": provenance["backbone"]["sha256"]}}
-    key |= reading_provenance(reading.gate, reading.views)
+    key |= {} if gate is None else {"motion_gate": gate.to_json()}
     cache = EmbeddingCache(paths.cache, key)
     kept: dict[str, VideoEmbeddings] = {}
     with cache.locked():

@@ -3,7 +3,8 @@
 It holds model.safetensors and config.json (weights, labels and provenance, the window plan and the preprocessing among
 it), `backbone/` in the Hugging Face format, decoding.json (calibration, event rules, labels that exclude each other),
 typicality.safetensors and limits.json (what the model can say nothing of), and diary.json: where the model comes from,
-the roles of its labels, and the hashes of the other files. A folder that is not as it was written is refused.
+the roles of its labels, and the hashes of the other files. A folder that is not as it was written is refused; only
+README.md, its model card, may be edited.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from features.files import atomic_folder, sha256_of
+from features.files import atomic_folder, sha256_of, write_text
 from features.sealed import damage_told, read_sealed_json, write_sealed_json
 from features.video import WindowPlan
 from heads import weights
@@ -24,7 +25,7 @@ from reports.decoding import Decoding
 from reports.diary.model import DiaryModel
 from reports.diary.recording import Unrecognisable
 from reports.diary.roles import Role
-from reports.events import EventsFound
+from reports.events import Event, EventsFound
 from reports.recognisable import Limits, recognisable_events, unrecognisable
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ _BACKBONE = "backbone"
 _TYPICALITY = "typicality.safetensors"
 _LIMITS = "limits.json"
 _FILES = "files"
+_CARD = "README.md"
 _REMEDY = "export it again with `dvc repro export`, or copy it again"
 
 
@@ -67,6 +69,12 @@ class Recogniser:
         distances = self.typicality.distances(seen.vectors[self.typicality.pooling])
         return unrecognisable(seen.windows, distances, seen.pictures, self.limits, stride_s=self.stride_s)
 
+    def label_video(self, path: Path | str, *, batch_size: int = 16, num_workers: int = 0) -> tuple[Event, ...]:
+        """The events of a video file, as a diary tells them. Raises `UnreadableVideo`."""
+        video = Path(path)
+        seen = self.model.recognise(video, batch_size=batch_size, num_workers=num_workers)
+        return self.events(video.stem, seen, self.unrecognisable(seen)).events
+
     def events(self, recording_id: str, seen: Recognition, stretches: Sequence[Unrecognisable]) -> EventsFound:
         """The events that a diary tells; none of them in the `stretches`."""
         return recognisable_events(
@@ -90,10 +98,11 @@ def write_model_folder(
     limits: Path,
     diary_model: Mapping[str, Any],
     roles: Mapping[str, Role] = MappingProxyType({}),
+    card: str = "",
 ) -> None:
     """Write the folder `out` from a trained model's folder, the backbone's, three files, and what diary.json says.
 
-    Of `roles`, those of the model's labels are kept.
+    Of `roles`, those of the model's labels are kept. `card` is the text of the model card; without it there is none.
     """
     labels = weights.read_config(model)["labels"]
     with atomic_folder(out) as partial:
@@ -110,6 +119,8 @@ def write_model_folder(
             _FILES: {file.relative_to(partial).as_posix(): sha256_of(file) for file in _small_files(partial)},
         }
         write_sealed_json(partial / _DIARY, content)
+        if card:
+            write_text(partial / _CARD, card)
 
 
 def _small_files(folder: Path) -> list[Path]:
@@ -117,8 +128,9 @@ def _small_files(folder: Path) -> list[Path]:
     return sorted(file for file in [*folder.rglob("*.json"), folder / _TYPICALITY] if file.name != _DIARY)
 
 
-def load_recogniser(folder: Path) -> Recogniser:
+def load_recogniser(folder: Path | str) -> Recogniser:
     """Load a model folder onto the CPU. Raises `ModelFolderError`, or what loading one of its parts raises."""
+    folder = Path(folder)
     if not (folder / _DIARY).is_file():
         raise ModelFolderError(f"{folder} is no model folder: it has no {_DIARY}; `dvc repro export` writes one")
     from features.backbone import DTYPES, best_device, choose_precision, load_backbone
@@ -154,7 +166,7 @@ def load_recogniser(folder: Path) -> Recogniser:
     with damage_told(folder / weights.FILES[1], remedy=_REMEDY):
         plan = WindowPlan(**provenance["windows"])
         gate = MotionGate(**diary["motion_gate"]) if diary.get("motion_gate") else None
-    reader = ClipReader(plan, preprocessing, diary["decoder"], gate, diary.get("views", "center"))
+    reader = ClipReader(plan, preprocessing, diary["decoder"], gate, provenance.get("views", "center"))
     model: VideoModel
     if "temporal" in config:
         head, config = load_temporal_head(folder, expected=expected)

@@ -48,6 +48,7 @@ class ExtractParams:
     num_workers: Count
     precision: Literal["auto"] | Precision
     attention: Literal["sdpa", "eager"]
+    views: Views
     max_cache_gb: Positive
     max_failed_share: Annotated[float, Ge(0), Le(1)]
     cache: Annotated[str, MinLen(1)] | None
@@ -63,7 +64,6 @@ class ExtractParams:
 class RecordingParams:
     motion_gate: Annotated[float, Gt(0), Le(1)] | None
     gate_max_s: Positive
-    views: Views
 
     @property
     def gate(self) -> MotionGate | None:
@@ -186,6 +186,13 @@ class Params:
     sweep: ThresholdGrid
     diary: DiaryParams
 
+    def __post_init__(self) -> None:
+        if self.extract.views != "center" and self.finetune.source == "block_inputs":
+            raise ValueError(
+                f"extract.views {self.extract.views} needs finetune.source video, since block inputs are stored of one "
+                "view of each window; got finetune.source block_inputs"
+            )
+
 
 @pydantic.dataclasses.dataclass(frozen=True, config=_CHECKED)
 class Project:
@@ -208,6 +215,19 @@ def load_project(root: Path) -> Project:
     project: Project = _load(root / PROJECT_FILE, Project)
     _require_profile(root, project.profile, f"{root / PROJECT_FILE}: profile")
     return project
+
+
+def require_labels(root: Path, profile: str) -> None:
+    """Raise `ParamsError` where a label file is missing, of which DVC would say no more than its path."""
+    for label_set in load_project(root).label_sets:
+        paths = Layout(profile, label_set, root)
+        for path in (paths.label_set, paths.roles):
+            if not path.is_file():
+                raise ParamsError(
+                    f"there is no {path}, which label set {label_set} in {PROJECT_FILE} asks for with profile "
+                    f"{profile}: write it (docs/data.md); for labelled videos of your own "
+                    "`diary dataset FOLDER` does"
+                )
 
 
 def load(root: Path, profile: str) -> Params:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import date
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.events import CollectionEndEvent, CollectionStartEvent
+from ruamel.yaml.representer import RoundTripRepresenter
 
 _MOST_LEVELS = 20
 _MOST_VALUES = 10_000
@@ -42,6 +44,37 @@ def read(path: Path) -> dict[str, Any]:
         raise ParamsError(f"{path}: expected a mapping of keys, got {values!r}")
     mapping: dict[str, Any] = _plain(path, values, "")
     return mapping
+
+
+class _NullAsWord(RoundTripRepresenter):
+    """Writes null as the word and not as nothing."""
+
+
+_NullAsWord.add_representer(
+    type(None), lambda representer, _: representer.represent_scalar("tag:yaml.org,2002:null", "null")
+)
+
+
+def changed(path: Path, values: Mapping[tuple[str, ...], Any]) -> str:
+    """The file's text with these values at these keys; its comments and all else stay. Raises `ParamsError`."""
+    read(path)
+    yaml = YAML()
+    yaml.width = 2**16  # no line is broken
+    yaml.preserve_quotes = True
+    yaml.Representer = _NullAsWord
+    content = yaml.load(path.read_text(encoding="utf-8"))
+    for keys, value in values.items():
+        section = content
+        for key in keys[:-1]:
+            section = section[key]
+        kept = section.get(keys[-1])
+        if isinstance(kept, list):
+            kept[:] = value
+        else:
+            section[keys[-1]] = value
+    text = StringIO()
+    yaml.dump(content, text)
+    return text.getvalue()
 
 
 def _require_shallow(path: Path, text: str) -> None:

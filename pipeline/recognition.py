@@ -18,8 +18,8 @@ from features.cache import EmbeddingCache
 from features.clips import ClipReader, Source, read_videos
 from features.decode.damage import VideoEnd
 from features.extraction import BlockInputSelection, extract, provenance
-from features.files import sha256_of
 from features.gate import batches, embedded_row
+from features.hashes import hashed
 from features.pictures import WindowPictures
 from features.pooling import join_views
 from features.progress import VideoSeconds, stated_seconds
@@ -143,7 +143,7 @@ class SequenceModel:
     def recognise(self, path: Path, *, batch_size: int, num_workers: int, video_sha256: str = "") -> Recognition:
         """Embed the video, unless it has been, and run the head on all its windows."""
         embed = partial(_embedded, path, self.reader, batch_size=batch_size, num_workers=num_workers)
-        digest = video_sha256 or _hash_of(path)
+        digest = video_sha256 or hashed([path], self.cache.root)[0].get(path, "")
         if digest and self._uses_kept(digest) and (seen := self.recall(digest)):
             return seen
         if digest and self.frozen is not None and not any(_is_begun(cache, digest) for _, cache in self._encoders):
@@ -235,14 +235,6 @@ def _embedded(
             raise extraction.failures[""]
         digest = extraction.sha256s[""]
         return cache.load(digest), cache.video_end(digest), cache.load_thumbnails(digest)
-
-
-def _hash_of(path: Path) -> str:
-    """The hash of the file's bytes; empty where it cannot be read, of which decoding tells more."""
-    try:
-        return sha256_of(path)
-    except OSError:
-        return ""
 
 
 def _is_begun(cache: EmbeddingCache, video_sha256: str) -> bool:

@@ -26,7 +26,10 @@ def user_folders(params: Params, profile: str) -> dict[str, Path]:
     if fetch.dataset == "download" and not folders["dataset_dir"].exists():
         del folders["dataset_dir"]
     for key, folder in folders.items():
-        _check(folder, key, f"fetch.{key} in {profile_file(profile)}")
+        other = {"backbone_dir": ", or to hf://owner/name@revision for a model of the hub"}
+        if fetch.download:
+            other["dataset_dir"] = ", or fetch.dataset to download"
+        _check(folder, key, f"fetch.{key} in {profile_file(profile)}", other.get(key, ""))
     return folders
 
 
@@ -42,10 +45,9 @@ def corrections_files(params: Params, profile: str) -> list[Path]:
     return files
 
 
-def _check(folder: Path, key: str, where: str) -> None:
+def _check(folder: Path, key: str, where: str, other: str) -> None:
     if not folder.is_dir():
-        hub = ", or to hf://owner/name@revision for a model of the hub" if key == "backbone_dir" else ""
-        raise UnusableFolder(f"there is no folder {folder}: set {where} to the one that you have{hub}")
+        raise UnusableFolder(f"there is no folder {folder}: set {where} to the one that you have{other}")
     if key == "backbone_dir" and not (folder / "config.json").is_file():
         raise UnusableFolder(f"{folder} has no config.json: set {where} to the folder that has")
 

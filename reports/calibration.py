@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,9 @@ Bools = npt.NDArray[np.bool_]
 
 _EPSILON = 1e-6
 """Probabilities are kept this far from 0 and 1, where the logit is infinite."""
+
+MIN_POSITIVES = 30
+"""True rows that a label needs for a calibration error of its own."""
 
 _STEPS = 50
 
@@ -102,6 +106,35 @@ def expected_calibration_error(probabilities: Floats, targets: Bools, *, num_bin
     bins = reliability(probabilities, targets, num_bins=num_bins)
     total = sum(each.count for each in bins)
     return sum(each.count * abs(each.mean_probability - each.share_true) for each in bins) / total
+
+
+@dataclass(frozen=True)
+class LabelCalibration:
+    """A label's true rows, and its expected calibration error before and after calibration; None with few of them."""
+
+    label: str
+    n_positives: int
+    ece_before: float | None
+    ece_after: float | None
+
+
+def label_calibration_errors(
+    labels: Sequence[str], before: Floats, after: Floats, targets: Bools
+) -> tuple[LabelCalibration, ...]:
+    """Each label's expected calibration error on rows (n, L), in the order of `labels`.
+
+    A label with fewer than `MIN_POSITIVES` true rows has none: it would be of its negatives alone.
+    """
+    found = []
+    for k, label in enumerate(labels):
+        num_positives = int(targets[:, k].sum())
+        errors = (
+            [expected_calibration_error(own[:, k], targets[:, k]) for own in (before, after)]
+            if num_positives >= MIN_POSITIVES
+            else [None, None]
+        )
+        found.append(LabelCalibration(label, num_positives, *errors))
+    return tuple(found)
 
 
 def _logit(probabilities: Floats) -> npt.NDArray[np.float64]:

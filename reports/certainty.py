@@ -7,12 +7,11 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
-import numpy as np
-
 from reports.metrics.events import Agreement, EventScores
 from reports.metrics.intervals import (
     NUM_DRAWS,
     Interval,
+    counts_by_subject,
     draw_subjects,
     f1_scores,
     interval,
@@ -42,12 +41,7 @@ class Scored:
         """Each score in every draw of people, the same draws for all models of the same people."""
         people = draw_subjects(self.subjects, seed=seed)
         decisions = decide(self.probabilities, self.threshold)
-        windows: dict[str, Agreement] = {}
-        subjects = np.asarray(self.subjects)
-        for subject in people.subjects:
-            rows = subjects == subject
-            stated, true = decisions[rows], self.targets[rows]
-            windows[subject] = Agreement(int((stated & true).sum()), int(stated.sum()), int(true.sum()))
+        windows = counts_by_subject(decisions, self.targets, self.subjects)
         scores = {
             "micro_f1": f1_scores(windows, people),
             "map": mean_average_precisions(self.probabilities, self.targets, self.subjects, people),

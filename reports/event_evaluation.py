@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from heads.targets import cell_targets, window_cells
-from reports.calibration import expected_calibration_error, reliability
+from heads.targets import cell_targets
+from reports.calibration import expected_calibration_error, label_calibration_errors, reliability
 from reports.decoding import Decoding
 from reports.evaluation.event_tables import Reliability
-from reports.metrics.charades import AnnotatedVideo, classification, localisation
 from reports.metrics.events import EventScores, event_scores
-from reports.metrics.matching import AnnotatedRecording, StatedEvent, event_truth
+from reports.metrics.matching import AnnotatedRecording, EventTruth, StatedEvent, event_truth
 from reports.recognisable import Limits, recognisable_events, unrecognisable
-from reports.thresholds import Floats
 
 
 @dataclass(frozen=True)
 class EventEvaluation:
-    """Scores on one kind of recording: at the point of the `best` F1 on val, and at the diary's `careful` one."""
+    """Scores on one kind of recording: at the point of the `best` F1 on val, and at the diary's `careful` one.
+
+    `truth` is what both were compared with, `stated` what the decoding states at the best point.
+    """
 
     best: EventScores
     careful: EventScores
+    truth: EventTruth
+    stated: tuple[StatedEvent, ...]
 
     def headline(self) -> dict[str, Any]:
         """The few numbers that stand in the metrics file; None is nan."""
@@ -52,8 +54,8 @@ def evaluate_events(
         if limits is not None and recording.distances is not None
     }
 
-    def scores(*, careful: bool) -> EventScores:
-        stated = [
+    def stated(*, careful: bool) -> tuple[StatedEvent, ...]:
+        return tuple(
             StatedEvent(recording.id, event.label, event.segment, event.mean_probability)
             for recording in recordings
             for event in recognisable_events(
@@ -65,16 +67,18 @@ def evaluate_events(
                 stride_s=stride_s,
                 careful=careful,
             ).events
-        ]
-        return event_scores(truth, stated, excluded=pairs)
+        )
 
-    return EventEvaluation(scores(careful=False), scores(careful=True))
+    best, careful = stated(careful=False), stated(careful=True)
+    return EventEvaluation(
+        event_scores(truth, best, excluded=pairs), event_scores(truth, careful, excluded=pairs), truth, best
+    )
 
 
 def evaluate_calibration(
     decoding: Decoding, recordings: Sequence[AnnotatedRecording], *, stride_s: float
 ) -> Reliability:
-    """Reliability of the cells' probabilities, before and after calibration."""
+    """Reliability of the cells' probabilities, before and after calibration, over all labels and for each."""
     raw = np.concatenate([recording.probabilities for recording in recordings])
     targets = np.concatenate(
         [
@@ -93,40 +97,8 @@ def evaluate_calibration(
         reliability(calibrated, targets),
         expected_calibration_error(raw, targets),
         expected_calibration_error(calibrated, targets),
+        label_calibration_errors(decoding.labels, raw, calibrated, targets),
     )
-
-
-def official_maps(
-    videos: Sequence[AnnotatedVideo],
-    recordings: Sequence[AnnotatedRecording],
-    labels: Sequence[str],
-    *,
-    stride_s: float,
-) -> dict[str, float | None]:
-    """The two official Charades measures of raw probabilities; a video without windows ranks last. None is nan.
-
-    At each of the 25 points the probability is that of the window in whose cell the point lies; a video's is the
-    highest of its windows.
-    """
-    by_id = {recording.id: recording for recording in recordings}
-
-    def at_points(video: AnnotatedVideo, times_s: Floats) -> Floats:
-        if video.video_id not in by_id:
-            return np.full((len(times_s), len(labels)), -np.inf)
-        recording = by_id[video.video_id]
-        starts_s = np.array([cell.start_s for cell in window_cells(recording.windows, stride_s=stride_s)])
-        rows = np.searchsorted(starts_s, times_s, side="right") - 1
-        return recording.probabilities[rows.clip(0)]
-
-    nowhere = np.full(len(labels), -np.inf)
-    highest = np.stack(
-        [by_id[each.video_id].probabilities.max(axis=0) if each.video_id in by_id else nowhere for each in videos]
-    )
-    maps = {
-        "localisation_map": localisation(videos, at_points, labels).mean_average_precision,
-        "classification_map": classification(videos, highest, labels).mean_average_precision,
-    }
-    return {name: round(value, 6) if math.isfinite(value) else None for name, value in maps.items()}
 
 
 def _headline(scores: EventScores) -> dict[str, Any]:

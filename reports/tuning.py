@@ -34,7 +34,8 @@ _BELOW_WISH = 0.1
 """A careful rule states no event whose mean probability is farther below the wished precision, unless too few are left.
 
 The wish is for the mean of all, on val, which models and rules are chosen on. With 0.8, of the events below 0.7 on 20
-recordings of people in no split 67 in 100 are right, and 92 above; all but one event in 72 rooms without anybody are below.
+recordings of people in no split 67 in 100 are right, and 92 above. Of six events in 72 rooms without anybody, five are
+below.
 """
 
 _MIN_STATED = 20

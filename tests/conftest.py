@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.offline import addresses_asked
+
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
@@ -16,6 +18,14 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         folder = tmp_path_factory.mktemp("cache")
         patch.setenv("VIDEO_DIARY_CACHE", str(folder))
         yield folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def stays_on_this_machine() -> Iterator[None]:
+    """No test asks another machine for anything."""
+    asked = addresses_asked()
+    yield
+    assert asked == []
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from features.backbone import create, load_backbone, save
 from features.clips import ClipReader
 from features.extraction import provenance
 from features.preprocess import Preprocessing
-from features.video import WindowPlan
+from features.video import Views, WindowPlan
 from heads import weights
 from heads.linear import LinearHead
 from heads.shape import TemporalShape
@@ -57,7 +57,7 @@ def write_limits(folder: Path, *, backbone_sha256: str, size: int) -> dict[str, 
     return paths
 
 
-def make_model_folder(folder: Path, *, temporal: bool = False) -> Path:
+def make_model_folder(folder: Path, *, temporal: bool = False, views: Views = "center", card: str = "") -> Path:
     """Write `folder/model`, of a linear or a temporal head, and what it is made of beside it."""
     preprocessing = Preprocessing(32, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
     made = create(
@@ -72,7 +72,7 @@ def make_model_folder(folder: Path, *, temporal: bool = False) -> Path:
     )
     save(made, folder / "backbone", name="tiny", preprocessing=preprocessing, dtype=torch.float32)
     backbone = load_backbone(folder / "backbone", dtype=torch.float32, attention="sdpa")
-    made_by = provenance(backbone, ClipReader(PLAN, preprocessing, "pyav"))
+    made_by = provenance(backbone, ClipReader(PLAN, preprocessing, "pyav", views=views))
     made_by["backbone"]["id"] = backbone.id
     config: dict[str, object] = {
         "provenance": made_by,
@@ -89,6 +89,7 @@ def make_model_folder(folder: Path, *, temporal: bool = False) -> Path:
         decoding=write_decoding(folder / "decoding.json", list(LABELS), EventRule(0.01, 0.01, 0, 0)),
         **write_limits(folder, backbone_sha256=backbone.weights_sha256, size=32),
         roles={},
+        card=card,
         diary_model={
             "profile": "test",
             "label_set": "test",

@@ -18,8 +18,9 @@ def make_project(root: Path, profile: str = "charades", **fetch: Any) -> Layout:
     for name in ("params", "labels"):
         shutil.copytree(REPOSITORY / name, root / name)
     shutil.copy(REPOSITORY / "params.yaml", root)
-    file, yaml = root / "params" / f"{profile}.yaml", YAML()
-    values = yaml.load(file)
-    values["fetch"].update(fetch)
-    yaml.dump(values, file)
+    if fetch:
+        file, yaml = root / "params" / f"{profile}.yaml", YAML()
+        values = yaml.load(file)
+        values["fetch"].update(fetch)
+        yaml.dump(values, file)
     return Layout(profile, root=root)

@@ -65,6 +65,7 @@ def loader(world: Path, cache: Path, shared: str | None = None) -> ExtractorLoad
         decoder="pyav",
         precision="fp32",
         attention="sdpa",
+        views="center",
         batch_size=3,
         num_workers=0,
         max_cache_gb=1.0,

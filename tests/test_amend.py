@@ -120,7 +120,7 @@ def test_the_last_word_holds(out: Path) -> None:
         (["kitchen-001", "bad"], "wanted EVENT_ID right, wrong, relabel LABEL"),
         (["kitchen-001"], "wanted EVENT_ID"),
         (["kitchen-001", "relabel", "swim"], "no label of kitchen; wanted one of: Holding a cup, Opening a door"),
-        (["kitchen-001", "move", "5", "1"], "ends before it starts"),
+        (["kitchen-001", "move", "5", "1"], "a stretch ends after it starts, got '5 1'"),
         (["kitchen-001", "move", "five", "6"], "'five' is no time"),
         (["kitchen-001", "move", "5", "08:01:00"], "60.0 s is not in kitchen, which lasts 24 s"),
         (["--add", "sit", "attic", "1", "2"], "there is no recording 'attic'; there are hall, kitchen"),

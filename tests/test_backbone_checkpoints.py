@@ -15,6 +15,8 @@ from features.backbone import Backbone, BackboneError, load_backbone, save
 from features.pooling import join_views
 from features.preprocess import Preprocessing
 from features.store.embeddings import StoreError, VideoEmbeddings, embeddings_of
+from features.video import WindowPlan
+from pipeline.frozen import load_frozen_encoder
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -167,6 +169,17 @@ def test_heads_are_told_which_poolings_there_are() -> None:
         "no pooling pooler; stored are mean, max; the checkpoint has no attentive pooler: name some of them under "
         "features of train and temporal in the params"
     )
+
+
+def test_the_stage_that_embeds_says_which_poolings_there_are(
+    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Before hours of work, of which nothing is lost."""
+    plan = WindowPlan(num_frames=NUM_FRAMES, sample_fps=4.0, stride_s=1.0, max_still_s=1.0)
+    load_frozen_encoder(folder, tmp_path, plan, decoder="pyav", precision="fp32", attention="sdpa")
+    assert caplog.messages == [
+        "tiny/fpc64 has no attentive pooler: features of train and temporal in the params can be mean and max"
+    ]
 
 
 def test_views_are_joined_by_pooling() -> None:

@@ -4,7 +4,13 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from reports.calibration import Calibration, expected_calibration_error, fit_calibration, reliability
+from reports.calibration import (
+    Calibration,
+    expected_calibration_error,
+    fit_calibration,
+    label_calibration_errors,
+    reliability,
+)
 
 
 def sigmoid(logits: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -80,3 +86,17 @@ def test_reliability_and_expected_calibration_error_by_hand() -> None:
     assert (low.low, low.high, low.count, low.mean_probability, low.share_true) == (0.2, 0.3, 4, 0.25, 0.5)
     assert (high.low, high.high, high.count, high.mean_probability, high.share_true) == (0.9, 1.0, 1, 1.0, 1.0)
     assert expected_calibration_error(probabilities, truth) == pytest.approx(0.2)
+
+
+def test_errors_of_single_labels_need_enough_positives() -> None:
+    """An overconfident label falls to a fifth; one with 29 true rows has no error of its own."""
+    probabilities, truth = drawn([0.4, 0.4], [-1.0, 0.0], 8000)
+    truth[np.flatnonzero(truth[:, 1])[29:], 1] = False
+    calibrated = fit_calibration(probabilities[:4000], truth[:4000]).apply(probabilities)
+    many, few = label_calibration_errors(["many", "few"], probabilities, calibrated, truth)
+    assert many.n_positives == truth[:, 0].sum()
+    assert many.ece_before == pytest.approx(expected_calibration_error(probabilities[:, 0], truth[:, 0]))
+    assert many.ece_before is not None
+    assert many.ece_after is not None
+    assert many.ece_after < many.ece_before / 5
+    assert (few.n_positives, few.ece_before, few.ece_after) == (29, None, None)

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from features.video import Segment
-from pipeline.review.amending import CannotAmend, _seconds
+from pipeline.said_times import BadTime, seconds_said, stretch_said
 from reports.corrections import Correction, Verdict, corrected, known_times
 from reports.diary.recording import Recording
 from reports.events import Event, EventsFound
@@ -47,11 +47,19 @@ def test_a_less_certain_event_that_is_right_is_told() -> None:
 
 
 def test_times_by_the_clock_and_from_the_start() -> None:
-    """A time behind midnight is on the next day."""
+    """A time behind midnight is on the next day; one at which the recording was not on is from its start."""
     late = Recording("day", "day.mp4", 60.0, datetime(2026, 3, 14, 23, 59, 50, tzinfo=UTC), "file name", ())
     unknown = Recording("day", "day.mp4", 60.0, None, "unknown", ())
-    assert [_seconds(late, said) for said in ("23:59:51.5", "00:00:05", "0:07", "7", "7.25")] == [1.5, 15, 7, 7, 7.25]
-    assert [_seconds(unknown, said) for said in ("1:00:07", "02:07.5", "7")] == [3607, 127.5, 7]
-    for said in ("", "1:2:3:4", "noon", "-", "5s"):
-        with pytest.raises(CannotAmend, match="is no time"):
-            _seconds(late, said)
+    said = ("23:59:51.5", "00:00:05", "00:00:55", "0:07", "7", "7.25")
+    assert [seconds_said(time, late) for time in said] == [1.5, 15, 55, 7, 7, 7.25]
+    assert [seconds_said(time, unknown) for time in ("1:00:07", "02:07.5", "7")] == [3607, 127.5, 7]
+    assert seconds_said("0:12:10") == 730
+    assert seconds_said("12:00:00", late) == 43210  # by the clock, which whoever takes it can tell
+    for words in (["0:05", "0:07.5"], ["5-7.5"], ["23:59:55 – 23:59:57.5"], ["5 7.5"]):
+        assert stretch_said(words, late) == (5, 7.5)
+    for words in (["5"], ["5", "6-7"], []):
+        with pytest.raises(BadTime, match="a stretch is written START-END"):
+            stretch_said(words)
+    for time in ("", "1:2:3:4", "noon", "-", "5s"):
+        with pytest.raises(BadTime, match="is no time"):
+            seconds_said(time, late)

@@ -69,6 +69,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
             folder / "decoding.json", [label["id"] for label in LABELS], EventRule(0.5, 0.35, 1.0, 1.0)
         ),
         **write_limits(folder, backbone_sha256=backbone.weights_sha256, size=HIDDEN),
+        card="",
         roles={},
         diary_model={
             "profile": "demo",

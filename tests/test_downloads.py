@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import stat
+import subprocess
+import sys
 import threading
+import time
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from pathlib import Path
@@ -23,6 +28,7 @@ from pipeline.fetch_params import Archive
 
 CONTENT = bytes(range(256)) * 1200
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
+ROOT = str(Path(__file__).parents[1])
 RECORD = Path(".unpacked.json")
 
 
@@ -184,6 +190,54 @@ def test_a_server_that_lies_about_the_length(server: Server, tmp_path: Path) -> 
     with pytest.raises(DownloadError, match=f"wanted sha256 {SHA256}, got .*; what came is deleted"):
         get(server, tmp_path / "film.zip", num_bytes=None)
     assert not (tmp_path / "film.zip").exists()
+
+
+def without_length(content: bytes) -> Callable[[Handler], None]:
+    """What a portal answers in place of a file."""
+
+    def answer(handler: Handler) -> None:
+        handler.send_response(200)
+        handler.end_headers()
+        with suppress(ConnectionError):  # of a client that has seen enough
+            handler.wfile.write(content)
+
+    return answer
+
+
+def test_a_page_in_place_of_a_file_is_refused(server: Server, tmp_path: Path) -> None:
+    """Without a stated length: less than wanted, and more."""
+    server.behaviours = [without_length(b"<html>Log in</html>")]
+    with pytest.raises(DownloadError, match="broke off after 19 bytes: the server sent 19 of 307,200 bytes"):
+        get(server, tmp_path / "film.zip")
+    server.behaviours = [without_length(CONTENT * 2)]
+    with pytest.raises(DownloadError, match="wanted 307,200 bytes, and the server sends more: another file"):
+        get(server, tmp_path / "film.zip")
+    assert not (tmp_path / "film.zip").exists()
+
+
+def test_a_kill_costs_nothing_that_arrived(server: Server, tmp_path: Path) -> None:
+    """A killed process leaves a part, which the next one goes on from."""
+    more = threading.Event()
+
+    def slow(handler: Handler) -> None:
+        handler.answer(until=10 * 16384)
+        more.wait(timeout=60)
+
+    server.behaviours = [slow]
+    code = "import sys; from pipeline.download import resumable as r; r.download(sys.argv[1], r.Path('f'))"
+    command = [sys.executable, "-c", code, server.url()]
+    with subprocess.Popen(command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": ROOT}) as process:
+        part = tmp_path / f"f{PARTIAL}"
+        while process.poll() is None and (not part.exists() or part.stat().st_size < 8 * 16384):
+            time.sleep(0.02)
+        process.kill()
+    more.set()
+    assert left(tmp_path) == {part.name, "f.validator.json"}
+    arrived = part.stat().st_size
+    server.behaviours = [Handler.answer]
+    download(server.url(), tmp_path / "f", sha256=SHA256)
+    assert server.asked[-1] == ("/film.zip", f"bytes={arrived}-")
+    assert left(tmp_path) == {"f"}
 
 
 def test_a_wrong_file_is_no_file(server: Server, tmp_path: Path) -> None:

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 from matplotlib.lines import Line2D
-from matplotlib.patches import Rectangle
 
 from reports.evaluation import colours, plots
-from reports.evaluation.page import FailedVideo, ModelResult, SplitFacts, write_page
+from reports.evaluation.bars import Bar, bar, bars
+from reports.evaluation.page import write_page
+from reports.evaluation.results import FailedVideo, ModelResult, Report, SplitFacts
 
 LABELS = (("c015", "Holding a <phone>", 40), ("c059", "Sitting, $5 a $chair", 90), ("c032", "Reading a book", 0))
 SPLITS = [SplitFacts("train", 700, 2900, 18), SplitFacts("test", 302, 1204, 9)]
@@ -62,15 +63,8 @@ def result(micro_f1: float, **changes: Any) -> ModelResult:
 
 
 def report(tmp_path: Path, models: dict[str, ModelResult], failed: tuple[FailedVideo, ...] = ()) -> str:
-    write_page(
-        tmp_path / "report.html",
-        profile="demo",
-        label_set="diary",
-        models=models,
-        splits=SPLITS,
-        failed=failed,
-        provenance={"Backbone": "tiny & small", "Seed": "0"},
-    )
+    own = Report("demo", "diary", models, SPLITS, failed, {"Backbone": "tiny & small", "Seed": "0"})
+    write_page(tmp_path / "report.html", own)
     return (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
@@ -81,9 +75,14 @@ def xs(line: Line2D) -> list[float]:
     return np.asarray(line.get_xdata()).tolist()
 
 
+def figures(page: str) -> list[str]:
+    """The panels of the page's figures."""
+    return re.findall(r"<svg[^>]*>", "".join(re.findall(r"<figure.*?</figure>", page, re.DOTALL)))
+
+
 def plain(page: str) -> str:
     """The page's text, without figures and style."""
-    page = re.sub(r"<(style|figure).*?</\1>", "", page, flags=re.DOTALL)
+    page = re.sub(r"<(style|figure|script).*?</\1>", "", page, flags=re.DOTALL)
     return " ".join(re.sub(r"<[^>]+>", " ", page).split())
 
 
@@ -93,7 +92,7 @@ def test_the_page_says_how_much_better_than_not_looking(tmp_path: Path) -> None:
     text = plain(page)
     assert "without looking 0.312 head 0.498 finetune 0.563" in text
     assert "At the threshold chosen on validation. 0.498 0.563 0.598 0.663" in text
-    assert re.findall(r'<td class="number best[^"]*">([^<]+)', page)[:2] == ["0.563", "0.663"]
+    assert re.findall(r'<td[^>]* class="number best[^"]*">([^<]+)', page)[:2] == ["0.563", "0.663"]
     assert "1,204 windows of 302 test videos" in text
 
 
@@ -105,9 +104,10 @@ def test_what_is_not_known_is_a_dash(tmp_path: Path) -> None:
 
 
 def test_labels_come_best_first_and_those_without_positives_apart(tmp_path: Path) -> None:
-    """The table is sorted by the last model's AP; a label that never occurs is named and has no score."""
+    """Tables are sorted by the chosen model's AP; a label that never occurs is named and has no score."""
     text = plain(report(tmp_path, BOTH))
-    assert "Holding a &lt;phone&gt; c015 40 0.458 0.523 0.500 0.500 0.35 0.35 Sitting" in text
+    first = "Holding a &lt;phone&gt; c015 40 – {} 0.400 0.600 0.500 – 0.35 – – – Sitting"
+    assert text.index(first.format("0.523")) < text.index("The same of head") < text.index(first.format("0.458"))
     assert "hence without a score: Reading a book c032 ." in text
 
 
@@ -122,12 +122,12 @@ def test_failed_videos_are_named_and_counted(tmp_path: Path) -> None:
 def test_the_page_fetches_nothing_and_names_stay_text(tmp_path: Path) -> None:
     """Figures are in the page, in its own colours; no address is fetched, and a name is never markup or a formula."""
     page = report(tmp_path, BOTH)
-    assert page.count("<svg") == 3
+    assert len(figures(page)) == 6
     assert not re.search(r'(src|href)="(?!#)', page)
-    assert "<script" not in page
+    assert page.count("<script") == 1
     assert "<phone>" not in page
-    assert "Sitting, $5 a $chair  (90)" in page
-    assert not any(colour in page.split("</style>", 2)[2] for colour in (colours.INK, colours.LINE))
+    assert "Sitting, $5 a $chair" in page
+    assert not any(colour in page.split("</style>", 1)[1] for colour in (colours.INK, colours.LINE))
     assert "tiny &amp; small" in page
 
 
@@ -148,21 +148,33 @@ def test_a_model_without_history_or_curve_still_has_a_page(tmp_path: Path) -> No
     """Empty rows leave their figure empty; a set without any positive has no bars."""
     unlabelled = [dict(row, n_positives=0, ap=None) for row in BOTH["head"].labels]
     page = report(tmp_path, {"head": ModelResult(BOTH["head"].metrics, unlabelled, [], [])})
-    assert page.count("<svg") == 2
+    assert len(figures(page)) == 4
     assert "Holding a &lt;phone&gt;" in page
 
 
 def test_figures_show_the_rows_they_were_given() -> None:
     """The chosen threshold is marked on its curve, bars have the AP as width, gaps in the history are left out."""
-    (axes,) = plots.threshold_curves({"head": BOTH["head"].sweep}, {"head": 0.35}).axes
-    (mark,) = [line for line in axes.lines if line.get_marker() == "o"]
+    micro, macro = (panel.axes[0] for panel in plots.threshold_curves({"head": BOTH["head"].sweep}, {"head": 0.35}))
+    (mark,) = [line for line in micro.lines if line.get_marker() == "o"]
     assert (xs(mark), np.asarray(mark.get_ydata()).tolist()) == ([0.35], [0.5])
-    (axes,) = plots.average_precision_bars(["a", "b"], [1, 5], {"head": [0.25, None]}, num_windows=10).axes
-    widths = [patch.get_width() for patch in axes.patches if isinstance(patch, Rectangle)]
-    assert widths == [0.25, pytest.approx(math.nan, nan_ok=True)]
-    losses, scores = plots.training_curves({"head": BOTH["head"].history}).axes
+    assert set(np.asarray(macro.lines[0].get_ydata()).tolist()) == {0.3}
+    losses, scores = (panel.axes[0] for panel in plots.training_curves({"head": BOTH["head"].history}))
     assert xs(losses.lines[1]) == [10, 30, 50]
     assert xs(scores.lines[0]) == [10, 20, 30]
+    best = scores.lines[1]
+    assert (xs(best), best.get_clip_on()) == ([30], False)
+    assert "best 0.300 at step 30" in scores.get_title(loc="left")
+
+
+def test_bars_are_as_long_as_their_scores() -> None:
+    """A rectangle for each known score, a line for its interval, and the tick of chance; nan leaves its bar out."""
+    one = bar(0.5, "red", low=0.4, high=0.625)
+    assert '<rect y="0" width="50.0" height="10" fill="red"/>' in one
+    assert 'd="M40.0 5H62.5"' in one
+    assert "whisker" not in bar(0.5, "red")
+    many = bars([Bar(0.25, "red"), Bar(None, "blue"), Bar(1.0, "green")], tick=0.1)
+    assert re.findall(r'width="([\d.]+)" height="2.6" fill="(\w+)"', many) == [("25.0", "red"), ("100.0", "green")]
+    assert 'd="M10.0 0V9"' in many
 
 
 def test_importing_the_page_imports_no_matplotlib() -> None:

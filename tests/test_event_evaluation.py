@@ -1,4 +1,4 @@
-"""What a decoding gets right on test: events at both points, calibration, and the official Charades measures."""
+"""What a decoding gets right on test: events at both points, and calibration."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 
 from features.video import Segment
-from pipeline.dataset.manifest import Interval, VideoEntry
 from reports.decoding import Decoding
-from reports.event_evaluation import evaluate_calibration, evaluate_events, official_maps
+from reports.event_evaluation import evaluate_calibration, evaluate_events
 from reports.events import EventRule
 from reports.metrics.matching import AnnotatedRecording, TrueEvent
 from tests.model_folders import write_decoding
@@ -51,15 +50,3 @@ def test_calibration_is_measured_on_cells(decoding: Decoding) -> None:
     expected = (15 * 0.1 + 2 * 0.0 + 3 * 0.1) / 20
     assert reliability.ece_before == pytest.approx(expected, abs=1e-6)
     assert reliability.ece_after == pytest.approx(expected, abs=1e-4)
-
-
-def test_official_measures_take_the_cell_at_each_point() -> None:
-    """A perfect video has localisation 1 for c015; a video that was not read ranks last and costs its positives."""
-    seen = VideoEntry("kitchen", "k.mp4", "a", "", "test", 10.0, (Interval("c015", 2.0, 4.9),))
-    unread = VideoEntry("unread", "u.mp4", "b", "", "test", 10.0, (Interval("c015", 0.0, 0.1),))
-    alone = official_maps([seen], [kitchen()], LABELS, stride_s=1.0)
-    assert alone == {"localisation_map": 1.0, "classification_map": 1.0}
-    both = official_maps([seen, unread], [kitchen()], LABELS, stride_s=1.0)
-    # Points every 0.4 s: 8 of c015 in the first video, ranked first; 1 in the other, the first of the last 25.
-    assert both["localisation_map"] == pytest.approx((8 + 9 / 26) / 9, abs=1e-6)
-    assert both["classification_map"] == 1.0

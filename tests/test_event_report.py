@@ -19,7 +19,8 @@ from reports.calibration import ReliabilityBin
 from reports.evaluation import plots
 from reports.evaluation.colours import MODEL_COLOURS, MODEL_COLOURS_ON_DARK
 from reports.evaluation.event_tables import Reliability
-from reports.evaluation.page import ModelResult, write_page
+from reports.evaluation.page import write_page
+from reports.evaluation.results import ModelResult, Report
 from reports.metrics.events import event_scores
 from reports.metrics.matching import StatedEvent, TrueEvent, event_truth
 
@@ -54,16 +55,7 @@ def model(**changes: Any) -> ModelResult:
 
 
 def page(path: Path, models: dict[str, ModelResult], **more: Any) -> str:
-    write_page(
-        path / "report.html",
-        profile="demo",
-        label_set="diary",
-        models=models,
-        splits=[],
-        failed=[],
-        provenance={},
-        **more,
-    )
+    write_page(path / "report.html", Report("demo", "diary", models, [], [], {}, **more))
     return (path / "report.html").read_text(encoding="utf-8")
 
 
@@ -200,14 +192,14 @@ AFTER = (ReliabilityBin(0.0, 0.1, 1190, 0.03, 0.03), ReliabilityBin(0.5, 0.6, 50
 def test_reliability_is_shown_before_and_after_calibration(tmp_path: Path) -> None:
     """The diagram's points and errors; the same numbers in a table, with how many cells each bin has."""
     result = Reliability(BEFORE, AFTER, ece_before=0.0306, ece_after=0.0004)
-    panels = plots.reliability_diagrams({"linear": None, "temporal": result}).axes
-    for axes, bins, ece in zip(panels, (BEFORE, AFTER), ("0.031", "0.000"), strict=True):
+    panels = [panel.axes[0] for panel in plots.reliability_diagrams({"linear": None, "temporal": result})]
+    for axes, bins in zip(panels, (BEFORE, AFTER), strict=True):
         (line,) = axes.lines[1:]
         assert np.asarray(line.get_xydata()).tolist() == [[each.mean_probability, each.share_true] for each in bins]
-        assert (line.get_label(), line.get_color()) == (f"temporal, ECE {ece}", MODEL_COLOURS[1])
-    (table,) = tables(
-        section(page(tmp_path, {"linear": model(), "temporal": model(reliability=result)}), "reliability")
-    )
+        assert line.get_color() == MODEL_COLOURS[1]
+    text = section(page(tmp_path, {"linear": model(), "temporal": model(reliability=result)}), "reliability")
+    assert "temporal 0.031, after calibration 0.000." in text
+    (table,) = tables(text)
     assert table[1:] == [
         ["Model", "Calibration", "ECE", "0–0.1", "0.5–0.6", "0.8–0.9"],
         ["temporal", "before", "0.031", "0.02 1,200", "–", "0.50 40"],
@@ -217,15 +209,19 @@ def test_reliability_is_shown_before_and_after_calibration(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4])
 def test_every_figure_shows_every_model_in_a_colour_of_its_own(tmp_path: Path, count: int) -> None:
-    """One to four models: each is named in each figure, and the page has its colour for light and for dark."""
+    """One to four models: each is named above each figure, and the page has its colour for light and for dark."""
     result = Reliability(BEFORE, AFTER, 0.03, 0.01)
     names = ["linear", "temporal", "finetune", "finetune + temporal"][:count]
     text = page(tmp_path, {name: model(events={"videos": scores(GOOD)}, reliability=result) for name in names})
-    figures = re.findall(r"<svg.*?</svg>", text, re.DOTALL)
-    assert len(figures) == 4
+    figures = re.findall(r"<figure.*?</figure>", text, re.DOTALL)
+    assert len(figures) == 3
     for figure in figures:
-        assert {name for name in names if re.search(rf">{re.escape(name)}[,<]", figure)} == set(names)
         assert set(re.findall(r"--model-\d", figure)) == {f"--model-{k}" for k in range(1, count + 1)}
+    legends = re.findall(r'<ul class="legend">.*?</ul>', text, re.DOTALL)
+    assert len(legends) == 3
+    for legend in legends:
+        assert re.findall(r"</svg>([^<]+)</li>", legend) == names
+    assert [name for name in names if f"{name}: loss" in figures[-1]] == names
     for k, (light, dark) in enumerate(zip(MODEL_COLOURS, MODEL_COLOURS_ON_DARK, strict=True), start=1):
         assert re.findall(rf"--model-{k}: (#\w+);", text) == [light, dark]
 
@@ -235,7 +231,7 @@ def test_wide_tables_scroll_inside_a_box_of_their_own(tmp_path: Path) -> None:
     result = Reliability(BEFORE, AFTER, 0.03, 0.01)
     full = model(events={"videos": scores(GOOD)}, events_careful={"videos": scores(GOOD)}, reliability=result)
     text = page(tmp_path, {"temporal": full}, exclusions=[("a", "b", 1, 0.5)])
-    assert text.count("<table") == len(re.findall(r'<div class="card scroll">\s*<table', text)) == 8
+    assert text.count("<table") == len(re.findall(r'<div class="card scroll">\s*<table', text)) == 9
 
 
 def linear_light(colour: str) -> npt.NDArray[np.float64]:

@@ -28,6 +28,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Layout:
     (mine / "backbone" / "config.json").write_text("{}")
     (root / "params").mkdir(parents=True)
     shutil.copy(REPOSITORY / "params" / "charades.yaml", root / "params" / "own.yaml")
+    shutil.copytree(REPOSITORY / "labels" / "charades", root / "labels" / "own")
+    (root / "params.yaml").write_text("profile: own\nlabel_sets: [diary]\n")
     monkeypatch.chdir(root)
     name_corrections(root, None)
     return Layout("own")

@@ -55,7 +55,7 @@ OWNERS = {
     "click": ("pipeline/",),
     "pyarrow": ("pipeline/dataset/",),
     "requests": ("pipeline/download/",),
-    "huggingface_hub": ("pipeline/download/",),
+    "huggingface_hub": ("pipeline/download/", "pipeline/model_card.py"),
     "ruamel": ("pipeline/plain_yaml.py",),
     "torch": ("features/", "heads/", "pipeline/"),
 }

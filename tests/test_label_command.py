@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime, timedelta
 from fractions import Fraction
 from pathlib import Path
 
@@ -77,7 +78,10 @@ def test_an_activity_of_ones_own_comes_into_the_diary(home: Home) -> None:
     """Learned from one video, told of another; listed, found in all recordings, extended and removed."""
     assert home.own_events("second") == []
     assert "no labels of your own yet" in home.label("list").output
-    few = home.add("00:00:04-00:00:08", "12-16")
+    first = json.loads((home.diaries / "first" / "events.jsonl").read_text().splitlines()[0])
+    began = datetime.fromisoformat(first["start_clock"])
+    by_clock = "-".join(f"{began + timedelta(seconds=second):%H:%M:%S.%f}" for second in (4, 8))
+    few = home.add(by_clock, "00:00:12-00:00:16")
     assert few.exit_code == 0, few.output
     assert "2 stretches, too few to say" in few.output
     more = home.add("0:20-0:24")

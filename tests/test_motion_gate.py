@@ -158,8 +158,8 @@ def test_a_model_folder_brings_its_gate(world: Path, tmp_path: Path) -> None:
 
 def test_the_params_name_a_gate_or_none() -> None:
     """In the demo, where it saves next to nothing, there is none; no change and no time are no gate."""
-    assert RecordingParams(motion_gate=None, gate_max_s=10.0, views="center").gate is None
-    assert RecordingParams(motion_gate=0.02, gate_max_s=4.0, views="center").gate == GATE
+    assert RecordingParams(motion_gate=None, gate_max_s=10.0).gate is None
+    assert RecordingParams(motion_gate=0.02, gate_max_s=4.0).gate == GATE
     root = Path(__file__).parents[1]
     assert params.load(root, "demo").recordings.gate is None
     assert params.load(root, "charades").recordings.gate == MotionGate(0.02, 10.0)

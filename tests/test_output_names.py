@@ -257,7 +257,7 @@ def test_a_video_that_goes_away_before_it_is_read_is_a_fault(tmp_path: Path, cli
     """The plan keeps the order, and says which file is not there."""
     gone = tmp_path / "gone.mp4"
     planned = OutputFolder(tmp_path / "out").plan(Selection((gone, clip), {}, ()))
-    assert planned[0] == Planned(gone, None, f"{gone}: No such file or directory")
+    assert planned[0] == Planned(gone, None, f"{gone}: cannot be read: not a file (found: nothing)")
     assert planned[1].row is not None
     assert json.loads((tmp_path / "out" / "manifest.json").read_text())["failed"] == [
         {"file_name": "gone.mp4", "reason": f"{gone}: No such file or directory"}

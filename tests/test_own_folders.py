@@ -26,7 +26,7 @@ def project(tmp_path: Path) -> Layout:
     shutil.copytree(REPOSITORY / "params", root / "params")
     shutil.copytree(REPOSITORY / ".dvc", root / ".dvc", ignore=shutil.ignore_patterns("cache", "tmp"))
     shutil.copy(REPOSITORY / "dvc.yaml", root)
-    for name in ("features", "pipeline"):
+    for name in ("features", "pipeline", "labels"):
         (root / name).symlink_to(REPOSITORY / name)
     text = (REPOSITORY / "params.yaml").read_text(encoding="utf-8")
     (root / "params.yaml").write_text(text.replace("profile: demo", "profile: charades"), encoding="utf-8")

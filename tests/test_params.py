@@ -36,11 +36,12 @@ def refusal(values: dict[str, Any], tmp_path: Path) -> list[str]:
 
 
 def test_the_committed_files_are_valid() -> None:
-    """Both profiles load, and params.yaml names one of them."""
+    """All profiles load, and params.yaml names one of them."""
     project = params.load_project(REPOSITORY)
     assert (project.profile, project.label_sets) == ("demo", ("diary", "handpicked"))
     assert params.load(REPOSITORY, "demo").fetch.source == "rendered"
     assert params.load(REPOSITORY, "charades").fetch.source == "folder"
+    assert params.load(REPOSITORY, "folder").fetch.source == "folder"
 
 
 def test_charades_keeps_the_prototypes_values() -> None:
@@ -150,7 +151,10 @@ def test_stored_block_inputs_cannot_be_augmented(values: dict[str, Any], tmp_pat
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("profile: demos\nlabel_sets: [diary]\n", "profile: there is no params/demos.yaml; there are charades, demo"),
+        (
+            "profile: demos\nlabel_sets: [diary]\n",
+            "profile: there is no params/demos.yaml; there are charades, demo, folder",
+        ),
         ("profile: demo\nlabel_sets: []\n", "label_sets: "),
         ("profile: demo\nlabel_sets: [diary, diary]\n", "label_sets names diary more than once"),
         ("profile: demo\nlabel_sets: [../diary]\n", "label_sets.0: "),

@@ -22,6 +22,7 @@ from features.decode.grid import frames_on_grid
 from features.store.embeddings import read_embeddings
 from pipeline import params
 from pipeline.layout import Layout
+from tests.offline import without_network
 from tests.videos import evenly, write_video
 
 pytestmark = pytest.mark.slow
@@ -49,9 +50,9 @@ def environment() -> dict[str, str]:
 
 
 def run(folder: Path, *command: str, fails: bool = False, **variables: str) -> str:
-    """A command in the folder, with what it printed; its exit status is as expected."""
+    """A command in the folder, without network, with what it printed; its exit status is as expected."""
     done = subprocess.run(
-        command,
+        [*without_network(), *command],
         cwd=folder,
         env=environment() | variables,
         text=True,
@@ -271,7 +272,9 @@ def test_charades_without_its_folder_says_which_and_where(clone: Path) -> None:
 def test_a_folder_is_linked_and_not_copied(clone: Path, tmp_path: Path) -> None:
     """A user's data set is linked, not copied, in the same layout."""
     finished, linked = Layout("demo", root=clone), Layout("charades", root=tmp_path)
-    shutil.copytree(clone / "params", tmp_path / "params")
+    for name in ("params", "labels"):
+        shutil.copytree(clone / name, tmp_path / name)
+    shutil.copy(clone / "params.yaml", tmp_path)
     file = tmp_path / "params" / "charades.yaml"
     text = file.read_text(encoding="utf-8").replace("~/Charades", str(finished.dataset))
     file.write_text(text.replace("~/vjepa2-vitl-fpc16-256-ssv2", str(finished.backbone)), encoding="utf-8")

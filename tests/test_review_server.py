@@ -184,7 +184,7 @@ def test_an_answer_is_a_line_with_all_that_is_to_be_known(client: TestClient, ou
         ({"label": "swim"}, "none of the 4 labels"),
         ({"end_s": 30}, "lasts 24 s"),
         ({"start_s": 5, "end_s": 5}, "ends after it starts"),
-        ({"start_s": "nan"}, "not in kitchen"),
+        ({"start_s": "nan"}, "got nan to"),
         ({"verdict": "maybe"}, "verdict"),
         ({"verdict": "undo", "undoes": "7"}, "perhaps it is undone already"),
         ({"recording": "../kitchen"}, "no such recording"),

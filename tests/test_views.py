@@ -13,8 +13,10 @@ from typing import Any
 
 import av
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
+from ruamel.yaml import YAML
 
 from features.backbone import load_backbone
 from features.clips import ClipReader, Source
@@ -22,10 +24,11 @@ from features.embed import embed_videos
 from features.extraction import provenance
 from features.gate import MotionGate
 from features.preprocess import Preprocessing
-from features.sealed import read_sealed_json, write_sealed_json
 from features.store.embeddings import VideoEmbeddings
 from features.video import Image, Segment, Views
 from heads.action_model import predict_clips
+from heads.training.batches import frame_batches, plan_batches
+from heads.training.validation import on_frames, scores
 from pipeline import params
 from pipeline.model_folder import load_recogniser
 from pipeline.params import ParamsError
@@ -184,20 +187,17 @@ def test_the_gate_looks_at_the_whole_strip(world: Path) -> None:
 
 
 @pytest.mark.parametrize("temporal", [False, True])
-def test_a_model_folder_brings_its_views(tmp_path: Path, world: Path, temporal: bool) -> None:
-    """A diary's model sees what its recordings were tuned with; a folder that names none sees the centre."""
-    model = make_model_folder(tmp_path, temporal=temporal)
-    first = load_recogniser(model).model
-    assert first.reader.views == "center"  # type: ignore[attr-defined]
-    content = read_sealed_json(model / "diary.json", remedy="")
-    write_sealed_json(model / "diary.json", {**content, "views": "three"})
-    second = load_recogniser(model).model
-    seen = [each.recognise(world / "wide_cup.mp4", batch_size=2, num_workers=0) for each in (first, second)]
-    wanted = [embeddings(world, "wide_cup", views).vectors["mean"] for views in ("center", "three")]
-    for recognition, vectors in zip(seen, wanted, strict=True):
-        np.testing.assert_allclose(recognition.vectors["mean"], vectors, atol=2e-3)
-    assert seen[0].seen_share == pytest.approx((32 / 64, 32 / 36), abs=0.01)
-    assert seen[1].seen_share == pytest.approx((1, 32 / 36), abs=0.01)
+def test_a_diary_sees_what_its_model_was_trained_on(tmp_path: Path, world: Path, temporal: bool) -> None:
+    """The views are those of the model's provenance; one of before there were views sees the centre."""
+    shares: dict[Views, tuple[float, float]] = {"center": (32 / 64, 32 / 36), "three": (1.0, 32 / 36)}
+    for views, share in shares.items():
+        folder = tmp_path / views
+        folder.mkdir()
+        model = load_recogniser(make_model_folder(folder, temporal=temporal, views=views)).model
+        seen = model.recognise(world / "wide_cup.mp4", batch_size=2, num_workers=0)
+        vectors = embeddings(world, "wide_cup", views).vectors["mean"]
+        np.testing.assert_allclose(seen.vectors["mean"], vectors, atol=2e-3)
+        assert seen.seen_share == pytest.approx(share, abs=0.01)
 
 
 def test_a_linear_head_answers_for_the_joined_views(tmp_path: Path, world: Path) -> None:
@@ -222,16 +222,76 @@ def test_a_linear_head_answers_for_the_joined_views(tmp_path: Path, world: Path)
         np.testing.assert_allclose(found, wanted, atol=2e-3)
 
 
+def test_stage_2_trains_on_all_views(tmp_path: Path, world: Path) -> None:
+    """Batches of pictures of any shapes, mirrored ones too, reach the last block; val is scored on joined views."""
+    make_model_folder(tmp_path)
+    recogniser = load_recogniser(tmp_path / "model").model
+    assert isinstance(recogniser, WindowModel)
+    model = recogniser.model
+    with torch.no_grad():
+        model.tail.head.linear.weight.normal_(generator=torch.Generator().manual_seed(0))
+    names, windows = ("wide_cup", "square", "high"), frozenset(range(5))
+    sources = [Source(name, world / f"{name}.mp4", windows) for name in names]
+
+    def target_of(name: str, segment: Segment) -> npt.NDArray[np.bool_]:
+        return np.array([name == "square", segment.start_s > 0.6])
+
+    evaluate = on_frames(sources, reader(world), target_of, batch_size=4, num_workers=0)
+    joined = [embeddings(world, source.video_id, "three") for source in sources]
+    vectors = np.concatenate([video.vectors["mean"].astype(np.float32) for video in joined])
+    targets = [
+        target_of(source.video_id, Segment(start_s, start_s + 1))
+        for source, video in zip(sources, joined, strict=True)
+        for start_s in video.start_s
+    ]
+    with torch.no_grad():
+        wanted = scores(model.tail.head(torch.from_numpy(vectors)), torch.from_numpy(np.stack(targets)).float())
+        assert evaluate(model) == pytest.approx(wanted, abs=2e-3)
+        assert evaluate(model) == pytest.approx(wanted, abs=2e-3)
+
+    plan = plan_batches(
+        sources,
+        {source.video_id: [0, 1, 2] for source in sources},
+        steps=3,
+        batch_size=3,
+        windows_per_pass=3,
+        buffer_size=9,
+        start_frames=1,
+        mirrored_share=0.5,
+        generator=torch.Generator().manual_seed(0),
+    )
+    model.backbone.last.requires_grad_(True)
+    model.train()
+    for frames, _ in frame_batches(plan, reader(world), target_of, num_workers=0)(0):
+        assert frames.shape[2:4] in ((32, 96), (32, 64), (64, 32), (32, 32))
+        model(frames).sum().backward()
+    assert all(parameter.grad is not None for parameter in model.backbone.last.parameters())
+
+
 def test_params_name_the_views(tmp_path: Path) -> None:
-    """Both committed profiles see the centre; what there is not is refused with what there is."""
+    """Both committed profiles see the centre; other views are refused, and three beside stored block inputs."""
     root = Path(__file__).parents[1]
-    for profile in ("demo", "charades"):
-        assert params.load(root, profile).recordings.views == "center"
     shutil.copytree(root / "params", tmp_path / "params")
     path = tmp_path / "params" / "demo.yaml"
-    path.write_text(path.read_text().replace("views: center", "views: five"))
-    with pytest.raises(ParamsError, match=r"recordings\.views: should be 'center' or 'three', got 'five'"):
+    committed = path.read_text()
+    for profile in ("demo", "charades"):
+        assert params.load(root, profile).extract.views == "center"
+    path.write_text(committed.replace("views: center", "views: five"))
+    with pytest.raises(ParamsError, match=r"extract\.views: should be 'center' or 'three', got 'five'"):
         params.load(tmp_path, "demo")
+    values = YAML(typ="safe").load(committed)
+    values["extract"]["views"] = "three"
+    values["finetune"] |= {"source": "block_inputs", "random_starts": False, "flip": False}
+    YAML(typ="safe").dump(values, path)
+    with pytest.raises(ParamsError) as caught:
+        params.load(tmp_path, "demo")
+    assert str(caught.value) == (
+        f"{path}: extract.views three needs finetune.source video, since block inputs are stored of one view of each "
+        "window; got finetune.source block_inputs"
+    )
+    values["finetune"]["source"] = "video"
+    YAML(typ="safe").dump(values, path)
+    assert params.load(tmp_path, "demo").extract.views == "three"
 
 
 NAMES = {"c015": "Holding a phone"}

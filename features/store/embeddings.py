@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from features.pictures import WindowPictures
-from features.store.rows import StoreError, is_finite, loaded, opened_rows, written_rows
+from features.store.rows import StoreError, is_finite, loaded, loaded_chunks, opened_rows, written_rows
 
 _CHUNK_BYTES = 16 * 1024**2  # whole arrays read at 1.1-1.4 times a plain memory copy; one-row chunks at 400 times
 _DESCRIPTION = (
@@ -140,6 +141,8 @@ class Embeddings:
             shown = ", ".join(missing[:5]) + (", …" if len(missing) > 5 else "")
             raise StoreError(f"{len(missing)} of {len(set(video_ids))} videos have no embeddings: {shown}")
         rows = np.isin(self.video_ids, np.array(sorted(video_ids), dtype=np.str_))
+        if rows.all():
+            return self
         return Embeddings(
             video_ids=self.video_ids[rows],
             window=self.window[rows],
@@ -151,14 +154,22 @@ class Embeddings:
 
     def features(self, names: Sequence[str]) -> npt.NDArray[np.float32]:
         """The named poolings side by side in the order asked for, (n, D * len(names)) float32."""
-        unknown = [name for name in names if name not in self.vectors]
-        if unknown or not names:
-            why = "; the checkpoint has no attentive pooler" if unknown == ["pooler"] else ""
-            raise StoreError(
-                f"no pooling {', '.join(unknown) or 'was named'}; stored are {', '.join(self.vectors)}{why}: name some "
-                "of them under features of train and temporal in the params"
-            )
-        return np.concatenate([self.vectors[name] for name in names], axis=1, dtype=np.float32)
+        return self.side_by_side(names).astype(np.float32)
+
+    def side_by_side(self, names: Sequence[str]) -> npt.NDArray[np.float16]:
+        """The named poolings as stored, side by side in the order asked for: a view where they lie so in memory."""
+        _require_poolings(names, self.vectors)
+        if not names:
+            raise StoreError(f"no pooling was named; stored are {', '.join(self.vectors)}")
+        parts = [self.vectors[name] for name in names]
+        together = parts[0].base
+        if together is not None and together.ndim == 2 and all(part.base is together for part in parts):
+            firsts = [(_address(part) - _address(together)) // together.itemsize for part in parts]
+            ends = [first + part.shape[1] for first, part in zip(firsts, parts, strict=True)]
+            is_whole = all(len(part) == len(together) and part.strides == together.strides for part in parts)
+            if is_whole and firsts[1:] == ends[:-1]:
+                return together[:, firsts[0] : ends[-1]]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
 
 
 def embeddings_of(videos: Mapping[str, VideoEmbeddings]) -> Embeddings:
@@ -221,6 +232,10 @@ def write_embeddings(
             rows.append(_columns(number, video))
 
 
+def _address(array: npt.NDArray[Any]) -> int:
+    return int(array.__array_interface__["data"][0])
+
+
 def _columns(number: int, video: VideoEmbeddings) -> dict[str, npt.NDArray[Any]]:
     return {
         "video": np.full(len(video), number, dtype=np.int32),
@@ -238,20 +253,57 @@ def _no_windows(sizes: Mapping[str, int]) -> VideoEmbeddings:
     return VideoEmbeddings(numbers, times, times, numbers, vectors)
 
 
-def read_embeddings(path: Path) -> tuple[Embeddings, dict[str, Any]]:
-    """The whole store in memory, and its provenance. Raises `StoreError`."""
+def read_embeddings(
+    path: Path, *, poolings: Sequence[str] | None = None, video_ids: Collection[str] | None = None
+) -> tuple[Embeddings, dict[str, Any]]:
+    """The store in memory, and its provenance: all of it, or the windows of those of `video_ids` that it has.
+
+    The vectors of `poolings`, all where None, lie side by side in that order, as `Embeddings.side_by_side` wants them.
+    Raises `StoreError`.
+    """
     with opened_rows(path, "embeddings") as (group, attributes, num_rows):
-        embeddings = Embeddings(
-            video_ids=np.array(attributes["video_ids"], dtype=np.str_)[loaded(group["video"], num_rows)],
-            window=loaded(group["window"], num_rows),
-            start_s=loaded(group["start_s"], num_rows),
-            end_s=loaded(group["end_s"], num_rows),
-            num_padded=loaded(group["num_padded"], num_rows),
-            vectors={name: loaded(array, num_rows) for name, array in sorted(group["vectors"].arrays())},
-        )
-        columns: dict[str, npt.NDArray[Any]] = {**embeddings.vectors}
-        columns |= {"start_s": embeddings.start_s, "end_s": embeddings.end_s}
-        bad = [name for name, values in columns.items() if not is_finite(values)]
-        if bad:
+        arrays = dict(sorted(group["vectors"].arrays()))
+        _require_poolings(arrays if poolings is None else poolings, arrays)
+        stored = np.array(attributes["video_ids"], dtype=np.str_)
+        video = loaded(group["video"], num_rows)
+        is_wanted = np.ones(len(stored), dtype=np.bool_)
+        if video_ids is not None:
+            is_wanted = np.isin(stored, np.array(sorted(video_ids), dtype=np.str_))
+        rows = is_wanted[video]
+        times = {name: loaded(group[name], num_rows) for name in ("start_s", "end_s")}
+        if bad := [name for name, values in times.items() if not is_finite(values)]:
             raise ValueError(f"nan or infinity in {', '.join(bad)}")
-        return embeddings, attributes["provenance"]
+        return Embeddings(
+            video_ids=stored[video[rows]],
+            window=loaded(group["window"], num_rows)[rows],
+            start_s=times["start_s"][rows],
+            end_s=times["end_s"][rows],
+            num_padded=loaded(group["num_padded"], num_rows)[rows],
+            vectors=_read_vectors({name: arrays[name] for name in (arrays if poolings is None else poolings)}, rows),
+        ), attributes["provenance"]
+
+
+def _read_vectors(arrays: Mapping[str, Any], rows: npt.NDArray[np.bool_]) -> dict[str, npt.NDArray[np.float16]]:
+    """The vectors of these rows as parts of one array, in which they lie side by side."""
+    ends = np.cumsum([0, *(array.shape[1] for array in arrays.values())]).tolist()
+    together = np.empty((np.count_nonzero(rows), ends[-1]), dtype=np.float16)
+    vectors = {name: together[:, first:end] for name, (first, end) in zip(arrays, pairwise(ends), strict=True)}
+    for name, array in arrays.items():
+        num_read = 0
+        for own, values in loaded_chunks(array, len(rows)):
+            if not is_finite(values):
+                raise ValueError(f"nan or infinity in {name}")
+            wanted = values[rows[own]]
+            vectors[name][num_read : num_read + len(wanted)] = wanted
+            num_read += len(wanted)
+    return vectors
+
+
+def _require_poolings(names: Collection[str], stored: Collection[str]) -> None:
+    unknown = [name for name in names if name not in stored]
+    if unknown:
+        why = "; the checkpoint has no attentive pooler" if unknown == ["pooler"] else ""
+        raise StoreError(
+            f"no pooling {', '.join(unknown)}; stored are {', '.join(stored)}{why}: name some of them under features "
+            "of train and temporal in the params"
+        )

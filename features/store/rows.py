@@ -151,6 +151,14 @@ def loaded(array: zarr.Array, num_rows: int) -> npt.NDArray[Any]:
     return np.asarray(array[:])
 
 
+def loaded_chunks(array: zarr.Array, num_rows: int) -> Iterator[tuple[slice, npt.NDArray[Any]]]:
+    """A column in parts of whole chunks, each with its rows; one part is in memory at a time."""
+    require_whole(array, num_rows)
+    for first in range(0, num_rows, array.chunks[0]):
+        rows = slice(first, min(first + array.chunks[0], num_rows))
+        yield rows, np.asarray(array[rows])
+
+
 def is_finite(values: npt.NDArray[Any]) -> bool:
     """Whether all numbers are finite; uint16 holds bfloat16's bits."""
     exponent = {np.dtype(np.float16): 0x7C00, np.dtype(np.uint16): 0x7F80}.get(values.dtype)

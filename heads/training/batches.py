@@ -125,7 +125,7 @@ def plan_batches(
 def frame_batches(
     plan: Plan, reader: ClipReader, target_of: Callable[[str, Segment], Targets], *, num_workers: int
 ) -> TrainBatches:
-    """The plan's batches as frames (B, T, H, W, 3) uint8, from any batch number, decoded as they are needed.
+    """The plan's batches as squares or strips (B, T, H, W, 3) uint8, from any batch number, decoded as they are needed.
 
     Only the windows of these batches are read. Windows that wait for their batch are in memory: at most the plan's
     buffer and one pass. `target_of` gives the targets (L,) of a segment of a video. A window
@@ -145,7 +145,7 @@ def frame_batches(
                     waiting[number, clip.window] = clip, target_of(source.video_id, clip.segment)
             clips_of_batch = [(*waiting.pop((item.pass_number, item.window)), item.mirrored) for item in batch]
             frames = [np.flip(clip.frames, axis=2) if mirrored else clip.frames for clip, _, mirrored in clips_of_batch]
-            yield torch.from_numpy(np.stack(frames)), stacked_targets([targets for _, targets, _ in clips_of_batch])
+            yield reader.preprocessing.stacked(frames), stacked_targets([targets for _, targets, _ in clips_of_batch])
 
     return from_batch
 

@@ -112,7 +112,8 @@ def _run(
                 bar.update()
             if step % schedule.evaluate_every_steps == 0 or step == schedule.steps:
                 training.evaluate(model, evaluate, step)
-                bar.set_postfix(val_map=max(state.best_map for state in training.states))
+                if step:  # before that nothing is trained, and who goes on from a head does not look at it
+                    bar.set_postfix(val_map=max(state.best_map for state in training.states))
                 if not training.running:
                     return
             ends_update = step % schedule.accumulation == 0  # before that, gradients would have to be kept too

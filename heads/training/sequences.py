@@ -56,7 +56,7 @@ def sequences_of(
     _, counts = np.unique(embeddings.video_ids, return_counts=True)
     starts = np.split(embeddings.start_s, np.cumsum(counts)[:-1])
     return Sequences(
-        features=torch.from_numpy(np.concatenate([embeddings.vectors[name] for name in features], axis=1)),
+        features=torch.from_numpy(embeddings.side_by_side(features)),
         targets=torch.from_numpy(targets),
         steps=torch.from_numpy(np.concatenate([window_steps(own, stride_s=stride_s) for own in starts])),
         counts=tuple(counts.tolist()),

@@ -56,8 +56,8 @@ def on_frames(
         for clip in all_clips(source, clips)
     ]
     targets = stacked_targets([target_of(video_id, clip.segment) for video_id, clip in read])
-    frames: Tensor | None = torch.from_numpy(np.stack([clip.frames for _, clip in read]))
-    block_inputs = torch.empty(0)
+    frames: Tensor | None = reader.preprocessing.stacked([clip.frames for _, clip in read])
+    block_inputs: list[list[Tensor]] = []  # of each batch, by view
 
     def evaluate(model: nn.Module) -> Mapping[str, float]:
         nonlocal frames, block_inputs
@@ -65,9 +65,9 @@ def on_frames(
         device = next(model.parameters()).device
         if frames is not None:
             batches = frames.split(batch_size)
-            block_inputs = torch.cat([model.block_input(batch.to(device)).cpu() for batch in batches])
+            block_inputs = [[view.cpu() for view in model.block_inputs(batch.to(device))] for batch in batches]
             frames = None
-        return _tail_scores(model.tail, block_inputs.split(batch_size), targets)
+        return _tail_scores(model.tail, block_inputs, targets)
 
     return evaluate
 
@@ -86,15 +86,17 @@ def on_block_inputs(
 
     def evaluate(model: nn.Module) -> Mapping[str, float]:
         assert isinstance(model, Tail)
-        batches = (block_inputs.read(rows[first : first + batch_size]) for first in range(0, len(rows), batch_size))
+        batches = ([block_inputs.read(rows[first : first + batch_size])] for first in range(0, len(rows), batch_size))
         return _tail_scores(model, batches, targets)
 
     return evaluate
 
 
-def _tail_scores(tail: Tail, batches: Iterable[Tensor], targets: Tensor) -> Mapping[str, float]:
+def _tail_scores(tail: Tail, batches: Iterable[Sequence[Tensor]], targets: Tensor) -> Mapping[str, float]:
+    """Of batches of block inputs (B, N, D), each by view."""
     device = next(tail.parameters()).device
-    return scores(torch.cat([tail(batch.to(device)).cpu() for batch in batches]), targets)
+    logits = [tail(*[view.to(device) for view in views]).cpu() for views in batches]
+    return scores(torch.cat(logits), targets)
 
 
 def average_precisions(

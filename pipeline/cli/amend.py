@@ -22,8 +22,8 @@ def amend(diaries: Path, words: tuple[str, ...], add: str | None, undo: bool, na
     """Say that an event of a diary is right or wrong, has another label or other ends, or that one is missing.
 
     FOLDER is one that `diary write` wrote to, and EVENT_ID an event's id as pages and events.jsonl have it. LABEL is
-    the id or the name of a label. START and END are seconds from the start of the video, such as 75.5, or as the diary
-    writes them: 08:01:15 by the clock, 01:15 where that is not known.
+    the id or the name of a label. START and END are times as the diary writes them, such as 08:01:15, or from the start
+    of the video: 75.5, 1:15 or 0:01:15. START-END in one word does as well.
 
     \b
     diary amend diaries kitchen-004 wrong

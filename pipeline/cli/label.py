@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from heads.own_labels import Certainty
     from pipeline.diaries.output import OutputFolder
     from pipeline.diaries.own_labels import Example, OwnLabels
+    from reports.diary.recording import Recording
 
 log = logging.getLogger(__name__)
 
 _FOLDER = click.Path(file_okay=False, path_type=Path)
 _VIDEO = click.Path(dir_okay=False, path_type=Path)
 _DIARIES = click.option("--in", "diaries", required=True, type=_FOLDER, help="Folder that `diary write` wrote to.")
-_TIME = re.compile(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d+)?)")
 _MAX_NAME = 100  # characters
 
 
@@ -46,7 +46,8 @@ def label() -> None:
     required=True,
     type=(_VIDEO, str),
     metavar="VIDEO START-END",
-    help="A stretch that shows it, such as kitchen.mp4 00:12:10-00:12:40, from the video's start; give several.",
+    help="A stretch that shows it, such as kitchen.mp4 00:12:10-00:12:40; give several. From the video's start, or, "
+    "where it has a diary in the folder, as that writes times.",
 )
 @_DIARIES
 @click.option("--model", type=_FOLDER, help="Model folder of `dvc repro export`.  [default: of the project here]")
@@ -69,13 +70,19 @@ def add(name: str, stretches: tuple[tuple[Path, str], ...], diaries: Path, model
             write_own_labels,
         )
         from pipeline.model_folder import load_recogniser
+        from pipeline.said_times import stretch_said
 
-        times: defaultdict[Path, list[tuple[float, float]]] = defaultdict(list)
+        output = _open(diaries)
+        examples: defaultdict[Path, list[Example]] = defaultdict(list)
+        told: dict[Path, tuple[str, Recording | None]] = {}
         for path, text in stretches:
             if not path.is_file():
                 raise BadLabel(f"{path}: there is no such file")
-            times[path].append(_times(text))
-        output = _open(diaries)
+            if path not in told:
+                digest = sha256_of(path)
+                told[path] = digest, _told_of(output, digest)
+            digest, recording = told[path]
+            examples[path].append(Example(digest, *stretch_said([text], recording)))
         if model is None:
             model = model_of_project(find_project(), None, None)
         recogniser = load_recogniser(model)
@@ -83,10 +90,6 @@ def add(name: str, stretches: tuple[tuple[Path, str], ...], diaries: Path, model
             raise BadLabel(
                 f"the model knows {name.strip()!r} already: correct its events with `diary review {diaries}`"
             )
-        examples: dict[Path, list[Example]] = {}
-        for path, own_times in times.items():
-            digest = sha256_of(path)
-            examples[path] = [Example(digest, start_s, end_s) for start_s, end_s in own_times]
         provenance = embeddings_provenance(recogniser.model)
         with locked(diaries):
             own = read_own_labels(diaries) or OwnLabels(provenance)
@@ -124,7 +127,8 @@ def remove(name: str, diaries: Path) -> None:
     """Forget the activity NAME; diaries that tell of it do so until they are written again."""
     with logging_to_stderr(), one_line_errors():
         from features.files import locked
-        from pipeline.diaries.own_labels import LABELS, write_own_labels
+        from pipeline.diaries.output import LABELS
+        from pipeline.diaries.own_labels import write_own_labels
 
         _open(diaries)
         with locked(diaries):
@@ -171,17 +175,13 @@ def _require_name(name: str) -> None:
         raise BadLabel(f"a name has letters, no control characters, and at most {_MAX_NAME} characters; got {name!r}")
 
 
-def _times(text: str) -> tuple[float, float]:
-    """Seconds from the video's start, of "00:12:10-00:12:40", "12:10-12:40" or "730-760"."""
-    parts = [_TIME.fullmatch(part.strip()) for part in text.split("-")]
-    if len(parts) != 2 or None in parts:
-        raise BadLabel(f"a stretch is written START-END, such as 00:12:10-00:12:40, got {text!r}")
-    start_s, end_s = (
-        int(part[1] or 0) * 3600 + int(part[2] or 0) * 60 + float(part[3]) for part in parts if part is not None
-    )
-    if not start_s < end_s:
-        raise BadLabel(f"a stretch ends after it starts, got {text!r}")
-    return start_s, end_s
+def _told_of(output: OutputFolder, video_sha256: str) -> Recording | None:
+    """The recording of a video that has a diary here, whose clock times may be named."""
+    from pipeline.diaries.output import STORED
+    from reports.diary.stored import read_stored
+
+    rows = [row for row in output.rows.values() if row.sha256 == video_sha256 and row.can_be_told]
+    return read_stored(output.path / rows[0].id / STORED).recording if rows else None
 
 
 def _clock(time_s: float) -> str:

@@ -39,8 +39,9 @@ def learn(diaries: tuple[Path, ...], profile: str | None, label_set: str | None,
         from contextlib import ExitStack
 
         from features.files import locked, private_files
-        from pipeline.learning import MODEL, require_place
+        from pipeline.diaries.output import MODEL
         from pipeline.learning import learn as learn_model
+        from pipeline.learning import require_place
         from pipeline.model_folder import load_recogniser
         from pipeline.recordings import restate_diaries
         from pipeline.review.recordings import open_diaries

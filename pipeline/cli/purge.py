@@ -33,6 +33,7 @@ class NothingNamed(Exception):
 @click.option("--diaries", type=_FOLDER, help="Folder that `diary write` wrote to.")
 @click.option("--recordings", type=_FOLDER, help="Folder of videos, which are deleted as well.")
 @click.option("--cache/--no-cache", "is_cache", default=True, show_default=True, help="Delete their cached embeddings.")
+@click.option("--learned", is_flag=True, help="Delete the model and the labels that were learned in --diaries.")
 @click.option("--include-guesses", is_flag=True, help="Also those whose start is a guess.")
 @click.option("--dry-run", is_flag=True, help="Say what would be removed, and remove nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
@@ -41,6 +42,7 @@ def purge(
     diaries: Path | None,
     recordings: Path | None,
     is_cache: bool,
+    learned: bool,
     include_guesses: bool,
     dry_run: bool,
     yes: bool,
@@ -49,7 +51,8 @@ def purge(
 
     A diary's word on when its recording begins comes first; a video without one goes by its own clocks. Recordings
     whose start is not known stay, and so do those whose start is a guess, unless you include them; they are named.
-    Files of yours in the folders stay. Videos are deleted only where --recordings is named. Lists first, then asks.
+    Files of yours in the folders stay. Videos are deleted only where --recordings is named. What was learned of them
+    stays without --learned, which knows no days: all of it goes. Lists first, then asks.
 
     \b
     Exit status: 0  all is removed, or nothing is that old
@@ -57,15 +60,11 @@ def purge(
                  2  an option is wrong
     """
     with logging_to_stderr(), one_line_errors():
-        if diaries is None and recordings is None:
-            raise NothingNamed("nothing to look through: name --diaries, --recordings, or both")
-        for folder in filter(None, (diaries, recordings)):
-            if not folder.is_dir():
-                raise NothingNamed(f"{folder}: there is no such folder")
+        _require_folders(diaries, recordings, learned=learned)
         from features.files import locked, private_files
         from pipeline.capture.recorder import rescue_leftovers
         from pipeline.diaries.output import OutputFolder, require_diaries
-        from pipeline.diaries.purging import is_before, known_recordings, remove
+        from pipeline.diaries.purging import forget, is_before, known_recordings, learned_in, remove
 
         if diaries is not None:
             require_diaries(diaries)
@@ -81,16 +80,35 @@ def purge(
             _tell_kept(known, day, include_guesses=include_guesses)
             for recording in chosen:
                 click.echo(_listed(recording))
+            places = learned_in(output) if output is not None else []
+            if chosen and places and not learned:
+                log.warning("what was learned stays: %s; --learned removes it", ", ".join(map(str, places)))
+            to_forget = places if learned else []
+            for place in to_forget:
+                click.echo(f"what was learned  {place}")
+            counted = f"{len(chosen)} recordings{' and what was learned' * bool(to_forget)}"
             if not chosen:
                 click.echo(f"no recording is known to begin before {day:%Y-%m-%d}")
-            elif dry_run:
-                click.echo(f"nothing is removed: {len(chosen)} recordings would be")
             if dry_run:
+                click.echo(f"nothing is removed: {counted} would be")
                 return
-            if chosen and not yes:
-                click.confirm(f"Remove these {len(chosen)} recordings for good?", abort=True)
+            if (chosen or to_forget) and not yes:
+                click.confirm(f"Remove these {counted} for good?", abort=True)
+            num_files, num_bytes = forget(to_forget)
+            if num_files:
+                click.echo(f"removed {num_files} files of what was learned ({num_bytes / 1e6:.1f} MB)")
             # With nothing to remove, this writes the pages that an interrupted purge left.
             _tell(remove(chosen, output, Layout("").cache if is_cache and chosen else None))
+
+
+def _require_folders(diaries: Path | None, recordings: Path | None, *, learned: bool) -> None:
+    if diaries is None and recordings is None:
+        raise NothingNamed("nothing to look through: name --diaries, --recordings, or both")
+    for folder in filter(None, (diaries, recordings)):
+        if not folder.is_dir():
+            raise NothingNamed(f"{folder}: there is no such folder")
+    if learned and diaries is None:
+        raise NothingNamed("--learned is of a folder of diaries: name it with --diaries")
 
 
 def _tell_kept(known: Sequence[KnownRecording], day: datetime, *, include_guesses: bool) -> None:

@@ -41,7 +41,8 @@ def read(dataset: Path) -> tuple[LabelSet, dict[str, Path], dict[str, Iterator[t
     folder = find(dataset)
     if folder is None:
         raise ManifestError(
-            f"{dataset}: no Charades_v1_train.csv in it, nor in Charades/ below it; is fetch.dataset_dir the right folder?"
+            f"{dataset}: no Charades_v1_train.csv in it, nor in Charades/ below it; "
+            "is fetch.dataset_dir the right folder?"
         )
     tables = {split: _table(folder, split) for split in _SPLITS}
     stated = next((file for file in (dataset / _CLASSES, dataset / "Charades" / _CLASSES) if file.is_file()), None)

@@ -120,6 +120,10 @@ class Manifest:
         """The videos of train, val or test, by id; another name raises `KeyError`."""
         return self._by_split[name]
 
+    def listed(self, name: str) -> tuple[VideoEntry, ...]:
+        """The videos of a split in the order of the data set's file, which official scores rank equal ones by."""
+        return tuple(video for video in self.videos if video.split == name)
+
     @cached_property
     def by_id(self) -> Mapping[str, VideoEntry]:
         return {video.video_id: video for video in self.videos}
@@ -164,7 +168,7 @@ def write(folder: Path, manifest: Manifest) -> None:
     )
     with atomic_folder(folder) as partial:
         for name in SPLITS:
-            rows = [asdict(video) for video in manifest.split(name)]
+            rows = [asdict(video) for video in manifest.listed(name)]
             table = datasets.Dataset.from_dict({key: [row[key] for row in rows] for key in features}, features=features)
             with _no_progress_bar():
                 table.to_parquet(partial / f"{name}.parquet")

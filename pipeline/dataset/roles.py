@@ -9,22 +9,22 @@ from pathlib import Path
 from pipeline.dataset.labels import LabelError, LabelSet
 from reports.diary.roles import Role
 
-_COLUMNS = ["label", "role", "thing", "phrase", "together"]
+COLUMNS = ["label", "role", "thing", "phrase", "together"]
 
 
 def read_roles(path: Path) -> dict[str, Role]:
     """Read the roles by label id. Raises `LabelError` with one line `file:line: …` for each fault."""
-    wanted = f"expected columns {','.join(_COLUMNS)}"
+    wanted = f"expected columns {','.join(COLUMNS)}"
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             rows = csv.reader(file, strict=True)
             header = next(rows, [])
-            if header != _COLUMNS:
+            if header != COLUMNS:
                 raise LabelError(f"{path}:1: {wanted}, got {','.join(header)!r}")
             numbered = [(rows.line_num, [value.strip() for value in row]) for row in rows if any(row)]
     except FileNotFoundError:
         raise LabelError(
-            f"{path}: no such file; a file with the line {','.join(_COLUMNS)} alone tells all labels plainly"
+            f"{path}: no such file; a file with the line {','.join(COLUMNS)} alone tells all labels plainly"
         ) from None
     except UnicodeDecodeError as error:
         raise LabelError(f"{path}: not a text file in UTF-8: {error.reason} at byte {error.start}") from error

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from features.store.embeddings import Embeddings
+from features.store.embeddings import Embeddings, read_embeddings
 from features.video import Segment
 from heads.predictions import rows_by_video
 from heads.targets import cell_targets, video_targets, window_targets
@@ -77,6 +79,24 @@ class SplitTruth:
             video_id: frozenset(candidates[video_id][place] for place in selected)
             for video_id, selected in places.items()
         }
+
+
+def read_split(
+    store: Path,
+    manifest: Manifest,
+    split: str,
+    labels: Sequence[str],
+    *,
+    poolings: Sequence[str],
+    min_overlap_s: float,
+) -> tuple[SplitTruth, dict[str, Any]]:
+    """`split_truth` of the embeddings in `store`, of which only the split's rows of `poolings` are in memory.
+
+    With it the store's provenance. Raises `NothingToLearn` or `StoreError`.
+    """
+    video_ids = [video.video_id for video in manifest.split(split)]
+    embeddings, provenance = read_embeddings(store, poolings=poolings, video_ids=video_ids)
+    return split_truth(embeddings, manifest, split, labels, min_overlap_s=min_overlap_s), provenance
 
 
 def split_truth(

@@ -15,10 +15,12 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from features.files import PARTIAL, atomic_folder, private_files, sha256_of, write_json
+from features.files import PARTIAL, atomic_folder, private_files, write_json
+from features.hashes import hashed
 from pipeline.diaries.failure import decodable, failure_line, printable
 from pipeline.diaries.names import VideoIdentity, recording_ids, safe_stem
 from pipeline.diaries.selection import Selection
+from pipeline.layout import Layout
 from reports.diary.formats.markdown import forget_markdown
 from reports.diary.index import IndexEntry
 
@@ -28,7 +30,11 @@ MANIFEST = "manifest.json"
 INDEX = "index.html"
 CORRECTIONS = "corrections.jsonl"
 TRUTH = ".truth.csv"
+LABELS = "labels.json"
+MODEL = "model"
+"""What is learned in a folder of diaries: labels of one's own, and in the first folder that learned, a model."""
 STORED = "recording.json"
+_OWN_FILES = (MANIFEST, INDEX, CORRECTIONS, LABELS)
 _EVENTS = "events.jsonl"
 _OLD_DIARY = "diary.md"  # of the first version
 _VERSION = 2
@@ -141,25 +147,21 @@ class OutputFolder:
     def plan(self, selection: Selection) -> list[Planned]:
         """Decide where each video's diary goes, in their order, and tell what cannot be read.
 
-        Reads all bytes of the videos, for their hashes. Removes what a killed run left half written.
+        Reads all bytes of videos whose hashes are not known. Removes what a killed run left half written.
         """
         for row in [row for row in self._rows.values() if row.status == "unfinished"]:
             shutil.rmtree(self.path / f"{row.id}{PARTIAL}", ignore_errors=True)
             if not (self.path / row.id).exists():
                 del self._rows[row.id]
-        files: dict[Path, VideoIdentity] = {}
         faults = dict(selection.faults)
-        for path in selection.videos:
-            if path not in faults:
-                try:
-                    files[path] = VideoIdentity(decodable(path.name), sha256_of(path))
-                except OSError as error:
-                    faults[path] = failure_line(path, error)
+        sha256s, unreadable = hashed([path for path in selection.videos if path not in faults], Layout("").cache)
+        files = {path: VideoIdentity(decodable(path.name), digest) for path, digest in sha256s.items()}
+        faults |= {path: failure_line(path, error) for path, error in unreadable.items()}
         ours = {name for name in self._rows if not (self.path / name).exists() or _is_plain_folder(self.path / name)}
         ids = recording_ids(
             list(files.values()),
             known=[(row.video, row.id) for row in self._rows.values() if row.id in ours],
-            occupied=[MANIFEST, INDEX, CORRECTIONS, *self._rows, *self._names_here(), *_page_names(files.values())],
+            occupied=[*_OWN_FILES, *self._rows, *self._names_here(), *_page_names(files.values())],
         )
         rows = {path: Row(name, file.name, file.sha256) for (path, file), name in zip(files.items(), ids, strict=True)}
         for path, row in rows.items():

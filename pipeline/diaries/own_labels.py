@@ -18,6 +18,7 @@ from features.sealed import damage_told, read_sealed_json, write_sealed_json
 from features.video import Segment
 from heads.own_labels import CannotLearn, Certainty, OwnLabel, Windows, learn
 from heads.targets import window_cells
+from pipeline.diaries.output import LABELS
 from pipeline.layout import Layout
 from pipeline.recognition import Recognition, SequenceModel, VideoModel, WindowModel
 from reports.diary.recording import Recording
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-LABELS = "labels.json"
 _VERSION = 1
 _REMEDY = "remove it, and add its labels again with `diary label add`"
 _OTHER_EMBEDDINGS = (

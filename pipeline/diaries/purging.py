@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -16,7 +17,7 @@ from features.decode.container import UnreadableVideo
 from features.decode.recorded_at import read_clock_tags
 from features.files import locked, sha256_of
 from pipeline.diaries.failure import printable
-from pipeline.diaries.output import CORRECTIONS, TRUTH, OutputFolder, Row
+from pipeline.diaries.output import CORRECTIONS, LABELS, MODEL, TRUTH, OutputFolder, Row
 from pipeline.diaries.pages import write_pages
 from pipeline.diaries.selection import NothingSelected, select_videos
 from reports.corrections import forget_corrections
@@ -128,6 +129,22 @@ def remove(recordings: Sequence[KnownRecording], output: OutputFolder | None, ca
     if output is not None:
         removed.faults += write_pages(output).failures
     return removed
+
+
+def learned_in(output: OutputFolder) -> list[Path]:
+    """What was learned in a folder of diaries, of recordings of any day: labels of one's own, and a model."""
+    labels, model = output.path / LABELS, output.path / MODEL
+    is_model = MODEL not in output.rows and not model.is_symlink() and (model / "diary.json").is_file()
+    return [labels] * labels.is_file() + [model] * is_model
+
+
+def forget(learned: Sequence[Path]) -> tuple[int, int]:
+    """Remove these files and folders; returns how many files, and their bytes."""
+    files = [each for path in learned for each in (path, *path.rglob("*")) if each.is_file()]
+    num_bytes = sum(file.lstat().st_size for file in files)
+    for path in learned:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    return len(files), num_bytes
 
 
 def _remove_diary(output: OutputFolder, row: Row, removed: Removed) -> None:

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 
 from pipeline.diaries.correcting import Corrections
 from pipeline.review.judgement import make_correction
 from pipeline.review.recordings import Reviewed
+from pipeline.said_times import stretch_said
 from reports.corrections import Correction
-from reports.diary.recording import Recording
 from reports.events import Event
 
 _USAGE = "wanted EVENT_ID right, wrong, relabel LABEL, move START END, or note TEXT"
-_CLOCK = re.compile(r"(\d{1,2}):(\d\d):(\d\d(?:\.\d+)?)")
-_OFFSET = re.compile(r"(\d+):(\d\d(?:\.\d+)?)")
-_DAY_S = 86_400
 
 
 class CannotAmend(Exception):
@@ -27,7 +23,7 @@ class CannotAmend(Exception):
 def amended(folder: Path, recordings: Sequence[Reviewed], words: Sequence[str], *, who: str) -> Correction:
     """The correction of an event: its id as the pages have it, what is said, and what belongs to that.
 
-    Raises `CannotAmend`, or `BadJudgement`.
+    Raises `CannotAmend`, `BadTime`, or `BadJudgement`.
     """
     if len(words) < 2:
         raise CannotAmend(f"{_USAGE}; got {' '.join(words) or 'nothing'}")
@@ -42,8 +38,9 @@ def amended(folder: Path, recordings: Sequence[Reviewed], words: Sequence[str], 
             new = {"note": text}
         case ("relabel", [label]):
             new = {"new_label": _label(reviewed, label), "new_start_s": start_s, "new_end_s": end_s}
-        case ("move", [start, end]):
-            new = {"new_label": event.label} | _times(reviewed.stored.recording, start, end, "new_")
+        case ("move", [_] | [_, _]):
+            new_start_s, new_end_s = stretch_said(details, reviewed.stored.recording)
+            new = {"new_label": event.label, "new_start_s": new_start_s, "new_end_s": new_end_s}
         case _:
             raise CannotAmend(f"{_USAGE}; got {' '.join(words)}")
     said = {
@@ -62,7 +59,7 @@ def amended(folder: Path, recordings: Sequence[Reviewed], words: Sequence[str], 
 
 def added(recordings: Sequence[Reviewed], label: str, words: Sequence[str], *, who: str) -> Correction:
     """The correction that adds an event to RECORDING from START to END. Raises as `amended` does."""
-    if len(words) != 3:
+    if len(words) not in (2, 3):
         raise CannotAmend(
             f"wanted --add LABEL RECORDING START END; got {' '.join(words) or 'nothing'} behind the label"
         )
@@ -70,9 +67,17 @@ def added(recordings: Sequence[Reviewed], label: str, words: Sequence[str], *, w
     if words[0] not in by_id:
         raise CannotAmend(f"there is no recording {words[0]!r}; there are {', '.join(by_id)}")
     reviewed = by_id[words[0]]
-    times = _times(reviewed.stored.recording, words[1], words[2])
-    said = {"recording": reviewed.id, "verdict": "add", "who": who, "label": _label(reviewed, label)}
-    return make_correction(reviewed, said | times | {"sampling": "amend"})
+    start_s, end_s = stretch_said(words[1:], reviewed.stored.recording)
+    said = {
+        "recording": reviewed.id,
+        "verdict": "add",
+        "who": who,
+        "label": _label(reviewed, label),
+        "start_s": start_s,
+        "end_s": end_s,
+        "sampling": "amend",
+    }
+    return make_correction(reviewed, said)
 
 
 def undone(folder: Path, recordings: Sequence[Reviewed], words: Sequence[str], *, who: str) -> Correction:
@@ -117,29 +122,3 @@ def _label(reviewed: Reviewed, said: str) -> str:
         near = [name for name in names.values() if said.casefold() in name.casefold()] or list(names.values())
         raise CannotAmend(f"{said!r} is no label of {reviewed.id}; wanted one of: {', '.join(near)}")
     return fitting[0]
-
-
-def _times(recording: Recording, start: str, end: str, prefix: str = "") -> dict[str, float]:
-    times = {f"{prefix}start_s": _seconds(recording, start), f"{prefix}end_s": _seconds(recording, end)}
-    if times[f"{prefix}start_s"] >= times[f"{prefix}end_s"]:
-        raise CannotAmend(f"{start} to {end} of {recording.id} ends before it starts")
-    return times
-
-
-def _seconds(recording: Recording, said: str) -> float:
-    """Seconds from the start of the video, from seconds, minutes and seconds, or the time of day."""
-    if clock := _CLOCK.fullmatch(said):
-        time_s = int(clock[1]) * 3600 + int(clock[2]) * 60 + float(clock[3])
-        if recording.recorded_at is None:
-            return time_s
-        start = recording.recorded_at
-        # The clock of the video's first day, and behind midnight of the next.
-        at = start.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(seconds=time_s)
-        offset_s = at.timestamp() - start.timestamp()
-        return round(offset_s if offset_s > -1 else offset_s + _DAY_S, 3)
-    if offset := _OFFSET.fullmatch(said):
-        return int(offset[1]) * 60 + float(offset[2])
-    try:
-        return float(said)
-    except ValueError as error:
-        raise CannotAmend(f"{said!r} is no time: wanted seconds such as 75.5, or a time such as 08:01:15") from error

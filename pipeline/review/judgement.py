@@ -5,17 +5,20 @@ from __future__ import annotations
 import dataclasses
 import getpass
 import uuid
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
-from pydantic.dataclasses import dataclass
+from pydantic import TypeAdapter, ValidationError
 
 from pipeline.review.recordings import Reviewed
 from reports.corrections import BadCorrection, Correction
 from reports.diary.clock import local_zone
 
 _MAX_TEXT = 2_000  # characters
+_MADE_HERE = {"id", "video_sha256", "when", "model_sha256"}
+_SAID = {field.name for field in dataclasses.fields(Correction)} - _MADE_HERE | {"recording"}
+_CORRECTION = TypeAdapter(Correction)
 
 
 class BadJudgement(Exception):
@@ -30,59 +33,44 @@ def account_name() -> str:
         return "somebody"
 
 
-@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
-class Judgement:
-    """What a person said of [start_s, end_s) of a recording, in the words of `Correction`."""
-
-    recording: str
-    verdict: Literal["right", "wrong", "change", "add", "complete", "skip", "note", "undo"]
-    who: str
-    label: str = ""
-    start_s: float = 0.0
-    end_s: float = 0.0
-    new_label: str = ""
-    new_start_s: float | None = None
-    new_end_s: float | None = None
-    undoes: str = ""
-    note: str = ""
-    event_id: str = ""
-    probability: float | None = None
-    sampling: str = ""
-
-
-_JUDGEMENT = TypeAdapter(Judgement)
-
-
 def make_correction(reviewed: Reviewed, content: Any) -> Correction:
-    """The line that `content`, the fields of a judgement, becomes, made now.
+    """The line that `content` becomes, made now: the name of the `recording`, and fields of `Correction`.
 
     Raises `BadJudgement` for what is none or does not fit the recording.
     """
+    if not isinstance(content, Mapping):
+        raise BadJudgement(f"wanted the fields of a correction, found {type(content).__name__}")
+    if unknown := set(content) - _SAID:
+        raise BadJudgement(f"a correction has no {', '.join(sorted(map(str, unknown)))} that could be said")
+    said = {name: value for name, value in content.items() if name != "recording"}
+    made_here = {
+        "id": uuid.uuid4().hex,
+        "video_sha256": reviewed.video_sha256,
+        "when": datetime.now(local_zone()).isoformat(timespec="milliseconds"),
+        "model_sha256": reviewed.stored.model.model_sha256 if said.get("event_id") else "",
+    }
     try:
-        judgement = _JUDGEMENT.validate_python(content)
+        correction = _CORRECTION.validate_python(said | made_here)
     except ValidationError as error:
         told = (f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
         raise BadJudgement("; ".join(told)) from error
-    stored = reviewed.stored
-    _, end_ms = stored.recording.span_ms
-    for label in filter(None, (judgement.label, judgement.new_label)):
-        if label not in stored.names:
-            raise BadJudgement(f"{label!r} is none of the {len(stored.names)} labels of the model of {reviewed.id}")
-    for time_s in filter(None, (judgement.start_s, judgement.end_s, judgement.new_start_s, judgement.new_end_s)):
-        if not 0 <= time_s <= end_ms / 1000:
-            raise BadJudgement(f"{time_s} s is not in {reviewed.id}, which lasts {end_ms / 1000:g} s")
-    if max(len(judgement.note), len(judgement.who)) > _MAX_TEXT:
-        raise BadJudgement(f"wanted at most {_MAX_TEXT} characters")
-    if not judgement.who.strip():
-        raise BadJudgement("it is not said who judges")
-    fields = {name: value for name, value in dataclasses.asdict(judgement).items() if name != "recording"}
-    try:
-        return Correction(
-            **fields,
-            id=uuid.uuid4().hex,
-            video_sha256=reviewed.video_sha256,
-            when=datetime.now(local_zone()).isoformat(timespec="milliseconds"),
-            model_sha256=stored.model.model_sha256 if judgement.event_id else "",
-        )
     except BadCorrection as error:
         raise BadJudgement(str(error)) from error
+    _require_fit(correction, reviewed)
+    return correction
+
+
+def _require_fit(correction: Correction, reviewed: Reviewed) -> None:
+    """Raise `BadJudgement` where it has a label or a time that the recording does not, or too long a text."""
+    stored = reviewed.stored
+    _, end_ms = stored.recording.span_ms
+    for label in filter(None, (correction.label, correction.new_label)):
+        if label not in stored.names:
+            raise BadJudgement(f"{label!r} is none of the {len(stored.names)} labels of the model of {reviewed.id}")
+    for time_s in filter(None, (correction.start_s, correction.end_s, correction.new_start_s, correction.new_end_s)):
+        if not 0 <= time_s <= end_ms / 1000:
+            raise BadJudgement(f"{time_s} s is not in {reviewed.id}, which lasts {end_ms / 1000:g} s")
+    if max(len(correction.note), len(correction.who)) > _MAX_TEXT:
+        raise BadJudgement(f"wanted at most {_MAX_TEXT} characters")
+    if not correction.who.strip():
+        raise BadJudgement("it is not said who judges")

@@ -11,6 +11,7 @@ from features.sealed import damage_told
 from heads import weights
 from pipeline.dataset.roles import read_roles
 from pipeline.layout import Layout, models_of
+from pipeline.model_card import CardFacts, model_card
 from pipeline.model_folder import write_model_folder
 from pipeline.params import Params
 from pipeline.stage import stage
@@ -34,9 +35,23 @@ def main(params: Params, paths: Layout) -> None:
 
 def export_model(model: str, out: Path, params: Params, paths: Layout) -> None:
     """Write the folder `out` of one of the project's models."""
+    config = weights.read_config(paths.model(model))
     with damage_told(paths.scores, remedy="run `dvc repro report`"):
-        events = json.loads(paths.scores.read_text(encoding="utf-8"))["models"][model]["events"]
+        scores = json.loads(paths.scores.read_text(encoding="utf-8"))
+        events = scores["models"][model]["events"]
         test_precision = (events.get("recordings") or events["videos"])["careful"]["precision"]
+        card = model_card(
+            CardFacts(
+                model=model,
+                profile=paths.profile,
+                label_set=paths.labels,
+                backbone=config["provenance"]["backbone"]["id"],
+                labels=[label["name"] for label in config["labels"]],
+                trained_on=params.diary.trained_on,
+                is_charades=params.fetch.source == "folder",
+            ),
+            scores,
+        )
     write_model_folder(
         out,
         model=paths.model(model),
@@ -45,6 +60,7 @@ def export_model(model: str, out: Path, params: Params, paths: Layout) -> None:
         roles=read_roles(paths.roles),
         typicality=paths.typicality,
         limits=paths.limits,
+        card=card,
         diary_model={
             "profile": paths.profile,
             "label_set": paths.labels,
@@ -54,7 +70,6 @@ def export_model(model: str, out: Path, params: Params, paths: Layout) -> None:
             "precision": params.extract.precision,
             "trained_on": params.diary.trained_on,
             "min_quiet_s": params.diary.min_quiet_s,
-            "views": params.recordings.views,
             "motion_gate": None if params.recordings.gate is None else asdict(params.recordings.gate),
         },
     )

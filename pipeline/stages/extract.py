@@ -49,6 +49,7 @@ def main(params: Params, paths: Layout, *, share_text: str | None, retry_failed:
         decoder=params.extract.decoder,
         precision=params.extract.precision,
         attention=params.extract.attention,
+        views=params.extract.views,
         batch_size=params.extract.batch_size,
         num_workers=params.extract.num_workers,
         max_cache_gb=params.extract.max_cache_gb,

@@ -28,7 +28,7 @@ def main(params: Params, paths: Layout) -> None:
         precision=params.extract.precision,
         attention=params.extract.attention,
         gate=params.recordings.gate,
-        views=params.recordings.views,
+        views=params.extract.views,
     )
     with private_files(), encoder.cache.locked():  # what is kept of a person's day is theirs alone
         extraction = extract(

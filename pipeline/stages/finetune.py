@@ -17,7 +17,6 @@ from features.files import locked, sha256_of
 from features.preprocess import Preprocessing
 from features.provenance import require_provenance
 from features.store.block_inputs import BlockInputs, open_block_inputs
-from features.store.embeddings import read_embeddings
 from features.video import Segment
 from heads import weights
 from heads.action_model import ActionModel, Tail
@@ -31,7 +30,7 @@ from heads.training.state import Checkpoint
 from heads.training.validation import on_block_inputs, on_frames
 from pipeline.dataset import manifest
 from pipeline.dataset.judged import JudgedRecording, read_judged
-from pipeline.dataset.truth import SplitTruth, split_truth
+from pipeline.dataset.truth import SplitTruth, read_split
 from pipeline.layout import Layout
 from pipeline.params import FinetuneParams, Params
 from pipeline.stage import stage
@@ -58,13 +57,12 @@ def _finetune(params: Params, paths: Layout) -> None:
     finetune = params.finetune
     batch_size, num_workers = params.extract.batch_size, params.extract.num_workers
     videos = manifest.read(paths.manifest)
-    embeddings, provenance = read_embeddings(paths.embeddings)
-    head, config = load_linear_head(paths.model("linear"), expected=provenance)
-    label_ids = [label["id"] for label in config["labels"]]
-    train, val = (
-        split_truth(embeddings, videos, split, label_ids, min_overlap_s=params.targets.min_overlap_s)
+    label_ids = [label["id"] for label in weights.read_config(paths.model("linear"))["labels"]]
+    (train, provenance), (val, _) = (
+        read_split(paths.embeddings, videos, split, label_ids, poolings=(), min_overlap_s=params.targets.min_overlap_s)
         for split in ("train", "val")
     )
+    head, config = load_linear_head(paths.model("linear"), expected=provenance)
     preprocessing = Preprocessing.from_checkpoint(paths.backbone)
     # The weights stay fp32 while they train; `precision` is that of the arithmetic.
     backbone = load_backbone(paths.backbone, dtype=torch.float32, attention=provenance["attention"])
@@ -104,7 +102,8 @@ def _finetune(params: Params, paths: Layout) -> None:
     model: nn.Module
     if block_inputs is None:
         model = ActionModel(backbone, tail, preprocessing=preprocessing)
-        reader = ClipReader(params.windows, preprocessing, params.extract.decoder)
+        views = provenance.get("views", "center")
+        reader = ClipReader(params.windows, preprocessing, params.extract.decoder, views=views)
         train_batches = frame_batches(plan, reader, target_of, num_workers=num_workers)
         val_sources = [replace(source, windows=val_windows[source.video_id]) for source in sources(val_windows)]
         evaluate = on_frames(val_sources, reader, val.target_of, batch_size=batch_size, num_workers=num_workers)

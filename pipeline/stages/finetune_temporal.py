@@ -12,7 +12,7 @@ from heads import weights
 from heads.training.grid import best_of, save_table
 from pipeline.dataset import manifest
 from pipeline.dataset.recordings import recording_paths, true_actions
-from pipeline.dataset.truth import split_truth
+from pipeline.dataset.truth import read_split
 from pipeline.finetuned import finetuned_encoder, write_finetuned
 from pipeline.frozen import load_frozen_encoder
 from pipeline.layout import Layout
@@ -42,7 +42,7 @@ def main(params: Params, paths: Layout) -> None:
 
 def embed(params: Params, paths: Layout) -> None:
     """Write the stores of videos and annotated recordings."""
-    frozen, provenance = read_embeddings(paths.embeddings)
+    frozen, provenance = read_embeddings(paths.embeddings, poolings=())
     recordings, recordings_provenance = read_embeddings(paths.recording_embeddings)
     require_provenance(recordings_provenance, expected=provenance, path=paths.recording_embeddings)
     block_inputs, block_provenance = open_block_inputs(paths.block_inputs)
@@ -55,6 +55,7 @@ def embed(params: Params, paths: Layout) -> None:
         decoder=params.extract.decoder,
         precision=provenance["precision"],
         attention=provenance["attention"],
+        views=provenance.get("views", "center"),
     )
     encoder = finetuned_encoder(encoder, paths.model("finetune"), expected=provenance)
     ids = set(recordings.video_ids.tolist())
@@ -62,14 +63,13 @@ def embed(params: Params, paths: Layout) -> None:
     files = {video.video_id: paths.dataset / video.path for video in manifest.read(paths.manifest).videos}
     batch_size, num_workers = params.extract.batch_size, params.extract.num_workers
     with private_files():  # what is kept of a person's day is theirs alone
-        on_recordings = encoder.with_views(params.recordings.views)
-        for of, rows, files_of, own in (
-            ("videos", frozen, files, encoder),
-            ("recordings", recordings.select(annotated), recording_paths(paths.recordings), on_recordings),
+        for of, rows, files_of in (
+            ("videos", frozen, files),
+            ("recordings", recordings.select(annotated), recording_paths(paths.recordings)),
         ):
             num_stored = write_finetuned(
                 paths.finetuned_embeddings(of),
-                own,
+                encoder,
                 rows,
                 files_of,
                 block_inputs,
@@ -81,12 +81,18 @@ def embed(params: Params, paths: Layout) -> None:
 
 def train(params: Params, paths: Layout) -> None:
     """Train temporal heads, as stage `train` does, and keep the best with the block that they belong to."""
-    embeddings, made_by = read_embeddings(paths.finetuned_embeddings("videos"))
     tensors, stage_2 = weights.load(paths.model("finetune"), expected={})
     label_ids = [label["id"] for label in stage_2["labels"]]
     videos = manifest.read(paths.manifest)
-    train, val = (
-        split_truth(embeddings, videos, split, label_ids, min_overlap_s=params.targets.min_overlap_s)
+    (train, made_by), (val, _) = (
+        read_split(
+            paths.finetuned_embeddings("videos"),
+            videos,
+            split,
+            label_ids,
+            poolings=params.temporal.features,
+            min_overlap_s=params.targets.min_overlap_s,
+        )
         for split in ("train", "val")
     )
     trials = temporal_trials(params.temporal, train, val, stride_s=params.windows.stride_s, seed=params.seed)

@@ -46,7 +46,9 @@ def main(params: Params, paths: Layout) -> None:
     block inputs where they are stored, else from video.
     """
     videos = manifest.read(paths.manifest)
-    embeddings, provenance = read_embeddings(paths.embeddings)
+    embeddings, provenance = read_embeddings(
+        paths.embeddings, video_ids=[video.video_id for split in ("val", "test") for video in videos.split(split)]
+    )
     recordings, recordings_provenance = read_embeddings(paths.recording_embeddings)
     require_provenance(recordings_provenance, expected=provenance, path=paths.recording_embeddings)
     linear, config = load_linear_head(paths.model("linear"), expected=provenance)
@@ -73,7 +75,8 @@ def main(params: Params, paths: Layout) -> None:
     block_inputs, block_provenance = open_block_inputs(paths.block_inputs)
     if block_inputs.windows:
         require_provenance(block_provenance, expected=provenance, path=paths.block_inputs)
-    reader = ClipReader(params.windows, preprocessing, params.extract.decoder)
+    views = provenance.get("views", "center")
+    reader = ClipReader(params.windows, preprocessing, params.extract.decoder, views=views)
     device, batch_size = best_device(), params.extract.batch_size
 
     label_ids, min_overlap_s = [label["id"] for label in config["labels"]], params.targets.min_overlap_s
@@ -107,16 +110,14 @@ def main(params: Params, paths: Layout) -> None:
             rows = _from_block_inputs(finetuned.tail, block_inputs, truth, batch_size=batch_size, device=device)
             num_stored, done = len(rows), {video_id for video_id, _ in rows}
             sources = [Source(video_id, files[video_id]) for video_id in truth.video_ids if video_id not in done]
-            views = params.recordings.views if of == "recordings" else "center"
-            of_views, num_workers = replace(reader, views=views), params.extract.num_workers
-            clips = _clips(sources, of_views, num_workers=num_workers, description=truth.name)
+            clips = _clips(sources, reader, num_workers=params.extract.num_workers, description=truth.name)
             for video_id, clip, row in predict_clips(finetuned, clips, batch_size=batch_size, device=device):
                 rows[video_id, clip.window] = row
             ordered = [rows[key] for key in truth.embeddings.keys]
             by_model["finetune"] = np.array(ordered, dtype=np.float32).reshape(-1, len(label_ids))
             num_decoded = len(ordered) - num_stored
             source = f"{num_stored} from stored block inputs ({block_inputs.dtype}), {num_decoded} from video"
-        distances = typicality.distances(truth.embeddings.features([Typicality.pooling]))
+        distances = typicality.distances(truth.embeddings.side_by_side([Typicality.pooling]))
         for model, probabilities in by_model.items():
             _predictions(truth, probabilities, distances, weights.sha256(paths.model(model))).save(path_of(model, of))
         log.info(
@@ -127,7 +128,7 @@ def main(params: Params, paths: Layout) -> None:
 
 def _linear(head: LinearHead, truth: SplitTruth, features: Sequence[str]) -> np.ndarray:
     with torch.inference_mode():
-        return head(torch.from_numpy(truth.embeddings.features(features))).sigmoid().numpy()
+        return head(torch.from_numpy(truth.embeddings.side_by_side(features))).sigmoid().numpy()
 
 
 def _temporal(head: TemporalEnsemble, truth: SplitTruth, features: Sequence[str], stride_s: float) -> np.ndarray:
@@ -141,7 +142,7 @@ def _temporal(head: TemporalEnsemble, truth: SplitTruth, features: Sequence[str]
 
 def _finetuned(truth: SplitTruth, store: Path, *, expected: Mapping[str, Any]) -> SplitTruth:
     """The same windows with what the finetuned block gives of them."""
-    embeddings, provenance = read_embeddings(store)
+    embeddings, provenance = read_embeddings(store, video_ids=truth.video_ids)
     require_provenance(provenance, expected=expected, path=store)
     rows = embeddings.select(truth.video_ids)
     if rows.keys != truth.embeddings.keys:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +17,39 @@ from heads.shape import TemporalShape
 from pipeline.dataset import manifest
 from pipeline.dataset.annotated import annotated, video_actions
 from pipeline.dataset.recordings import true_actions
-from pipeline.layout import Layout, models_of
+from pipeline.layout import MODELS, Layout, models_of
 from pipeline.params import Params
+from pipeline.report_facts import machine, shown_params, write_pictures
 from pipeline.stage import stage
+from reports import baselines
 from reports.certainty import Scored, certainty
 from reports.decoding import Decoding
-from reports.evaluation.page import FailedVideo, ModelResult, SplitFacts, write_page
-from reports.event_evaluation import evaluate_calibration, evaluate_events, official_maps
+from reports.evaluation.closer_look import chosen_point, closer_look
+from reports.evaluation.curve_files import write_curves
+from reports.evaluation.markdown import write_markdown
+from reports.evaluation.page import write_page
+from reports.evaluation.results import FailedVideo, ModelResult, Report, SplitFacts
+from reports.evaluation.rows import chosen_model, scored_labels
+from reports.event_evaluation import EventEvaluation, evaluate_calibration, evaluate_events
 from reports.exclusions import Exclusion
-from reports.metrics.summary import LabelScore, headline, label_scores, summary
+from reports.metrics.matching import AnnotatedRecording
+from reports.metrics.precision_recall import precision_recall
+from reports.metrics.protocols import protocol_blocks
+from reports.metrics.summary import headline, summary
 from reports.recognisable import Limits
 from reports.thresholds import Sweep
+
+_DROPPED = {
+    "num_videos_without_actions": "Videos without actions",
+    "num_intervals": "Intervals",
+    "num_intervals_clipped": "cut at the video's end",
+    "num_intervals_reversed_or_empty": "dropped: empty or reversed",
+    "num_intervals_past_the_end": "dropped: past the end",
+}
+"""What facts.json counts of each split, in the words of the report."""
+
+Looked = tuple[Predictions, float, Decoding, EventEvaluation | None, list[AnnotatedRecording]]
+"""What a closer look at a model needs: test windows, the threshold, and events of test videos."""
 
 
 @stage
@@ -41,19 +64,31 @@ def main(params: Params, paths: Layout) -> None:
     results: dict[str, ModelResult] = {}
     scored: dict[str, Scored] = {}
     exclusions: tuple[Exclusion, ...] = ()
+    looked_at: dict[str, Looked] = {}
     models = models_of(params.temporal.embeddings)
     if "finetune_temporal" not in models:
         write_json(paths.metrics("finetune_temporal"), {})  # DVC wants a file
-    for model in models:
-        val, test = (
-            Predictions.load(path) for path in (paths.val_predictions(model), paths.test_predictions(model, "videos"))
-        )
+    predictions = {
+        model: (Predictions.load(paths.val_predictions(model)), Predictions.load(paths.test_predictions(model)))
+        for model in models
+    }
+    protocols = protocol_blocks(
+        _baselines(*predictions[models[0]], np.array(config["train"]["window_frequencies"]), seed=params.seed)
+        | predictions,
+        frozen=(),
+        val_videos=videos.listed("val"),
+        test_videos=videos.listed("test"),
+        stride_s=stride_s,
+        seed=params.seed,
+    )
+    for model, (val, test) in predictions.items():
+        num_val_recordings = len(Predictions.load(paths.val_predictions(model, "recordings")).videos)
         recordings = Predictions.load(paths.test_predictions(model, "recordings"))
         num_windows |= {"val": len(val.video_ids), "test": len(test.video_ids)}
         sweep, decoding = Sweep.load(paths.sweep(model)), Decoding.load(paths.decoding(model))
-        for predictions in (val, test, recordings):
-            sweep.require_model(predictions.model_sha256, paths.sweep(model))
-            decoding.require_model(predictions.model_sha256, paths.decoding(model))
+        for each in (val, test, recordings):
+            sweep.require_model(each.model_sha256, paths.sweep(model))
+            decoding.require_model(each.model_sha256, paths.decoding(model))
         metrics = summary(
             val,
             test,
@@ -72,7 +107,10 @@ def main(params: Params, paths: Layout) -> None:
         exclusions = decoding.exclusions
         metrics = metrics | {
             "events": {name: own.headline() for name, own in events.items()},
-            "charades": official_maps(videos.split("test"), test_videos, test.labels, stride_s=stride_s),
+            "charades": {
+                "localisation_map": protocols["charades_localize"]["models"][model]["value"],
+                "classification_map": protocols["charades_classify"]["models"][model]["value"],
+            },
         }
         write_json(paths.metrics(model), headline(metrics))
         scored[model] = Scored(
@@ -83,29 +121,47 @@ def main(params: Params, paths: Layout) -> None:
             subject_of,
             {name: own.best for name, own in events.items()},
         )
-        scores = label_scores(test.probabilities, test.targets, labels=test.labels, thresholds=sweep.label_thresholds)
+        looked_at[model] = (test, sweep.threshold, decoding, events.get("videos"), test_videos)
         results[model] = ModelResult(
             metrics=metrics,
-            labels=[_row(score, names[score.label]) for score in scores],
+            labels=scored_labels(val, test, sweep, names),
             sweep=[vars(point) for point in sweep.curve],
             history=_numbers(paths.history(model)),
             events={name: own.best.to_json() for name, own in events.items()},
             events_careful={name: own.careful.to_json() for name, own in events.items()},
             reliability=evaluate_calibration(decoding, test_videos + test_recordings, stride_s=stride_s),
+            curve=precision_recall(test.probabilities, test.targets),
+            chosen=chosen_point(test, sweep.threshold),
+            val_event_f1=decoding.event_f1,
         )
     sure = certainty(scored, seed=params.seed)
-    write_json(paths.scores, sure.to_json() | {"models": {name: result.metrics for name, result in results.items()}})
+    write_json(
+        paths.scores,
+        sure.to_json()
+        | {
+            "protocols": protocols,
+            "calibration": {
+                name: result.reliability.to_json() for name, result in results.items() if result.reliability is not None
+            },
+            "models": {name: result.metrics for name, result in results.items()},
+        },
+    )
     facts = json.loads(paths.facts.read_text(encoding="utf-8"))
     provenance = config["provenance"]
     temporal = weights.read_config(paths.model("temporal"))
     reach = TemporalShape(**temporal["temporal"]).reach
-    write_page(
-        paths.report,
+    closer = closer_look(*looked_at[chosen_model(results)], stride_s=stride_s)
+    files = {video.video_id: paths.dataset / video.path for video in videos.split("test")}
+    pictures, addresses = write_pictures(paths.examples, closer.examples, files, page=paths.report)
+    report = Report(
         profile=paths.profile,
         label_set=paths.labels,
         models=results,
         splits=[
-            SplitFacts(name, counts["num_videos"], num_windows[name], counts["num_subjects"])
+            SplitFacts(
+                *(name, counts["num_videos"], num_windows[name], counts["num_subjects"], counts["hours"]),
+                dropped={reason: counts[key] for key, reason in _DROPPED.items()},
+            )
             for name, counts in facts["splits"].items()
         ],
         failed=[FailedVideo(row["video_id"], row["reason"]) for row in _rows(paths.failed)],
@@ -119,22 +175,27 @@ def main(params: Params, paths: Layout) -> None:
             **({"data set": " ".join(facts["notes"])} if "notes" in facts else {}),
         },
         certainty=sure,
+        protocols=protocols,
         exclusions=[
             (names[pair.first], names[pair.second], pair.num_videos, pair.expected_videos) for pair in exclusions
         ],
+        closer=replace(closer, pictures=pictures, videos=addresses),
+        num_val_recordings=num_val_recordings,
+        machine=machine(),
+        params=shown_params(params),
     )
+    write_curves(paths.curves, results, names=(*MODELS, "finetune_temporal"))
+    write_page(paths.report, report)
+    write_markdown(paths.report_text, report)
 
 
-def _row(score: LabelScore, name: str) -> dict[str, Any]:
+def _baselines(
+    val: Predictions, test: Predictions, train_frequencies: np.ndarray, *, seed: int
+) -> dict[str, tuple[Predictions, Predictions]]:
+    """What every model has to beat, on the windows of a model's predictions."""
     return {
-        "label": score.label,
-        "name": name,
-        "n_positives": score.n_positives,
-        "ap": score.average_precision,
-        "f1": score.f1,
-        "precision": score.precision,
-        "recall": score.recall,
-        "threshold": score.threshold,
+        "random": (baselines.random(val, seed=seed), baselines.random(test, seed=seed + 1)),
+        "prior": (baselines.prior(val, train_frequencies), baselines.prior(test, train_frequencies)),
     }
 
 

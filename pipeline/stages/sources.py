@@ -6,7 +6,7 @@ from pathlib import Path
 
 from features.files import write_csv
 from pipeline.layout import Layout
-from pipeline.params import Params
+from pipeline.params import Params, require_labels
 from pipeline.stage import stage
 from pipeline.user_folders import corrections_files, files_below, user_folders
 
@@ -19,6 +19,7 @@ class LinkedOutputs(Exception):
 def main(params: Params, paths: Layout) -> None:
     """List each file with size and time of change; before that, check what would fail only after hours."""
     require_outputs_inside(paths.root)
+    require_labels(paths.root, paths.profile)
     rows = []
     for key, folder in user_folders(params, paths.profile).items():
         for file in files_below(folder):

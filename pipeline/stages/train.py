@@ -19,7 +19,7 @@ from heads.typicality import Typicality
 from pipeline.dataset import labels, manifest
 from pipeline.dataset.judged import write_judged
 from pipeline.dataset.manifest import Manifest
-from pipeline.dataset.truth import SplitTruth, split_truth
+from pipeline.dataset.truth import SplitTruth, read_split
 from pipeline.layout import Layout
 from pipeline.params import Params
 from pipeline.reviewed import ReviewedWindows, corrections_here, read_hashes, reviewed_windows
@@ -34,15 +34,22 @@ def main(params: Params, paths: Layout) -> None:
     """Train heads on stored embeddings and keep the best of each kind; and what is typical of train."""
     label_set = labels.read_label_set(paths.label_set)
     videos = manifest.read(paths.manifest)
-    embeddings, provenance = read_embeddings(paths.embeddings)
-    train, val = (
-        split_truth(embeddings, videos, split, label_set.ids, min_overlap_s=params.targets.min_overlap_s)
+    poolings = tuple(dict.fromkeys((*params.temporal.features, *params.train.features, Typicality.pooling)))
+    (train, provenance), (val, _) = (
+        read_split(
+            paths.embeddings,
+            videos,
+            split,
+            label_set.ids,
+            poolings=poolings,
+            min_overlap_s=params.targets.min_overlap_s,
+        )
         for split in ("train", "val")
     )
-    reviewed = _reviewed(params, paths, embeddings, provenance, videos, label_set.ids)
+    reviewed = _reviewed(params, paths, train.embeddings, provenance, videos, label_set.ids)
     repeats = params.corrections.repeats
     config = {"provenance": provenance, "labels": [{"id": each.id, "name": each.name} for each in label_set.labels]}
-    typicality = Typicality.fit(train.embeddings.features([Typicality.pooling]))
+    typicality = Typicality.fit(train.embeddings.side_by_side([Typicality.pooling]))
     typicality.save(paths.typicality, backbone_sha256=provenance["backbone"]["sha256"])
     config |= reviewed.facts(repeats=repeats)
     # Nothing where stage 2 is not to see it: what people say then leaves stage 2 as it is.
@@ -99,14 +106,16 @@ def _reviewed(
 
 def _linear(params: Params, train: SplitTruth, val: SplitTruth, reviewed: ReviewedWindows) -> list[Trial]:
     """Heads on single windows, against what overlaps them."""
-    features, targets = train.embeddings.features(params.train.features), train.windows
+    features, targets = train.embeddings.side_by_side(params.train.features), train.windows
     if len(reviewed):
         repeated = [reviewed] * params.corrections.repeats
-        features = np.concatenate([features, *(each.embeddings.features(params.train.features) for each in repeated)])
+        features = np.concatenate(
+            [features, *(each.embeddings.side_by_side(params.train.features) for each in repeated)]
+        )
         targets = np.concatenate([targets, *(each.windows for each in repeated)])
     return train_heads(
         (torch.from_numpy(features), torch.from_numpy(targets)),
-        (torch.from_numpy(val.embeddings.features(params.train.features)), torch.from_numpy(val.windows)),
+        (torch.from_numpy(val.embeddings.side_by_side(params.train.features)), torch.from_numpy(val.windows)),
         settings=settings_of(params.train.loss, params.train.learning_rate, params.train.weight_decay),
         schedule=params.train.schedule,
         batch_size=params.train.batch_size,

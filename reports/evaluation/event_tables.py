@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import accumulate, groupby
 from typing import Any, Literal
 
-from reports.calibration import ReliabilityBin
+from reports.calibration import LabelCalibration, ReliabilityBin
 
 Scores = Mapping[str, Any]
 """What `EventScores.to_json` gives."""
@@ -21,13 +21,19 @@ SCOPES = {"recordings": "Test recordings", "videos": "Test videos"}
 class Reliability:
     """Reliability of one model's probabilities on test cells.
 
-    `before` and `after` calibration, the bins of a reliability diagram and the expected calibration error (ECE).
+    `before` and `after` calibration, the bins of a reliability diagram and the expected calibration error (ECE), over
+    all labels and for each of `labels`.
     """
 
     before: Sequence[ReliabilityBin]
     after: Sequence[ReliabilityBin]
     ece_before: float
     ece_after: float
+    labels: Sequence[LabelCalibration] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Six digits."""
+        return _rounded(asdict(self))
 
 
 @dataclass(frozen=True)
@@ -81,6 +87,12 @@ class EventTable:
     names: Sequence[str]
     edges: frozenset[int]
     groups: Sequence[Group]
+
+    @property
+    def full_names(self) -> list[str]:
+        """Each column's name with its heading, for where there is no room for two lines of headings."""
+        heads = [head for head, span in self.heads for _ in range(span)]
+        return [f"{head}: {name}" for head, name in zip(heads, self.names, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -270,3 +282,11 @@ def _observed(scores: Scores) -> str:
 
 def _is_empty(row: Mapping[str, Any]) -> bool:
     return bool(row["iou_30"]["stated"] == row["iou_30"]["true"] == 0)
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _rounded(own) for key, own in value.items()}
+    if isinstance(value, list | tuple):
+        return [_rounded(own) for own in value]
+    return round(value, 6) if isinstance(value, float) else value

@@ -2,170 +2,122 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
 
 from features.files import write_text
-from reports.certainty import RECORDINGS, Certainty
+from reports.evaluation.bars import Bar, bar, bars
 from reports.evaluation.colours import INK, LINE, MODEL_COLOURS, MODEL_COLOURS_ON_DARK, MUTED
-from reports.evaluation.event_tables import (
-    BEST_F1,
-    CAREFUL,
-    Reliability,
-    event_table,
-    label_tables,
-    reliability_rows,
-    score,
+from reports.evaluation.event_tables import BEST_F1, CAREFUL, event_table, label_tables, reliability_rows, score
+from reports.evaluation.examples import Example
+from reports.evaluation.protocols import protocol_table
+from reports.evaluation.results import ModelResult, Report
+from reports.evaluation.rows import (
+    SCORES,
+    choices,
+    chosen_model,
+    clock,
+    dropped_reasons,
+    headline,
+    label_rows,
+    metric_rows,
 )
+from reports.metrics.precision_recall import PrecisionRecall
 from reports.templating import load_template
 
-_MEANINGS = {
-    "micro_f1": (
-        "Micro-F1",
-        "Of all the label decisions together: the balance of how many named ones are right, and how many right ones "
-        "are named. At the threshold chosen on validation.",
-    ),
-    "micro_f1_at_half": ("Micro-F1 at 0.5", "The same with the threshold that nobody had to choose."),
-    "micro_f1_prior": (
-        "Micro-F1 without looking",
-        "Answering every time with how often each label occurs in training: what a model has to beat.",
-    ),
-    "macro_f1": ("Macro-F1", "F1 of each label, then their plain mean: rare labels count as much as common ones."),
-    "map": (
-        "mAP",
-        "How well each label's probability sorts right above wrong, averaged over the labels; no threshold involved.",
-    ),
-    "threshold": (
-        "Threshold",
-        "A label is named where its probability reaches this; chosen on validation, never on test.",
-    ),
+_KINDS = {
+    "hit": ("The surest hits", "Stated and true, the highest probability first."),
+    "miss": ("The worst misses", "True and not stated, the lowest probability first."),
+    "false_alarm": ("The worst false alarms", "Stated and not true, the highest probability first."),
 }
-"""What the metrics are called and what they mean, in the order of the table."""
-
-_SCORES = {
-    RECORDINGS: "Events of recordings, F1 at IoU 0.3",
-    "events.videos.f1": "Events of videos, F1 at IoU 0.3",
-    "micro_f1": "Micro-F1 of windows",
-    "map": "mAP of windows",
-}
-"""What the scores with intervals are called, in the order of their table."""
+"""What the examples are called, in their order."""
 
 
-@dataclass(frozen=True)
-class ModelResult:
-    """One model's scores on test, its sweep on val and its training history.
+def write_page(path: Path, report: Report) -> None:
+    """Write one self-contained HTML page that compares the report's models on one label set.
 
-    `metrics` has micro_f1, micro_f1_at_half, micro_f1_prior, macro_f1, map, threshold, n_windows, n_videos, n_labels
-    and n_labels_without_positives for windows, and under "video" the same for videos. `labels` are rows of label, name,
-    n_positives, ap, f1, precision, recall, threshold (test windows); `sweep` rows of threshold, micro_f1, macro_f1,
-    precision, recall (validation windows); `history` rows of step, train_loss, val_loss, val_map. None or nan is an
-    unknown value.
-
-    `events` has under "recordings" and "videos", or one of them, what `EventScores.to_json` gives for test at the point
-    of the best F1; `events_careful` the same at the diary's point.
+    Labels are sorted by the scores of the chosen model. Labels without positives are listed by name and have no score;
+    models whose labels differ raise ValueError. A section is there where something is known of it: events, how sure the
+    numbers are, reliability, precision over recall, pairs of labels, examples.
     """
+    models = report.models
+    chosen = chosen_model(models)
+    colours = _colours(models)
+    rows = label_rows(models, by=chosen)
+    measured = [row for row in rows if row["n_positives"]]
+    newest = models[chosen].metrics
+    events = {name: model.events for name, model in models.items()}
+    bin_names, bin_rows = reliability_rows(
+        {name: model.reliability for name, model in models.items() if model.reliability is not None}
+    )
+    protocol_models, protocol_rows = protocol_table(report.protocols)
+    script = (files("reports.evaluation") / "templates" / "sorting.js").read_text(encoding="utf-8")
+    names = {row["label"]: row["name"] for row in rows}
+    text = load_template(
+        "reports.evaluation", "evaluation.html", {"score": score, "clock": clock, "count": "{:,}".format}
+    ).render(
+        report=report,
+        script=Markup(script),
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        models=models,
+        chosen=chosen,
+        colours=colours,
+        palettes=(MODEL_COLOURS, MODEL_COLOURS_ON_DARK),
+        newest=newest,
+        headline=[
+            row | {"bar": bar(row["value"], colours.get(row["name"], "var(--muted)"), low=row["low"], high=row["high"])}
+            for row in headline(models, report.certainty)
+        ],
+        metric_rows=metric_rows(models),
+        labels=[
+            row | {"bars": bars(_label_bars(row, colours), tick=_chance(row["n_positives"], newest["n_windows"]))}
+            for row in measured
+        ],
+        unmeasured=[row for row in rows if not row["n_positives"]],
+        event_table=event_table(events, BEST_F1),
+        careful_table=event_table({name: model.events_careful for name, model in models.items()}, CAREFUL),
+        event_labels=label_tables(events, names),
+        bin_names=bin_names,
+        bin_rows=bin_rows,
+        protocol_models=protocol_models,
+        protocol_rows=protocol_rows,
+        score_names=SCORES,
+        names=names,
+        curves=[(row["name"], _polyline(report.closer.curves[row["label"]])) for row in measured]
+        if report.closer.curves
+        else [],
+        kinds=_kinds(report),
+        choices=choices(report.splits, num_val_recordings=report.num_val_recordings),
+        dropped=dropped_reasons(report.splits),
+        figures=_figures(models),
+    )
+    write_text(path, text)
 
-    metrics: Mapping[str, Any]
-    labels: Sequence[Mapping[str, Any]]
-    sweep: Sequence[Mapping[str, float | None]]
-    history: Sequence[Mapping[str, float | None]]
-    events: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    events_careful: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    reliability: Reliability | None = None
 
-
-@dataclass(frozen=True)
-class SplitFacts:
-    """The size of one split."""
-
-    name: str
-    num_videos: int
-    num_windows: int
-    num_subjects: int
-
-
-@dataclass(frozen=True)
-class FailedVideo:
-    """A video that could not be read; no number on the page includes it."""
-
-    video_id: str
-    reason: str
-
-
-def write_page(
-    path: Path,
-    *,
-    profile: str,
-    label_set: str,
-    models: Mapping[str, ModelResult],
-    splits: Sequence[SplitFacts],
-    failed: Sequence[FailedVideo],
-    provenance: Mapping[str, str],
-    exclusions: Sequence[tuple[str, str, int, float]] = (),
-    certainty: Certainty | None = None,
-) -> None:
-    """Write one self-contained HTML page that compares `models`, in this order, on one label set.
-
-    Labels are sorted by the last model's scores. `provenance` is shown unchanged, one line per pair. Labels without
-    positives are listed by name and have no score; models whose labels differ raise ValueError. `exclusions` are pairs
-    of labels that exclude each other: both names, how many training videos have both, and in how many of them chance
-    would show them at once. Without event scores of any model the page has no section of events, and none of how sure
-    the numbers are without `certainty`.
-    """
+def _figures(models: Mapping[str, ModelResult]) -> dict[str, list[Markup]]:
+    """The panels of each figure."""
     from reports.evaluation import plots
 
-    if not models:
-        raise ValueError("a report needs at least one model")
-    rows = _label_rows(models)
-    measured = [row for row in rows if row["n_positives"]]
-    newest = list(models.values())[-1].metrics
-    events = {name: model.events for name, model in models.items()}
-    reliability = {name: model.reliability for name, model in models.items() if model.reliability is not None}
-    bin_names, bin_rows = reliability_rows(reliability)
-    figures = {
+    made = {
         "thresholds": plots.threshold_curves(
             {name: model.sweep for name, model in models.items()},
             {name: model.metrics["threshold"] for name, model in models.items()},
         ),
-        "labels": plots.average_precision_bars(
-            [row["name"] for row in measured],
-            [row["n_positives"] for row in measured],
-            {name: [row["models"][name]["ap"] for row in measured] for name in models},
-            num_windows=newest["n_windows"],
+        "precision_recall": plots.precision_recall_curves(
+            {name: model.curve for name, model in models.items()},
+            {name: model.chosen for name, model in models.items()},
         ),
         "training": plots.training_curves({name: model.history for name, model in models.items()}),
         "reliability": plots.reliability_diagrams({name: model.reliability for name, model in models.items()}),
     }
-    text = load_template("reports.evaluation", "evaluation.html", {"score": score}).render(
-        profile=profile,
-        label_set=label_set,
-        models=models,
-        colours=_colours(models),
-        palettes=(MODEL_COLOURS, MODEL_COLOURS_ON_DARK),
-        newest=newest,
-        headline=_headline(models),
-        metric_rows=_metric_rows(models),
-        labels=measured,
-        unmeasured=[row for row in rows if not row["n_positives"]],
-        event_table=event_table(events, BEST_F1),
-        careful_table=event_table({name: model.events_careful for name, model in models.items()}, CAREFUL),
-        event_labels=label_tables(events, {row["label"]: row["name"] for row in rows}),
-        bin_names=bin_names,
-        bin_rows=bin_rows,
-        exclusions=exclusions,
-        certainty=certainty,
-        score_names=_SCORES,
-        splits=splits,
-        failed=failed,
-        provenance=provenance,
-        figures={name: _inline(plots.as_svg(figure)) for name, figure in figures.items()},
-    )
-    write_text(path, text)
+    return {name: [_inline(plots.as_svg(panel)) for panel in panels] for name, panels in made.items()}
 
 
 def _inline(svg: str) -> Markup:
@@ -182,56 +134,28 @@ def _colours(models: Mapping[str, ModelResult]) -> dict[str, str]:
     return {name: f"var(--model-{i % len(MODEL_COLOURS) + 1})" for i, name in enumerate(models)}
 
 
-def _headline(models: Mapping[str, ModelResult]) -> list[dict[str, Any]]:
-    """The bars at the top: the prior, then each model."""
-    first = next(iter(models.values())).metrics
-    bars: list[dict[str, Any]] = [
-        {"name": "without looking", "colour": "var(--muted)", "value": first.get("micro_f1_prior")}
+def _label_bars(row: Mapping[str, Any], colours: Mapping[str, str]) -> list[Bar]:
+    return [Bar(row["models"][name]["ap"], colour) for name, colour in colours.items()]
+
+
+def _chance(num_positives: int, num_windows: int) -> float:
+    """What ranking the windows at random reaches."""
+    return num_positives / num_windows if num_windows else math.nan
+
+
+def _polyline(curve: PrecisionRecall) -> str:
+    """The points of a curve in a box of 100 by 100, y downwards."""
+    return " ".join(f"{100 * x:.1f},{100 - 100 * y:.1f}" for x, y in zip(curve.recall, curve.precision, strict=True))
+
+
+def _kinds(report: Report) -> list[tuple[str, str, list[tuple[Example, Sequence[str], str]]]]:
+    """The examples of each kind: title, sentence, and the examples with the addresses of their pictures and video."""
+    closer = report.closer
+    pictures = closer.pictures or [()] * len(closer.examples)
+    videos = closer.videos or [""] * len(closer.examples)
+    shown = list(zip(closer.examples, pictures, videos, strict=True))
+    return [
+        (title, sentence, own)
+        for kind, (title, sentence) in _KINDS.items()
+        if (own := [each for each in shown if each[0].kind == kind])
     ]
-    for (name, model), colour in zip(models.items(), _colours(models).values(), strict=True):
-        bars.append({"name": name, "colour": colour, "value": model.metrics.get("micro_f1")})
-    for bar in bars:
-        value = bar["value"]
-        bar["width"] = 0.0 if value is None or math.isnan(value) else 100 * value
-    return bars
-
-
-def _metric_rows(models: Mapping[str, ModelResult]) -> list[dict[str, Any]]:
-    """One row per metric; its cells are the models on windows, then the models on videos."""
-    rows = []
-    for key, (name, meaning) in _MEANINGS.items():
-        cells = []
-        for scope in ("windows", "videos"):
-            values = []
-            for model in models.values():
-                metrics = model.metrics if scope == "windows" else model.metrics.get("video", {})
-                values.append(metrics.get(key))
-            known = [value for value in values if value is not None and not math.isnan(value)]
-            best = max(known) if len(set(known)) > 1 and key not in ("threshold", "micro_f1_prior") else None
-            cells += [{"value": value, "is_best": best is not None and value == best} for value in values]
-        rows.append({"name": name, "meaning": meaning, "cells": cells, "digits": 2 if key == "threshold" else 3})
-    return rows
-
-
-def _label_rows(models: Mapping[str, ModelResult]) -> list[dict[str, Any]]:
-    """One row per label with every model's scores, sorted by the last model's AP, the highest first."""
-    by_model = {name: {row["label"]: row for row in model.labels} for name, model in models.items()}
-    *_, newest = by_model.values()
-    for name, rows in by_model.items():
-        if rows.keys() != newest.keys():
-            raise ValueError(f"{name}: labels differ from another model's: {sorted(rows.keys() ^ newest.keys())}")
-    merged = [
-        {
-            "label": label,
-            "name": row["name"],
-            "n_positives": row["n_positives"],
-            "models": {name: rows[label] for name, rows in by_model.items()},
-        }
-        for label, row in newest.items()
-    ]
-
-    def rank(row: dict[str, Any]) -> tuple[float, str]:
-        ap = newest[row["label"]]["ap"]
-        return (math.inf if ap is None or math.isnan(ap) else -ap, row["label"])
-
-    return sorted(merged, key=rank)

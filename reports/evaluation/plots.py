@@ -1,4 +1,4 @@
-"""Figures of the evaluation: threshold and training curves, AP bars, reliability. Knows numbers, and no model.
+"""Figures of the evaluation, panel by panel: a narrow screen stacks what a wide one puts side by side.
 
 Every figure is built without pyplot and written without dates, so that the same numbers give the same bytes.
 """
@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 
 from reports.evaluation.colours import INK, LINE, MODEL_COLOURS, MUTED
 from reports.evaluation.event_tables import Reliability
+from reports.metrics.precision_recall import PrecisionRecall
 
 Row = Mapping[str, float | None]
 
@@ -23,101 +24,93 @@ _MARKERS = "osD^"
 """Of the models, in their order."""
 
 
-def threshold_curves(sweeps: Mapping[str, Sequence[Row]], chosen_thresholds: Mapping[str, float | None]) -> Figure:
-    """Micro-F1 (solid) and macro-F1 (dotted) over the threshold for each model, with its chosen threshold marked.
+def threshold_curves(
+    sweeps: Mapping[str, Sequence[Row]], chosen_thresholds: Mapping[str, float | None]
+) -> list[Figure]:
+    """Micro-F1 and macro-F1 over the threshold, a panel each with a line for each model, its chosen threshold marked.
 
     Rows of a sweep have `threshold`, `micro_f1` and `macro_f1`. A model without rows is left out, a threshold that is
     None is not marked.
     """
-    figure, (axes,) = _figure(columns=1, height_in=4.0)
-    for (model, rows), colour in zip(sweeps.items(), cycle(MODEL_COLOURS), strict=False):
-        if not rows:
+    panels = []
+    for key, title in (("micro_f1", "micro-F1 on validation windows"), ("macro_f1", "macro-F1 on validation windows")):
+        figure, axes = _panel()
+        for (model, rows), colour in zip(sweeps.items(), cycle(MODEL_COLOURS), strict=False):
+            if not rows:
+                continue
+            thresholds, scores = _columns(rows, "threshold", key)
+            axes.plot(thresholds, scores, color=colour, linewidth=2.0)
+            threshold = chosen_thresholds[model]
+            if threshold is not None:
+                _, x, y = min((abs(x - threshold), x, y) for x, y in zip(thresholds, scores, strict=True))
+                _mark(axes, x, y, colour)
+        axes.set(xlim=(0, 1), xlabel="threshold")
+        axes.set_ylim(bottom=0)
+        _title(axes, title)
+        panels.append(figure)
+    return panels
+
+
+def precision_recall_curves(
+    curves: Mapping[str, PrecisionRecall | None], chosen: Mapping[str, tuple[float, float] | None]
+) -> list[Figure]:
+    """Precision over recall, a line for each model, its chosen (recall, precision) marked; no panel without any."""
+    if not any(curves.values()):
+        return []
+    figure, axes = _panel(width_in=7.0, height_in=4.6)
+    for (model, curve), colour in zip(curves.items(), cycle(MODEL_COLOURS), strict=False):
+        if curve is None:
             continue
-        thresholds, micro = _columns(rows, "threshold", "micro_f1")
-        threshold = chosen_thresholds[model]
-        label = model if threshold is None else f"{model}, chosen: {threshold:.2f}"
-        axes.plot(thresholds, micro, color=colour, linewidth=2.2, label=label)
-        axes.plot(*_columns(rows, "threshold", "macro_f1"), color=colour, linewidth=1.4, linestyle=(0, (1, 1.6)))
-        if threshold is not None:
-            _, x, y = min((abs(x - threshold), x, y) for x, y in zip(thresholds, micro, strict=True))
-            _mark(axes, x, y, colour)
-    axes.plot([], [], color=MUTED, linewidth=1.4, linestyle=(0, (1, 1.6)), label="dotted: macro-F1")
-    axes.set(xlim=(0, 1), xlabel="threshold", ylabel="F1 on validation windows")
-    axes.set_ylim(bottom=0)
-    _legend_above(figure, columns=3)
-    return figure
+        axes.plot(curve.recall, curve.precision, color=colour, linewidth=2.0)
+        point = chosen[model]
+        if point is not None:
+            _mark(axes, *point, colour)
+    axes.set(xlim=(0, 1.01), ylim=(0, 1.02), xlabel="recall", ylabel="precision")
+    return [figure]
 
 
-def average_precision_bars(
-    names: Sequence[str],
-    num_positives: Sequence[int],
-    average_precision: Mapping[str, Sequence[float | None]],
-    *,
-    num_windows: int,
-) -> Figure:
-    """One bar for each label and model, from top to bottom in the order of `names`, and a tick at the score of chance.
-
-    `average_precision` has for each model one value per label; None and nan leave the bar out. Ranking the windows at
-    random gives an average precision of positives / `num_windows`.
-    """
-    row_in = max(0.34, 0.12 + 0.11 * len(average_precision))
-    figure, (axes,) = _figure(columns=1, height_in=1.0 + row_in * max(1, len(names)))
-    height = 0.72 / max(1, len(average_precision))
-    for k, ((model, values), colour) in enumerate(zip(average_precision.items(), cycle(MODEL_COLOURS), strict=False)):
-        middles = [i - 0.36 + height * (k + 0.5) for i in range(len(names))]
-        widths = [_or_nan(value) for value in values]
-        axes.barh(middles, widths, height=height * 0.94, color=colour, label=model)
-    chance = [count / num_windows if num_windows else math.nan for count in num_positives]
-    bottoms, tops = [i - 0.4 for i in range(len(names))], [i + 0.4 for i in range(len(names))]
-    axes.vlines(chance, bottoms, tops, color=INK, linewidth=1.4, label="by chance")
-    ticks = [f"{name}  ({count})" for name, count in zip(names, num_positives, strict=True)]
-    axes.set_yticks(range(len(names)), ticks, parse_math=False)
-    axes.set(xlim=(0, 1), ylim=(max(1, len(names)) - 0.4, -0.6), xlabel="average precision on test windows")
-    axes.grid(visible=False, axis="y")
-    axes.tick_params(axis="y", labelcolor=INK)
-    _legend_above(figure, columns=5)
-    return figure
-
-
-def training_curves(histories: Mapping[str, Sequence[Row]]) -> Figure:
-    """Losses (left) and validation mAP (right) over the steps, a row for each model, the best mAP marked.
+def training_curves(histories: Mapping[str, Sequence[Row]]) -> list[Figure]:
+    """Losses and validation mAP over the steps, two panels for each model, the best mAP marked.
 
     Rows have `step`, `train_loss`, `val_loss` and `val_map`; a value that is missing, None or nan leaves a gap in its
     line only.
     """
-    figure, panels = _figure(columns=2, height_in=0.3 + 2.6 * max(1, len(histories)), rows=max(1, len(histories)))
-    for k, ((model, rows), colour) in enumerate(zip(histories.items(), cycle(MODEL_COLOURS), strict=False)):
-        losses, scores = panels[2 * k], panels[2 * k + 1]
-        losses.plot(*_known(rows, "step", "train_loss"), color=colour, linewidth=1.6, alpha=0.75, label="train")
-        losses.plot(*_known(rows, "step", "val_loss"), color=INK, linewidth=1.6, label="validation")
-        losses.set(ylabel="loss", xlabel="step")
-        losses.set_title(model, loc="left", color=INK, fontsize=11, fontweight="bold")
-        _legend(losses, columns=2)
+    panels = []
+    for (model, rows), colour in zip(histories.items(), cycle(MODEL_COLOURS), strict=False):
+        figure, losses = _panel(height_in=2.6)
+        losses.plot(*_known(rows, "step", "train_loss"), color=colour, linewidth=1.6, alpha=0.75)
+        losses.plot(*_known(rows, "step", "val_loss"), color=INK, linewidth=1.6)
+        losses.set(xlabel="step")
+        _title(losses, f"{model}: loss")
+        figure_of_maps, scores = _panel(height_in=2.6)
         steps, maps = _known(rows, "step", "val_map")
         scores.plot(steps, maps, color=colour, linewidth=2.0)
+        best = ""
         if maps:
-            best = max(range(len(maps)), key=maps.__getitem__)
-            _mark(scores, steps[best], maps[best], colour, f"best: {maps[best]:.3f} at step {steps[best]:g}")
-            _legend(scores, columns=1, where="lower right")
-        scores.set(ylabel="validation mAP", xlabel="step")
+            place = max(range(len(maps)), key=maps.__getitem__)
+            _mark(scores, steps[place], maps[place], colour)
+            best = f", best {maps[place]:.3f} at step {steps[place]:g}"
+        scores.set(xlabel="step")
+        _title(scores, f"{model}: validation mAP{best}")
         for axes in (losses, scores):
             axes.set_ylim(bottom=0)
-    return figure
+        panels += [figure, figure_of_maps]
+    return panels
 
 
-def reliability_diagrams(reliability: Mapping[str, Reliability | None]) -> Figure:
-    """Share that is true over the mean probability of each bin, before (left) and after calibration (right).
+def reliability_diagrams(reliability: Mapping[str, Reliability | None]) -> list[Figure]:
+    """Share that is true over the mean probability of each bin, a panel before and one after calibration.
 
     A model without reliability is left out and keeps its colour. On the diagonal, probabilities hold what they say.
     """
-    figure, panels = _figure(columns=2, height_in=4.6)
-    for axes, title in zip(panels, ("before calibration", "after calibration"), strict=True):
+    panels = []
+    for is_before, title in ((True, "before calibration"), (False, "after calibration")):
+        figure, axes = _panel(height_in=4.8)
         axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1.2, linestyle=(0, (4, 3)))
-        for k, (model, result) in enumerate(reliability.items()):
+        for k, result in enumerate(reliability.values()):
             if result is None:
                 continue
-            is_before = axes is panels[0]
-            bins, ece = (result.before, result.ece_before) if is_before else (result.after, result.ece_after)
+            bins = result.before if is_before else result.after
             axes.plot(
                 [each.mean_probability for each in bins],
                 [each.share_true for each in bins],
@@ -125,14 +118,12 @@ def reliability_diagrams(reliability: Mapping[str, Reliability | None]) -> Figur
                 linewidth=2.0,
                 marker=_MARKERS[k % len(_MARKERS)],
                 markersize=6,
-                label=f"{model}, ECE {ece:.3f}",
             )
         axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
         axes.set(xlabel="mean probability", ylabel="share that is true")
-        axes.set_title(title, loc="left", color=INK, fontsize=11, fontweight="bold")
-        if any(reliability.values()):
-            _legend(axes, columns=1, where="best")
-    return figure
+        _title(axes, title)
+        panels.append(figure)
+    return panels
 
 
 def as_svg(figure: Figure) -> str:
@@ -144,31 +135,27 @@ def as_svg(figure: Figure) -> str:
     return text[text.index("<svg") :]
 
 
-def _figure(*, columns: int, height_in: float, rows: int = 1) -> tuple[Figure, list[Axes]]:
-    figure = Figure(figsize=(10, height_in), layout="constrained")
-    panels = [figure.add_subplot(rows, columns, i + 1) for i in range(rows * columns)]
-    for axes in panels:
-        axes.spines[["top", "right", "left"]].set_visible(False)
-        axes.spines["bottom"].set_color(LINE)
-        axes.grid(visible=True, color=LINE, linewidth=0.8)
-        axes.set_axisbelow(True)
-        axes.tick_params(colors=MUTED, length=0, labelsize=10)
-        axes.xaxis.label.set(color=MUTED, size=10)
-        axes.yaxis.label.set(color=MUTED, size=10)
-    return figure, panels
+def _panel(*, width_in: float = 5.2, height_in: float = 3.4) -> tuple[Figure, Axes]:
+    """A figure of one panel. It has no legend, which would cover curves: the page names the models above it."""
+    figure = Figure(figsize=(width_in, height_in), layout="constrained")
+    axes = figure.add_subplot()
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.spines["bottom"].set_color(LINE)
+    axes.grid(visible=True, color=LINE, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(colors=MUTED, length=0, labelsize=10)
+    axes.xaxis.label.set(color=MUTED, size=10)
+    axes.yaxis.label.set(color=MUTED, size=10)
+    return figure, axes
 
 
-def _mark(axes: Axes, x: float, y: float, colour: str, label: str | None = None) -> None:
-    axes.plot([x], [y], linestyle="none", marker="o", markersize=8, color=colour, markeredgecolor=INK, label=label)
+def _mark(axes: Axes, x: float, y: float, colour: str) -> None:
+    """A dot that stays whole at the edge of the panel."""
+    axes.plot([x], [y], linestyle="none", marker="o", markersize=8, color=colour, markeredgecolor=INK, clip_on=False)
 
 
-def _legend_above(figure: Figure, *, columns: int) -> None:
-    """All labels of the figure above its panels, where they cover nothing."""
-    figure.legend(loc="outside upper right", ncols=columns, frameon=False, labelcolor=INK, fontsize=10)
-
-
-def _legend(axes: Axes, *, columns: int, where: str = "upper right") -> None:
-    axes.legend(frameon=False, labelcolor=INK, fontsize=10, ncols=columns, loc=where)
+def _title(axes: Axes, text: str) -> None:
+    axes.set_title(text, loc="left", color=INK, fontsize=11, fontweight="bold", parse_math=False)
 
 
 def _or_nan(value: float | None) -> float:

@@ -67,30 +67,67 @@ def f1_scores(counts: Mapping[str, Agreement], draws: Draws) -> Floats:
     return _ratios(2 * both, stated + true)
 
 
+def counts_by_subject(decisions: Bools, targets: Bools, subjects: Sequence[str]) -> dict[str, Agreement]:
+    """What each subject's rows of decisions and targets (n, L) count, over all labels; `subjects` are (n,)."""
+    names, numbers = np.unique(np.asarray(subjects, dtype=np.str_), return_inverse=True)
+    rows = np.stack([(decisions & targets).sum(axis=1), decisions.sum(axis=1), targets.sum(axis=1)], axis=1)
+    sums = np.zeros((len(names), 3), dtype=np.int64)
+    np.add.at(sums, numbers, rows)
+    return {name: Agreement(*own) for name, own in zip(names.tolist(), sums.tolist(), strict=True)}
+
+
 def mean_average_precisions(probabilities: Floats, targets: Bools, subjects: Sequence[str], draws: Draws) -> Floats:
     """Mean over the labels of each draw's average precision, (n_draws + 1,).
 
     Rows of `probabilities` and `targets` (n, L) belong to `subjects` (n,). Equal probabilities share a rank, as in
     scikit-learn; a label without positives in a draw is in no mean of that draw.
     """
+    return _mean_average_precisions(probabilities, targets, subjects, draws, ties_share_a_rank=True)
+
+
+def official_mean_average_precisions(scores: Floats, targets: Bools, subjects: Sequence[str], draws: Draws) -> Floats:
+    """The same of the official average precision: equal scores rank in the order of the rows.
+
+    Only the copies of one row, of a person who was drawn more than once, share a rank.
+    """
+    return _mean_average_precisions(scores, targets, subjects, draws, ties_share_a_rank=False)
+
+
+def _mean_average_precisions(
+    scores: Floats, targets: Bools, subjects: Sequence[str], draws: Draws, *, ties_share_a_rank: bool
+) -> Floats:
+    """Only ranks that hold a positive add to a precision: what each subject has up to them is counted once for all
+    draws, and a draw weighs the subjects.
+    """
+    names, own_numbers = np.unique(np.asarray(subjects, dtype=np.str_), return_inverse=True)
     number_of = {subject: k for k, subject in enumerate(draws.subjects)}
-    numbers = np.array([number_of[subject] for subject in subjects], dtype=np.int64)
-    sums, num_labels = np.zeros(len(draws.times)), np.zeros(len(draws.times))
-    step = max(1, _ELEMENTS // max(1, len(numbers)))
-    for k in range(targets.shape[1]):
-        order = np.argsort(-probabilities[:, k], kind="stable")
-        positive, sorted_numbers = targets[order, k], numbers[order]
-        descending = probabilities[order, k]
-        ends = np.flatnonzero(np.append(descending[1:] != descending[:-1], True))  # of each run of equal ones
-        for first in range(0, len(draws.times), step):
-            weights = draws.times[first : first + step, sorted_numbers]
-            stated = np.cumsum(weights, axis=1)[:, ends]
-            hits = np.cumsum(np.where(positive, weights, 0), axis=1)[:, ends]
-            gained = np.diff(hits, axis=1, prepend=0)
-            num_positives = hits[:, -1]
-            precisions = np.divide(hits, stated, out=np.zeros(hits.shape), where=stated > 0)
+    numbers = np.array([number_of[name] for name in names.tolist()], dtype=np.int64)[own_numbers]
+    num_subjects, times = len(draws.subjects), draws.times.astype(np.float64)
+    sums, num_labels = np.zeros(len(times)), np.zeros(len(times))
+    for k in np.flatnonzero(targets.any(axis=0)):
+        order = np.argsort(-scores[:, k], kind="stable")
+        descending, positive, sorted_numbers = scores[order, k], targets[order, k], numbers[order]
+        ends = np.arange(len(order))  # of each run of rows that share a rank
+        if ties_share_a_rank:
+            ends = np.flatnonzero(np.append(descending[1:] != descending[:-1], True))
+        hit_ends = ends[np.unique(np.searchsorted(ends, np.flatnonzero(positive)))]
+        cell = np.searchsorted(hit_ends, np.arange(len(order))) * num_subjects + sorted_numbers
+        size = (len(hit_ends) + 1) * num_subjects  # the rows behind the last positive are one run more
+        stated, hits = (
+            np.bincount(cells, minlength=size).reshape(-1, num_subjects)[:-1].cumsum(axis=0).T.astype(np.float64)
+            for cells in (cell, cell[positive])
+        )
+        gained = np.diff(hits, axis=1, prepend=0)
+        step = max(1, _ELEMENTS // len(hit_ends))
+        for first in range(0, len(times), step):
+            own = times[first : first + step]
+            precisions = own @ hits
+            num_positives = precisions[:, -1].copy()
+            num_stated = own @ stated
+            np.divide(precisions, num_stated, out=precisions, where=num_stated > 0)  # elsewhere there are no hits
+            precisions *= own @ gained
             has_positives = num_positives > 0
-            precision_sums = (precisions * gained).sum(axis=1)[has_positives]
+            precision_sums = precisions.sum(axis=1)[has_positives]
             sums[first : first + step][has_positives] += precision_sums / num_positives[has_positives]
             num_labels[first : first + step] += has_positives
     return _ratios(sums, num_labels)
