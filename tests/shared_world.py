@@ -15,9 +15,7 @@ import numpy as np
 import torch
 
 from features.backbone import create, save
-from features.cache import EmbeddingCache
 from features.clips import Source
-from features.decode.damage import VideoEnd
 from features.extraction import BlockInputSelection, Extraction
 from features.pictures import WindowPictures
 from features.preprocess import Preprocessing
@@ -131,28 +129,6 @@ class TroubledExtractor:
                 os.kill(os.getpid(), signal.SIGKILL)
             done = self.extractor.extract([video], selection)
         return replace(done, num_embedded=len(videos))
-
-    def shrink(self) -> int:
-        return 0
-
-
-@dataclass(frozen=True)
-class StubExtractor:
-    """Keeps made-up embeddings after `video_s` a video, as an accelerator would: the core is free meanwhile."""
-
-    cache: EmbeddingCache
-    video_s: float
-
-    @property
-    def provenance(self) -> Mapping[str, Any]:
-        return self.cache.provenance
-
-    def extract(self, videos: Sequence[Source], selection: BlockInputSelection) -> Extraction:
-        """Video ids are taken for hashes."""
-        for video in videos:
-            time.sleep(self.video_s)
-            self.cache.put(hashlib.sha256(video.path.read_bytes()).hexdigest(), made_up(4), VideoEnd(2.0))
-        return Extraction({}, {}, {}, {}, len(videos), 0)
 
     def shrink(self) -> int:
         return 0
