@@ -26,8 +26,8 @@ from features.clips import Source
 from features.decode.damage import VideoEnd
 from features.extraction import BlockInputSelection, Extraction
 from features.files import sha256_of
-from features.object_pieces import ObjectPieces
 from features.pictures import WindowPictures
+from features.pieces.objects import ObjectPieces
 from features.ray_engine import extract_on_ray
 from features.sharing import Share, extract_share
 from features.store.embeddings import VideoEmbeddings, write_embeddings

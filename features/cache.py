@@ -26,14 +26,14 @@ from safetensors import safe_open
 
 from features.decode.damage import VideoEnd
 from features.hashes import forget_hash
-from features.kept_pieces import PART, SUFFIX, KeptPieces, held, shrink
-from features.piece_tensors import (
+from features.pieces.kept import PART, SUFFIX, KeptPieces, held, shrink
+from features.pieces.places import Pieces
+from features.pieces.tensors import (
     embedding_tensors,
     embeddings_from,
     thumbnail_tensors,
     thumbnails_from,
 )
-from features.pieces import Pieces
 from features.sealed import (
     DamagedFile,
     damage_told,

@@ -118,7 +118,7 @@ def extract(
             except UnreadableVideo as failure:
                 failed[digest] = failure
                 keeper.drop(source)
-                if keeps_failures:
+                if keeps_failures and _is_of_its_bytes(failure):
                     cache.put_failure(digest, failure.reason, failure.found)
     if thumbnails:
         failed |= _add_thumbnails(
@@ -148,6 +148,12 @@ def extract(
         num_reused=len(good) - num_embedded,
         num_known=num_known,
     )
+
+
+def _is_of_its_bytes(failure: UnreadableVideo) -> bool:
+    """Whether another try must fail as well; else it failed for want of memory, a disk or a file."""
+    causes = ("not a file", "cannot be opened")
+    return failure.reason not in causes and not failure.found.startswith(("MemoryError", "OSError"))
 
 
 def _missing(

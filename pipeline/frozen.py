@@ -16,7 +16,7 @@ from features.clips import ClipReader, Source
 from features.decode.grid import Decoder
 from features.extraction import BlockInputSelection, Extraction, extract, provenance
 from features.gate import MotionGate
-from features.pieces import pieces_at
+from features.pieces.places import pieces_at
 from features.preprocess import Preprocessing
 from features.video import Views, WindowPlan
 from pipeline.layout import Layout

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from features.cache import EmbeddingCache
-from features.pieces import PiecesError
+from features.pieces.places import PiecesError
 from features.ray_engine import RayError, extract_on_ray
 from pipeline.frozen import Extractor
 from tests.shared_world import NAMES, NUM_VIDEOS, SELECTION, Trouble, assemble, loader, make_world, sources

@@ -21,10 +21,12 @@ from features.cache import EmbeddingCache, remove_pieces
 from features.clips import Source
 from features.files import locked
 from features.hashes import HASHES
-from features.object_pieces import ObjectPieces
-from features.pieces import Pieces, PiecesError, pieces_at
+from features.pieces.objects import ObjectPieces
+from features.pieces.places import Pieces, PiecesError, pieces_at
 from features.sharing import Share, ShareError
+from pipeline import params
 from pipeline.frozen import Extractor
+from pipeline.plain_yaml import ParamsError
 from pipeline.stages.extract import main
 from tests.shared_world import NUM_VIDEOS, SELECTION, assemble, loader, made_up, make_world, sources
 
@@ -304,3 +306,13 @@ def test_the_stage_takes_a_share() -> None:
     done = CliRunner().invoke(main, ["demo", "--share", "5/4"])
     assert done.exit_code == 1
     assert "--share is the second of three as 2/3, got '5/4'" in done.output
+
+
+def test_an_address_of_a_cluster_is_for_ray(tmp_path: Path) -> None:
+    """With engine local it would be passed over in silence."""
+    (tmp_path / "params").mkdir()
+    text = Path(__file__).parents[1].joinpath("params", "demo.yaml").read_text()
+    text = text.replace("ray_address: null", "ray_address: auto")
+    (tmp_path / "params" / "demo.yaml").write_text(text)
+    with pytest.raises(ParamsError, match="extract: ray_address is for engine ray, got engine local"):
+        params.load(tmp_path, "demo")

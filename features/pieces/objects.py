@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from features.pieces import PiecesError
+from features.pieces.places import PiecesError
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore

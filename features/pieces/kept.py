@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from features.files import PARTIAL
-from features.pieces import FolderPieces, Pieces
+from features.pieces.places import FolderPieces, Pieces
+from features.pieces.shared_lock import held_alone, held_together
 from features.sealed import DamagedFile, read_sealed_tensors
-from features.shared_lock import held_alone, held_together
 
 log = logging.getLogger(__name__)
 
