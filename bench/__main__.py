@@ -1,4 +1,4 @@
-"""`python -m bench [TOPIC…]` measures and writes results/bench; `python -m bench --table` writes the table of docs/benchmarks.md."""
+"""`python -m bench [TOPIC…]` measures and writes results/bench, `python -m bench --table` docs/benchmarks.md."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from ruamel.yaml import YAML
 from bench import Row
 from bench.worlds import ROOT, ModelSize
 from features.backbone import save
-from features.files import write_csv
+from features.files import write_csv, write_json
 from features.store.block_inputs import write_block_inputs
 from features.store.embeddings import VideoEmbeddings, read_embeddings, write_embeddings
 from features.video import Segment
@@ -39,7 +39,7 @@ from pipeline.params import load
 
 _PROFILE, _LABELS = "charades", "diary"
 _POOLINGS = ("max", "mean", "pooler")
-_STAGES = ("prepare", "train", "finetune", "predict", "sweep", "report")
+STAGES = ("prepare", "train", "finetune", "predict", "sweep", "report")
 _MIN_LENGTH_S = 6.0
 _STORED_BLOCK_INPUTS = 1_000
 
@@ -56,16 +56,21 @@ class Size:
     steps: int = 160  # of the trainings of heads, of which topic `heads` has the time of a step
 
 
-def measure(size: Size = Size()) -> list[Row]:
-    """A row for each stage: the CPU seconds of its process on all cores, with its peak memory beside them."""
+_CHARADES = Size()
+
+
+def measure(size: Size = _CHARADES, stages: Sequence[str] = STAGES) -> list[Row]:
+    """A row for each of these first stages: the CPU seconds of its process, and beside them its peak memory."""
     with tempfile.TemporaryDirectory(prefix="real_size") as made:
         root = Path(made)
         make_project(root, size)
-        taken = {"prepare": run_stage(root, "prepare")}
-        num_windows = make_embeddings(root, size)
-        taken |= {name: run_stage(root, name) for name in ("train", "finetune")}
-        make_finetuned(root)
-        taken |= {name: run_stage(root, name) for name in ("predict", "sweep", "report")}
+        taken, num_windows = {}, 0
+        for name in stages:
+            if name == "train":
+                num_windows = make_embeddings(root, size)
+            elif name == "predict":
+                make_finetuned(root)
+            taken[name] = run_stage(root, name)
     return [
         Row(
             f"Stage `{name}`, {size.train_videos + size.test_videos:,} videos, {num_windows:,} windows of 3 × "
@@ -75,7 +80,7 @@ def measure(size: Size = Size()) -> list[Row]:
             note=f"{taken[name]['wall_s']:.0f} s, {taken[name]['peak_gib']:.1f} GiB at most",
             details={**taken[name], **asdict(size), "num_windows": num_windows},
         )
-        for name in _STAGES
+        for name in stages
     ]
 
 
@@ -172,7 +177,7 @@ def make_embeddings(root: Path, size: Size) -> int:
         video = videos.by_id[video_id]
         count = plan.num_windows(video.length_s)
         numbers = np.arange(count, dtype=np.int32)
-        start_s = numbers * plan.stride_s
+        start_s = numbers.astype(np.float64) * plan.stride_s
         windows = [Segment(start, start + plan.window_s) for start in start_s.tolist()]
         pulls = window_targets(windows, video.actions, label_ids, min_overlap_s=0.5).astype(np.float32) @ directions
         noise = rng.standard_normal((len(_POOLINGS), count, size.hidden_size), dtype=np.float32)
@@ -192,6 +197,7 @@ def make_embeddings(root: Path, size: Size) -> int:
     write_embeddings(paths.recording_embeddings, {}, load_video, provenance=provenance, sizes=sizes)
     write_csv(paths.recording_hashes, ["recording", "sha256"], [])
     write_csv(paths.failed, ["video_id", "reason"], [])
+    write_json(paths.seeds, {})
     shape = backbone.block_input_shape(plan.num_frames)
     windows = block_input_windows(videos, plan, num_clips=_STORED_BLOCK_INPUTS, evaluate_windows=300)
     generator = torch.Generator().manual_seed(2)

@@ -55,7 +55,8 @@ def measure(
         of_length = {length_s: embedded_apart(folder, plan, path, None) for length_s, path in paths.items()}
         gated = embedded_apart(folder, plan, paths[lengths_s[1]], _GATE)
     of_short, of_long = (of_length[length_s] for length_s in lengths_s[:2])
-    details = {"by_length_s": of_length, "long_with_gate": gated, "still_share": _STILL_SHARE}
+    by_length_s = {f"{length_s:g}": measured for length_s, measured in of_length.items()}
+    details = {"by_length_s": by_length_s, "long_with_gate": gated, "still_share": _STILL_SHARE}
     name = _name(lengths_s[1])
     saved = 1 - gated["num_embedded"] / gated["num_windows"]
     return [

@@ -14,7 +14,7 @@ from sklearn.metrics import f1_score
 from bench import Row, interleaved
 from bench.real_size import Size, make_project, run_stage
 from bench.worlds import write_footage
-from features.files import write_csv
+from features.files import write_csv, write_json
 from features.video import Segment
 from heads import weights
 from heads.predictions import Predictions
@@ -104,7 +104,7 @@ def make_predictions(root: Path) -> int:
     """
     paths, params = Layout(_PROFILE, _LABELS, root), load(root, _PROFILE)
     label_set, videos = labels.read_label_set(paths.label_set), manifest.read(paths.manifest)
-    film = write_footage(root / "film.mp4", duration_s=10, seed=0)
+    film = write_footage(root / "film.mp4", duration_s=3, seed=0, size=(320, 240))
     for video in videos.split("test"):
         place = paths.dataset / video.path
         place.unlink(missing_ok=True)
@@ -123,6 +123,7 @@ def make_predictions(root: Path) -> int:
         },
     }
     write_csv(paths.failed, ["video_id", "reason"], [])
+    write_json(paths.seeds, {})
     Limits(max_distance=1e9).save(paths.limits)
     num_windows = 0
     for number, model in enumerate(models_of(params.temporal.embeddings)):

@@ -23,6 +23,7 @@ from features.preprocess import Preprocessing
 from features.sealed import damage_told
 from features.video import Clip
 from heads import weights
+from heads.attentive import AttentiveHead
 from heads.linear import LinearHead, head_of
 from heads.weights import LAST_BLOCK
 
@@ -35,7 +36,7 @@ class Tail(nn.Module):
     takes, in its order.
     """
 
-    def __init__(self, backbone: Backbone, head: LinearHead, *, features: Sequence[str]) -> None:
+    def __init__(self, backbone: Backbone, head: LinearHead | AttentiveHead, *, features: Sequence[str]) -> None:
         super().__init__()
         self.last_block = backbone.last
         self.after_last = backbone.after_last
@@ -62,6 +63,20 @@ class Tail(nn.Module):
         return {
             f"{part}.{name}": value for part, module in parts.items() for name, value in module.state_dict().items()
         }
+
+
+class AttentiveTail(Tail):
+    """A tail whose head attends over all tokens: block inputs (B, N, D) -> logits (B, L). The last block is frozen."""
+
+    def __init__(self, backbone: Backbone, head: AttentiveHead) -> None:
+        super().__init__(backbone, head, features=())
+
+    def forward(self, *block_inputs: Tensor) -> Tensor:
+        """Logits (B, L) of the block inputs (B, N, D) of one view of the windows, or of all tokens of several."""
+        with torch.no_grad():
+            tokens = torch.cat([self._encode(each.to(self._dtype)) for each in block_inputs], dim=1)
+        logits: Tensor = self.head(tokens)
+        return logits
 
 
 class ActionModel(nn.Module):

@@ -39,7 +39,10 @@ class CannotLearn(Exception):
 
 @dataclass(frozen=True, eq=False)
 class Windows:
-    """A video's `windows` (n,) in order and `rows` (n, 3 D): each with the windows before and after it."""
+    """A video's `windows` (n,) in order and `rows` (n, 3 D): each with the windows before and after it.
+
+    Of a backbone without a pooler, vectors stand beside what they differ by from their mean over the video: (n, 6 D).
+    """
 
     windows: Sequence[Segment]
     rows: npt.NDArray[np.float32]
@@ -47,7 +50,10 @@ class Windows:
     @classmethod
     def of(cls, windows: Sequence[Segment], vectors: Vectors, *, stride_s: float) -> Windows:
         """From `vectors` by pooling (n, D). Beside a pause and at the ends a window stands for its neighbour."""
-        own = vectors[next(name for name in _POOLINGS if name in vectors)].astype(np.float32)
+        pooling = next(name for name in _POOLINGS if name in vectors)
+        own = vectors[pooling].astype(np.float32)
+        if pooling != "pooler":
+            own = np.concatenate([own, own - own.sum(axis=0) / max(1, len(own))], axis=1)
         starts = np.array([window.start_s for window in windows])
         numbers = np.arange(len(windows))
         follows = np.diff(starts) < 1.5 * stride_s

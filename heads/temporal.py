@@ -187,6 +187,29 @@ def predict_sequence(
     return torch.cat(logits)
 
 
+def video_probabilities(
+    head: TemporalHead | TemporalEnsemble,
+    vectors: Sequence[npt.NDArray[np.floating]],
+    start_s: npt.NDArray[np.floating],
+    *,
+    stride_s: float,
+    part_windows: int = _CHUNK_WINDOWS,
+) -> npt.NDArray[np.float32]:
+    """Probabilities (n, L) of a video's windows, of any number, with `vectors` (n, D) each that the head takes joined.
+
+    Of a long video a part is joined at a time, with the windows in reach. `start_s` (n,) ascends.
+    """
+    steps, reach = window_steps(start_s, stride_s=stride_s), head.shape.reach
+    rows = [np.empty((0, head.num_labels), dtype=np.float32)]
+    for first in range(0, len(steps), part_windows):
+        last = min(first + part_windows, len(steps)) - 1
+        begin, end = np.searchsorted(steps, [steps[first] - reach, steps[last] + reach + 1])
+        part = torch.from_numpy(np.concatenate([each[begin:end] for each in vectors], axis=1))
+        logits = predict_sequence(head, part, torch.from_numpy(steps[begin:end] - steps[begin]))
+        rows.append(logits[first - begin : last + 1 - begin].sigmoid().numpy())
+    return np.concatenate(rows)
+
+
 def load_temporal_head(folder: Path, *, expected: Mapping[str, Any]) -> tuple[TemporalEnsemble, dict[str, Any]]:
     """An ensemble in eval mode and its config, where "temporal" has its shape; raises as `weights.load` does.
 

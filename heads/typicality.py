@@ -50,7 +50,8 @@ class Typicality:
         centred = vectors[rows].astype(np.float64)
         mean = centred.mean(axis=0) if n else np.zeros(vectors.shape[1])
         centred -= mean
-        covariance = centred.T @ centred.copy() / max(n, 1)  # of one array another routine computes, with other bits
+        # The copy keeps the bits: for an array with itself another routine is taken.
+        covariance = centred.T @ centred.copy() / max(len(rows), 1)
         variance = float(np.trace(covariance)) / len(mean)
         if not variance > 0:
             raise ValueError(f"{n} train windows, and no two of them differ: nothing can be said to be unlike them")

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, Field
 
 from pipeline.param_values import AtLeastOne, Files, FolderName, Positive, Seed
 
-_HUB = "hf://"
+HUB = "hf://"
 _HUB_ADDRESS = re.compile(r"hf://([\w-][\w.-]*/[\w-][\w.-]*)@([0-9a-f]{40})")
 _ARCHIVE_NAME = re.compile(r"([A-Za-z0-9][A-Za-z0-9_-]*)\.zip")
 _MOST_BYTES = 2**50
@@ -63,7 +63,7 @@ class HubModel(NamedTuple):
 
 def hub_model(name: str) -> HubModel | None:
     """The model that `hf://owner/name@revision` means; None where `name` is a folder. Raises `ValueError`."""
-    if not name.startswith(_HUB):
+    if not name.startswith(HUB):
         return None
     match = _HUB_ADDRESS.fullmatch(name)
     if match is None:

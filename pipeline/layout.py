@@ -158,6 +158,16 @@ class Layout:
     def test_predictions(self, model: str, of: str = "videos") -> Path:
         return self._data / "predictions" / self.labels / "test" / f"{model}_{of}.npz"
 
+    @property
+    def attentive_predictions(self) -> Path:
+        """val.npz and test.npz of the attentive head, where a profile asks for it."""
+        return self._data / "predictions" / self.labels / "attentive"
+
+    @property
+    def clip_predictions(self) -> Path:
+        """val.npz and test.npz of CLIP, where a profile names a checkpoint."""
+        return self._data / "predictions" / self.labels / "clip"
+
     def sweep(self, model: str) -> Path:
         return self._results / "sweep" / f"{model}.json"
 
@@ -181,6 +191,11 @@ class Layout:
     def scores(self) -> Path:
         """All models' scores on test, and how sure they are."""
         return self._results / "scores.json"
+
+    @property
+    def seeds(self) -> Path:
+        """The scores of heads that were trained with other seeds."""
+        return self._results / "seeds.json"
 
     @property
     def report(self) -> Path:

@@ -10,7 +10,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-import torch
 
 from features.cache import EmbeddingCache
 from features.files import private_files
@@ -21,7 +20,7 @@ from features.store.embeddings import Embeddings, VideoEmbeddings, embeddings_of
 from features.video import Segment
 from heads import weights
 from heads.predictions import rows_by_video
-from heads.temporal import TemporalEnsemble, load_temporal_head, predict_sequence, window_steps
+from heads.temporal import TemporalEnsemble, load_temporal_head, video_probabilities
 from heads.training.grid import best_of
 from pipeline.dataset import labels, manifest
 from pipeline.dataset.annotated import video_actions
@@ -234,9 +233,8 @@ def _annotated(
 ) -> Iterator[AnnotatedRecording]:
     """What the head says of each video or recording, beside what truly happens in it."""
     for video_id, own in rows_by_video(rows.video_ids).items():
-        vectors = torch.from_numpy(np.concatenate([rows.vectors[name][own] for name in features], axis=1))
-        steps = torch.from_numpy(window_steps(rows.start_s[own], stride_s=stride_s))
-        probabilities = predict_sequence(head, vectors, steps).sigmoid().numpy()
+        vectors = [rows.vectors[name][own] for name in features]
+        probabilities = video_probabilities(head, vectors, rows.start_s[own], stride_s=stride_s)
         windows = [Segment(*times) for times in zip(rows.start_s[own], rows.end_s[own], strict=True)]
         truth = [TrueEvent(video_id, action.label, action.segment) for action in actions[video_id]]
         yield AnnotatedRecording(video_id, kind, windows, probabilities, truth)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, NamedTuple
+
+from pipeline.plain_yaml import written
 
 _CHARADES_LICENCE = "https://prior.allenai.org/projects/data/charades/license.txt"
 _USE = """from pipeline.model_folder import load_recogniser
@@ -21,12 +23,18 @@ _METRICS = {  # (type, name, what it is measured on)
 }
 
 
+_PROTOCOL_METRICS = {"micro_f1": ("f1", "Micro-F1"), "map": ("mAP", "mAP")}
+_DATA_SETS = {"charades": "Charades", "demo": "Rendered demo of the Video Diary Logger", "own": "Own labelled videos"}
+
+DataSet = Literal["charades", "demo", "own"]
+
+
 @dataclass(frozen=True)
 class CardFacts:
     """What a card says beside the scores.
 
-    `backbone` is the id of the frozen model's weights. `is_charades` says whether it was trained on Charades, whose
-    licence binds what is made of it; otherwise it was trained on the rendered demo. `trained_on` is a sentence.
+    `backbone` is the id of the frozen model's weights. `data_set` says what the heads were trained on: Charades has a
+    licence that binds what is made of it. `trained_on` is a sentence.
     """
 
     model: str
@@ -35,7 +43,21 @@ class CardFacts:
     backbone: str
     labels: Sequence[str]
     trained_on: str
-    is_charades: bool
+    data_set: DataSet
+
+
+class Measured(NamedTuple):
+    """A score: `kind` is the hub's name of the metric, `num_drawn` how many the interval is bootstrapped over."""
+
+    kind: str
+    name: str
+    of: str
+    protocol: str
+    split: str
+    value: float
+    low: float | None
+    high: float | None
+    num_drawn: int
 
 
 def model_card(facts: CardFacts, scores: Mapping[str, Any]) -> str:
@@ -43,57 +65,65 @@ def model_card(facts: CardFacts, scores: Mapping[str, Any]) -> str:
 
     Each score stands in the `model-index` with protocol, split, value and 95% interval.
     """
-    from huggingface_hub import EvalResult, ModelCardData
-
-    is_charades = facts.is_charades
-    protocol, _, meaning = scores["protocol"].partition(": ")
     measured = list(_measured(facts.model, scores))
-    data_set = "Charades" if is_charades else "Rendered demo of the Video Diary Logger"
-    data = ModelCardData(
-        model_name=f"video-diary-{facts.profile}-{facts.label_set}-{facts.model}",
-        library_name="video-diary-logger",
-        pipeline_tag="video-classification",
-        base_model=facts.backbone,
-        tags=["v-jepa-2", "multi-label", "action-recognition", "temporal-action-detection"],
-        eval_results=[
-            EvalResult(
-                task_type="video-classification",
-                task_name="Multi-label action recognition",
-                dataset_type="charades" if is_charades else "rendered-demo",
-                dataset_name=data_set,
-                dataset_config=facts.label_set,
-                dataset_split="test",
-                dataset_args={"of": of},
-                metric_type=kind,
-                metric_name=f"{name}, {of}",
-                metric_value=own["value"],
-                metric_config=protocol,
-                metric_args=({} if own["low"] is None else {"interval_95": [own["low"], own["high"]]})
-                | {"num_drawn": num_drawn},
-            )
-            for kind, name, of, own, num_drawn in measured
+    head: dict[str, Any] = {
+        "library_name": "video-diary-logger",
+        "pipeline_tag": "video-classification",
+        "base_model": facts.backbone,
+        "tags": ["v-jepa-2", "multi-label", "action-recognition", "temporal-action-detection"],
+        "license": "mit" if facts.data_set == "demo" else "other",
+    }
+    if facts.data_set == "charades":
+        head |= {"license_name": "charades-non-commercial", "license_link": _CHARADES_LICENCE}
+    head["model-index"] = [
+        {
+            "name": f"video-diary-{facts.profile}-{facts.label_set}-{facts.model}",
+            "results": [_result(facts, own) for own in measured],
+        }
+    ]
+    return "\n".join(["---", f"{written(head)}---", *_text(facts, measured)]) + "\n"
+
+
+def _result(facts: CardFacts, own: Measured) -> dict[str, Any]:
+    interval = {} if own.low is None else {"interval_95": [own.low, own.high]}
+    return {
+        "task": {"type": "video-classification", "name": "Multi-label action recognition"},
+        "dataset": {
+            "type": {"charades": "charades", "demo": "rendered-demo", "own": "own"}[facts.data_set],
+            "name": _DATA_SETS[facts.data_set],
+            "config": facts.label_set,
+            "split": own.split,
+            "args": {"of": own.of},
+        },
+        "metrics": [
+            {
+                "type": own.kind,
+                "name": f"{own.name}, {own.of}",
+                "value": own.value,
+                "config": own.protocol,
+                "args": interval | {"num_drawn": own.num_drawn},
+            }
         ],
-        license="other" if is_charades else "mit",
-        license_name="charades-non-commercial" if is_charades else None,
-        license_link=_CHARADES_LICENCE if is_charades else None,
-    )
-    return "\n".join(["---", data.to_yaml(), "---", *_text(facts, protocol, meaning, measured)]) + "\n"
+    }
 
 
-def _measured(model: str, scores: Mapping[str, Any]) -> Iterator[tuple[str, str, str, Mapping[str, Any], int]]:
-    """Kind and name of each metric, what it is measured on, its value with bounds, and how many are drawn."""
+def _measured(model: str, scores: Mapping[str, Any]) -> Iterator[Measured]:
+    """The model's scores with intervals, then those by other protocols."""
+    protocol = scores["protocol"].partition(":")[0]
     for key, (kind, name, of) in _METRICS.items():
         own = scores["intervals"][model].get(key)
         if own is not None and own["value"] is not None:
-            yield kind, name, of, own, scores["num_drawn"][key]
+            bounds = (own["value"], own["low"], own["high"])
+            yield Measured(kind, name, of, protocol, "test", *bounds, scores["num_drawn"][key])
+    for name, block in scores.get("protocols", {}).items():
+        own = block["models"].get(model)
+        if name != protocol and own is not None and own["value"] is not None:
+            kind, metric = _PROTOCOL_METRICS[block["metric"]]
+            bounds = (own["value"], own["low"], own["high"])
+            yield Measured(kind, metric, "videos", name, block["split"], *bounds, block["n_subjects"])
 
 
-def _text(
-    facts: CardFacts,
-    protocol: str,
-    meaning: str,
-    measured: Sequence[tuple[str, str, str, Mapping[str, Any], int]],
-) -> Iterator[str]:
+def _text(facts: CardFacts, measured: Sequence[Measured]) -> Iterator[str]:
     yield f"# {facts.model} on `{facts.backbone}`: {len(facts.labels)} actions, several at once"
     yield ""
     yield (
@@ -103,19 +133,21 @@ def _text(
     )
     yield from ("", "## Use", "", "With the Video Diary Logger installed:", "", "```python", _USE + "```", "")
     yield "The folder is whole: the backbone is in it, and nothing is fetched. No pickle is read."
-    yield from ("", "## Scores", "", f"Protocol `{protocol}`: {meaning}.", "")
-    yield "| Metric | On test | Value | 95% interval | Drawn |"
-    yield "|---|---|--:|---|--:|"
-    for _, name, of, own, num_drawn in measured:
-        bounds = "–" if own["low"] is None else f"{own['low']:.3f} to {own['high']:.3f}"
-        yield f"| {name} | {of} | {own['value']:.3f} | {bounds} | {num_drawn} |"
+    yield from ("", "## Scores", "", f"On {_DATA_SETS[facts.data_set]}, split test.", "")
+    yield "| Protocol | Metric | Of | Value | 95% interval | Drawn |"
+    yield "|---|---|---|--:|---|--:|"
+    for own in measured:
+        bounds = "–" if own.low is None else f"{own.low:.3f} to {own.high:.3f}"
+        yield f"| `{own.protocol}` | {own.name} | {own.of} | {own.value:.3f} | {bounds} | {own.num_drawn} |"
     yield ""
     yield "Drawn: how many people, or recordings of one person each, the interval is bootstrapped over."
     yield from ("", "## Labels", "", ", ".join(facts.labels) + ".", "", "## Licence", "")
-    if facts.is_charades:
+    if facts.data_set == "charades":
         yield (
             "The heads were trained on Charades, which is for non-commercial use and may not be passed on: use and "
             f"share them as [its licence]({_CHARADES_LICENCE}) allows. The backbone has a licence of its own."
         )
+    elif facts.data_set == "own":
+        yield "The heads were trained on videos of somebody's own: whoever shares them says here what others may do."
     else:
         yield "MIT. The model knows a drawn world alone: it shows how the folder works, and is of no use on real video."

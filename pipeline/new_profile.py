@@ -11,6 +11,7 @@ from pipeline import params, plain_yaml
 from pipeline.dataset import kinds
 from pipeline.dataset.labels import LabelSet, read_label_set
 from pipeline.dataset.roles import COLUMNS, check_roles, read_roles
+from pipeline.fetch_params import HUB
 from pipeline.layout import Layout
 
 TEMPLATE = "folder"
@@ -47,7 +48,9 @@ def make_profile(
         check_roles(paths.roles, read_roles(paths.roles), found.classes)
 
     fetch = {"dataset_dir": str(dataset.absolute())}
-    fetch |= {"backbone_dir": backbone} if backbone else {}
+    if backbone:
+        is_folder = not backbone.startswith(HUB)
+        fetch["backbone_dir"] = str(Path(backbone).expanduser().absolute()) if is_folder else backbone
     fetch |= {"recordings_dir": str(recordings.absolute())} if recordings else {}
     changes: dict[tuple[str, ...], str] = {("fetch", key): value for key, value in fetch.items()}
     written = [_write_params(root, profile, plain_yaml.changed(root / params.profile_file(base), changes))]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Any
 
 from annotated_types import Ge, Gt, Le, Lt, MinLen
 from pydantic import BeforeValidator
@@ -17,3 +18,20 @@ Positive = Annotated[float, Gt(0), Le(_LARGEST)]
 OneOrMore = BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else (value,))
 FolderName = Annotated[str, MinLen(1)]
 Files = Annotated[tuple[FolderName, ...], OneOrMore, BeforeValidator(lambda names: [] if names is None else names)]
+
+
+def require_unique(key: str, values: tuple[Any, ...]) -> None:
+    """Raise `ValueError` where a value of `key` is named twice."""
+    doubles = sorted({value for value in values if values.count(value) > 1})
+    if doubles:
+        raise ValueError(f"{key} names {', '.join(map(str, doubles))} more than once")
+
+
+def unique(key: str) -> Callable[[tuple[Any, ...]], tuple[Any, ...]]:
+    """A check for pydantic that gives the values back, or raises as `require_unique` does."""
+
+    def checked(values: tuple[Any, ...]) -> tuple[Any, ...]:
+        require_unique(key, values)
+        return values
+
+    return checked

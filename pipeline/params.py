@@ -20,13 +20,13 @@ from pydantic_core import ErrorDetails
 
 from features.gate import MotionGate
 from features.video import Views, WindowPlan
-from heads.shape import TemporalShape
-from heads.training.schedule import LossName, Precision, TrainingSchedule
+from heads.training.schedule import Precision
 from pipeline import plain_yaml
 from pipeline.fetch_params import FOLDER_KEYS, FolderFetch, RenderedFetch
 from pipeline.layout import Layout
-from pipeline.param_values import AtLeastOne, Count, NonNegative, OneOrMore, Positive, Seed
+from pipeline.param_values import AtLeastOne, Count, FolderName, NonNegative, Positive, Seed, require_unique, unique
 from pipeline.plain_yaml import ParamsError
+from pipeline.training_params import AttentiveParams, FinetuneParams, TemporalParams, TrainParams
 from reports.thresholds import ThresholdGrid
 
 PROJECT_FILE = Path("params.yaml")
@@ -75,77 +75,6 @@ class TargetParams:
     min_overlap_s: Positive
 
 
-@dataclass(frozen=True, kw_only=True)
-class _ScheduleKeys(TrainingSchedule):
-    """A section that holds the keys of a schedule beside its own."""
-
-    @property
-    def schedule(self) -> TrainingSchedule:
-        return TrainingSchedule(**{field.name: getattr(self, field.name) for field in fields(TrainingSchedule)})
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainParams(_ScheduleKeys):
-    features: Annotated[tuple[Literal["pooler", "mean", "max"], ...], MinLen(1)]
-    learning_rate: Annotated[tuple[Positive, ...], OneOrMore, MinLen(1)]
-    weight_decay: Annotated[tuple[NonNegative, ...], OneOrMore, MinLen(1)]
-    loss: Annotated[tuple[LossName, ...], OneOrMore, MinLen(1)]
-    batch_size: AtLeastOne
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for key in ("features", "learning_rate", "weight_decay", "loss"):
-            _require_unique(key, getattr(self, key))
-
-
-@dataclass(frozen=True, kw_only=True)
-class TemporalParams(TrainParams, TemporalShape):
-    """As `train`, with batches of sequences, which are `sequence_windows` long, and `members` heads in an ensemble.
-
-    `embeddings` are those that a model each sees: of the frozen backbone, and of the block that `finetune` trained.
-    """
-
-    embeddings: Annotated[tuple[Literal["frozen", "finetuned"], ...], MinLen(1)]
-    members: Annotated[int, Ge(1), Le(32)]
-    sequence_windows: AtLeastOne
-
-    def __post_init__(self) -> None:
-        TrainParams.__post_init__(self)
-        TemporalShape.__post_init__(self)
-        _require_unique("embeddings", self.embeddings)
-        if "frozen" not in self.embeddings:
-            raise ValueError(f"embeddings always has frozen, got {', '.join(self.embeddings)}")
-
-    @property
-    def shape(self) -> TemporalShape:
-        return TemporalShape(width=self.width, blocks=self.blocks, dropout=self.dropout)
-
-
-@dataclass(frozen=True, kw_only=True)
-class FinetuneParams(_ScheduleKeys):
-    source: Literal["video", "block_inputs"]
-    block_inputs_gb: Positive
-    block_inputs_precision: Precision
-    random_starts: bool
-    flip: bool
-    head_learning_rate: Positive
-    backbone_learning_rate: Positive
-    weight_decay: NonNegative
-    batch_size: AtLeastOne
-    windows_per_video: AtLeastOne
-    shuffle_windows: AtLeastOne
-    evaluate_windows: AtLeastOne
-    checkpoint_every_steps: AtLeastOne
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.source == "block_inputs" and (self.random_starts or self.flip):
-            raise ValueError(
-                "random_starts and flip need source video, since block inputs are stored of windows as they are; got "
-                f"source block_inputs, random_starts {str(self.random_starts).lower()}, flip {str(self.flip).lower()}"
-            )
-
-
 @dataclass(frozen=True)
 class CorrectionParams:
     repeats: AtLeastOne
@@ -173,6 +102,7 @@ class Params:
     """All sections of one profile."""
 
     seed: Seed
+    seeds: Annotated[tuple[Seed, ...], MinLen(2), AfterValidator(unique("seeds"))] | None
     fetch: Annotated[RenderedFetch | FolderFetch, Field(discriminator="source")]
     prepare: PrepareParams
     windows: Annotated[WindowPlan, AfterValidator(_require_short_windows)]
@@ -183,10 +113,16 @@ class Params:
     temporal: TemporalParams
     corrections: CorrectionParams
     finetune: FinetuneParams
+    attentive: AttentiveParams | None
+    clip: FolderName | None
     sweep: ThresholdGrid
     diary: DiaryParams
 
     def __post_init__(self) -> None:
+        if self.attentive is not None and self.finetune.source != "block_inputs":
+            raise ValueError(
+                "attentive trains on stored block inputs: set finetune.source to block_inputs, or attentive to null"
+            )
         if self.extract.views != "center" and self.finetune.source == "block_inputs":
             raise ValueError(
                 f"extract.views {self.extract.views} needs finetune.source video, since block inputs are stored of one "
@@ -202,7 +138,7 @@ class Project:
     label_sets: Annotated[tuple[Name, ...], MinLen(1)]
 
     def __post_init__(self) -> None:
-        _require_unique("label_sets", self.label_sets)
+        require_unique("label_sets", self.label_sets)
 
 
 def profile_file(profile: str) -> Path:
@@ -264,12 +200,6 @@ def _require_profile(root: Path, profile: str, where: str) -> None:
     profiles = _profiles(root)
     if profile not in profiles:
         raise ParamsError(f"{where}: there is no params/{profile}.yaml; there are {', '.join(profiles) or 'none'}")
-
-
-def _require_unique(key: str, values: tuple[Any, ...]) -> None:
-    doubles = sorted({value for value in values if values.count(value) > 1})
-    if doubles:
-        raise ValueError(f"{key} names {', '.join(map(str, doubles))} more than once")
 
 
 def _load(path: Path, kind: type[Any]) -> Any:

@@ -77,6 +77,16 @@ def changed(path: Path, values: Mapping[tuple[str, ...], Any]) -> str:
     return text.getvalue()
 
 
+def written(content: Mapping[str, Any]) -> str:
+    """The values as YAML, in their order, a key a line."""
+    yaml = YAML(typ="safe", pure=True)
+    yaml.default_flow_style, yaml.width = False, 2**16
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+    text = StringIO()
+    yaml.dump(content, text)
+    return text.getvalue()
+
+
 def _require_shallow(path: Path, text: str) -> None:
     """Before it is read into values: the parser calls itself for each level, and a deep file overflows the stack."""
     level = 0

@@ -28,9 +28,7 @@ from features.thumbnails import Thumbnails
 from features.twins import apart, twins
 from features.video import Clip, Segment
 from heads.action_model import ActionModel
-from heads.temporal import TemporalEnsemble, predict_sequence, window_steps
-
-_CHUNK_WINDOWS = 2048
+from heads.temporal import TemporalEnsemble, video_probabilities
 
 Embed = Callable[[Backbone, EmbeddingCache], tuple[VideoEmbeddings, VideoEnd, Thumbnails]]
 
@@ -177,7 +175,7 @@ class SequenceModel:
                 cache.put(video_sha256, part, end)
         with together.locked():
             for piece in together.folder.glob(f"{video_sha256}*"):
-                piece.unlink(missing_ok=True)
+                piece.unlink(missing_ok=True)  # another process may be at the same video
 
     def recall(self, video_sha256: str) -> Recognition | None:
         """From the embeddings in the cache."""
@@ -193,26 +191,12 @@ class SequenceModel:
         frozen_vectors: Mapping[str, npt.NDArray[np.float16]],
     ) -> Recognition:
         """What the head says of a video's embeddings."""
-        steps = window_steps(video.start_s, stride_s=self.reader.plan.stride_s)
-        probabilities = self._probabilities([video.vectors[name] for name in self.features], steps)
+        vectors = [video.vectors[name] for name in self.features]
+        probabilities = video_probabilities(self.head, vectors, video.start_s, stride_s=self.reader.plan.stride_s)
         windows = [Segment(start_s, end_s) for start_s, end_s in zip(video.start_s, video.end_s, strict=True)]
         assert video.pictures is not None  # the cache keeps them
         seen_share = self.reader.seen_share(thumbnails)
         return Recognition(windows, probabilities, end, video.pictures, thumbnails, frozen_vectors, seen_share)
-
-    def _probabilities(
-        self, vectors: Sequence[npt.NDArray[np.float16]], steps: npt.NDArray[np.int64]
-    ) -> npt.NDArray[np.float32]:
-        """Probabilities (n, L) of windows with `vectors` (n, D) each: a part's vectors at once, and those in reach."""
-        reach = self.head.shape.reach
-        rows = [np.empty((0, self.head.num_labels), dtype=np.float32)]
-        for first in range(0, len(steps), _CHUNK_WINDOWS):
-            last = min(first + _CHUNK_WINDOWS, len(steps)) - 1
-            begin, end = np.searchsorted(steps, [steps[first] - reach, steps[last] + reach + 1])
-            part = torch.from_numpy(np.concatenate([each[begin:end] for each in vectors], axis=1))
-            logits = predict_sequence(self.head, part, torch.from_numpy(steps[begin:end] - steps[begin]))
-            rows.append(logits[first - begin : last + 1 - begin].sigmoid().numpy())
-        return np.concatenate(rows)
 
 
 def _embedded(

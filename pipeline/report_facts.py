@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from features.files import atomic_folder, write_bytes
+from features.files import atomic_folder, private_files, write_bytes
 from reports.evaluation.examples import Example
 
 _LIBRARIES = ("torch", "transformers", "numpy", "scikit-learn", "av")
 _PACKAGES = ("features", "heads", "reports", "pipeline")
+_FOLDERS = ("fetch.dataset_dir", "fetch.backbone_dir", "fetch.recordings_dir", "fetch.corrections", "clip")
+"""The params that name files and folders of this machine."""
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +52,7 @@ def shown_params(params: Any) -> dict[str, str]:
         if is_dataclass(value) and not isinstance(value, type):
             for field in fields(value):
                 add(getattr(value, field.name), f"{name}.{field.name}" if name else field.name)
-        elif not name.endswith("_dir") and name != "fetch.corrections":
+        elif name not in _FOLDERS:
             values[name] = f"{list(value)}" if isinstance(value, tuple) else f"{value}"
 
     add(params, "")
@@ -62,8 +64,8 @@ def write_pictures(
 ) -> tuple[list[list[str]], list[str]]:
     """Write three pictures of each example to `folder`; return their addresses and the videos', seen from `page`.
 
-    They are kept apart from the page, which may be passed on where they may not. An example whose video cannot be read
-    has none.
+    They are kept apart from the page, which may be passed on where they may not, and are readable for their owner
+    alone. An example whose video cannot be read has none.
     """
     from features.decode.container import UnreadableVideo
     from features.decode.grid import frames_shown_at
@@ -73,7 +75,7 @@ def write_pictures(
         return quote(Path(os.path.relpath(path, page.parent)).as_posix())
 
     pictures: list[list[str]] = []
-    with atomic_folder(folder) as partial:
+    with private_files(), atomic_folder(folder) as partial:
         for number, example in enumerate(examples, start=1):
             own: list[str] = []
             try:

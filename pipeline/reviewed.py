@@ -13,14 +13,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from features.store.embeddings import Embeddings
+from features.provenance import require_provenance
+from features.store.embeddings import Embeddings, read_embeddings
 from features.video import Segment
 from heads.predictions import rows_by_video
 from heads.targets import cell_targets, known_targets, window_cells
 from heads.training.sequences import Sequences, sequences_of
 from pipeline.dataset.judged import JudgedRecording, JudgedVideo
-from reports.corrections import Correction, Known, known_times
-from reports.exclusions import Exclusion
+from pipeline.dataset.manifest import Manifest
+from reports.corrections import Correction, Known, known_times, read_corrections
+from reports.exclusions import Exclusion, find_exclusions
 from reports.spans import Span, without
 
 log = logging.getLogger(__name__)
@@ -50,6 +52,10 @@ class ReviewedWindows:
     @property
     def num_recordings(self) -> int:
         return len(np.unique(self.embeddings.video_ids))
+
+    def repeated(self, features: Sequence[str], *, repeats: int) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Features and targets for heads on windows, `repeats` times; none where nobody judged anything."""
+        return [(self.embeddings.side_by_side(features), self.windows)] * repeats if len(self) else []
 
     def sequences(self, features: Sequence[str], *, stride_s: float, repeats: int) -> list[Sequences]:
         """The recordings for a training of temporal heads, `repeats` times; none where nobody judged anything."""
@@ -98,6 +104,39 @@ def teaching_corrections(
             "%d corrections of %s teach nothing: it chooses or measures models", len(by_video[sha256]), apart[sha256]
         )
     return {sha256: tuple(own) for sha256, own in by_video.items() if sha256 not in apart}
+
+
+def read_reviewed(
+    corrections_file: Path,
+    hashes: Path,
+    store: Path,
+    videos: Manifest,
+    nothing: Embeddings,
+    labels: Sequence[str],
+    *,
+    expected: Mapping[str, Any],
+    min_overlap_s: float,
+    stride_s: float,
+) -> ReviewedWindows:
+    """What people said of recordings that are neither val nor test; where nobody did, none of the rows of `nothing`.
+
+    The `store` of the recordings' embeddings has the `expected` provenance, or raises `ProvenanceMismatch`; train's
+    `videos` say what excludes what.
+    """
+    corrections: Mapping[str, Sequence[Correction]] = {}
+    embeddings = nothing
+    if said := read_corrections(corrections_file):
+        corrections = corrections_here(said, read_hashes(hashes))
+        embeddings, provenance = read_embeddings(store)
+        require_provenance(provenance, expected=expected, path=store)
+    return reviewed_windows(
+        corrections,
+        embeddings,
+        labels,
+        exclusions=find_exclusions([(video.length_s, video.actions) for video in videos.split("train")], labels),
+        min_overlap_s=min_overlap_s,
+        stride_s=stride_s,
+    )
 
 
 def corrections_here(

@@ -16,7 +16,7 @@ from features.files import is_no_room
 from pipeline import params
 from pipeline.layout import Layout
 
-_OWN_PACKAGES = ("__main__", "features", "heads", "reports", "pipeline")
+OWN_PACKAGES = ("__main__", "features", "heads", "reports", "pipeline")
 
 
 def stage(function: Callable[..., None]) -> click.Command:
@@ -51,7 +51,7 @@ def one_line_errors() -> Iterator[None]:
             raise
         raise click.ClickException(f"{error.filename}: {error.strerror}") from error
     except Exception as error:
-        if type(error).__module__.partition(".")[0] not in _OWN_PACKAGES:
+        if type(error).__module__.partition(".")[0] not in OWN_PACKAGES:
             raise
         raise click.ClickException(str(error)) from error
 
@@ -62,7 +62,7 @@ def logging_to_stderr() -> Iterator[None]:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
     root = logging.getLogger()
-    levels = {logging.getLogger(name): logging.getLogger(name).level for name in _OWN_PACKAGES}
+    levels = {logging.getLogger(name): logging.getLogger(name).level for name in OWN_PACKAGES}
     root.addHandler(handler)
     for logger in levels:
         logger.setLevel(logging.INFO)

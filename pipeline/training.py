@@ -1,4 +1,4 @@
-"""What the stages that train heads share: temporal heads on whole videos, and what a config says of training."""
+"""What the stages that train heads share: heads on windows and on whole videos, and what a config says of training."""
 
 from __future__ import annotations
 
@@ -7,20 +7,45 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from heads.temporal import TemporalEnsemble
-from heads.training.grid import Trial, best_of, settings_of, train_temporal_heads
+from heads.training.grid import Trial, best_of, settings_of, train_heads, train_temporal_heads
 from heads.training.sequences import Sequences, joined, sequences_of
 from pipeline.dataset.truth import SplitTruth
 
 if TYPE_CHECKING:
-    from pipeline.params import TemporalParams
+    from pipeline.training_params import TemporalParams, TrainParams
 
 log = logging.getLogger(__name__)
 
 _SHARE_TO_GO_ON = 0.3
 """Of the steps of a training from nothing; LOG.md has what more and fewer give."""
+
+
+def linear_trials(
+    linear: TrainParams,
+    train: SplitTruth,
+    val: SplitTruth,
+    *,
+    seed: int,
+    reviewed: Sequence[tuple[np.ndarray, np.ndarray]] = (),
+) -> list[Trial]:
+    """Heads on single windows, and on features and targets of `reviewed` ones, against what overlaps them."""
+    features, targets = train.embeddings.side_by_side(linear.features), train.windows
+    if reviewed:
+        features = np.concatenate([features, *(own for own, _ in reviewed)])
+        targets = np.concatenate([targets, *(own for _, own in reviewed)])
+    return train_heads(
+        (torch.from_numpy(features), torch.from_numpy(targets)),
+        (torch.from_numpy(val.embeddings.side_by_side(linear.features)), torch.from_numpy(val.windows)),
+        settings=settings_of(linear.loss, linear.learning_rate, linear.weight_decay),
+        schedule=linear.schedule,
+        batch_size=linear.batch_size,
+        generator=torch.Generator().manual_seed(seed),
+        cpu=False,
+    )
 
 
 def temporal_trials(

@@ -89,15 +89,17 @@ def reliability(probabilities: Floats, targets: Bools, *, num_bins: int = 10) ->
     """The bins of a reliability diagram, of equal width; empty ones are left out."""
     values, truth = probabilities.ravel(), targets.ravel()
     numbers = np.minimum((values * num_bins).astype(int), num_bins - 1)
+    counts = np.bincount(numbers, minlength=num_bins)
+    sums, true = (np.bincount(numbers, weights=weights, minlength=num_bins) for weights in (values, truth))
     return tuple(
         ReliabilityBin(
             low=number / num_bins,
             high=(number + 1) / num_bins,
-            count=int((numbers == number).sum()),
-            mean_probability=float(values[numbers == number].mean()),
-            share_true=float(truth[numbers == number].mean()),
+            count=int(counts[number]),
+            mean_probability=float(sums[number] / counts[number]),
+            share_true=float(true[number] / counts[number]),
         )
-        for number in np.unique(numbers)
+        for number in np.flatnonzero(counts).tolist()
     )
 
 

@@ -148,7 +148,7 @@ def find_events(
             if rule.keeps(duration_s, detection.peak_probability, detection.mean_probability):
                 kept.append(detection)
             else:
-                suppressed[label] += duration_s < rule.min_duration_s - _TOLERANCE_S
+                suppressed[label] += int(duration_s < rule.min_duration_s - _TOLERANCE_S)
     return EventsFound(numbered(recording_id, kept), suppressed)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -118,17 +118,19 @@ def tune(
     careful = _careful(
         val,
         min_precision,
-        [
-            with_onsets(
-                dataclasses.replace(setting, offset_ratio=ratio, min_mean=min_mean),
-                {label: max(own, t) for label, own in onsets.items()},
-            )
+        (
+            [
+                with_onsets(
+                    dataclasses.replace(setting, offset_ratio=ratio, min_mean=min_mean),
+                    {label: max(own, t) for label, own in onsets.items()},
+                )
+                for ratio in sorted(_OFFSET_RATIOS)
+                if ratio >= setting.offset_ratio
+                for t in (0.0, *_CAREFUL_ONSETS)
+                if t == 0 or t > min(onsets.values())
+            ]
             for min_mean in (max(0.0, min_precision - _BELOW_WISH), 0.0)
-            for ratio in sorted(_OFFSET_RATIOS)
-            if ratio >= setting.offset_ratio
-            for t in (0.0, *_CAREFUL_ONSETS)
-            if t == 0 or t > min(onsets.values())
-        ],
+        ),
     )
     return dataclasses.replace(
         best,
@@ -178,24 +180,23 @@ def own_onset(f1: Mapping[float, float], *, shared: float, num_true: int) -> flo
     return round(shared + num_true / (num_true + _OWN_ONSET_STRENGTH) * (own - shared), 3)
 
 
-def _careful(val: _Val, min_precision: float, candidates: Sequence[Decoding]) -> Decoding:
+def _careful(val: _Val, min_precision: float, groups: Iterable[Sequence[Decoding]]) -> Decoding:
     """Of those that surely reach the wished precision the one of the best F1; if none does, the surest one.
 
-    Those that state no improbable event go first, if any of them states enough.
+    They are of the first group in which one states enough; if there is none, of the last.
     """
     kind = "recording" if "recording" in val.true_kinds else "video"
-    tried = [(decoding, val.scores(decoding)[kind]) for decoding in candidates]
-    tried = [own for own in tried if own[1].events.stated >= _MIN_STATED] or tried
-    highest_mean = max(_min_mean(decoding) for decoding, _ in tried)
-    tried = [own for own in tried if _min_mean(own[0]) == highest_mean]
+    tried: list[tuple[Decoding, PointScores]] = []
+    for candidates in groups:
+        tried = [(decoding, val.scores(decoding)[kind]) for decoding in candidates]
+        enough = [own for own in tried if own[1].events.stated >= _MIN_STATED]
+        if enough:
+            tried = enough
+            break
     reaching = [own for own in tried if own[1].precision_low >= min_precision]
     if reaching:
         return max(reaching, key=lambda own: (round(own[1].events.f1, 9), round(own[1].precision_low, 9)))[0]
     return max(tried, key=lambda own: round(own[1].precision_low, 9))[0]
-
-
-def _min_mean(decoding: Decoding) -> float:
-    return min(rule.min_mean for rule in decoding.rules.values())
 
 
 class _Val:

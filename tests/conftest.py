@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.offline import addresses_asked
+from tests.offline import on_this_machine
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -23,8 +23,8 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="session", autouse=True)
 def stays_on_this_machine() -> Iterator[None]:
     """No test asks another machine for anything."""
-    asked = addresses_asked()
-    yield
+    with on_this_machine() as asked:
+        yield
     assert asked == []
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import functools
 import ipaddress
+import socket
 import subprocess
-import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import psutil
+import pytest
 
 _PREFIX = ["unshare", "--map-root-user", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
 
@@ -23,20 +26,23 @@ def without_network() -> tuple[str, ...]:
     return tuple(_PREFIX) if permitted else ()
 
 
-def addresses_asked() -> list[str]:
-    """From now on no socket of this process reaches another machine; what was asked for is added to the list."""
+@contextmanager
+def on_this_machine() -> Iterator[list[str]]:
+    """Inside, no socket of this process reaches another machine; what was asked for is in the list."""
     asked: list[str] = []
     own = {address.address for addresses in psutil.net_if_addrs().values() for address in addresses}
+    connect = socket.socket.connect
 
-    def refuse(event: str, arguments: tuple[Any, ...]) -> None:
-        if event == "socket.connect" and isinstance(arguments[1], tuple):
-            host = str(arguments[1][0])
-            if host not in own and not _is_loopback(host):
-                asked.append(host)
-                raise OSError(f"no test may reach {host}")
+    def guarded(connecting: socket.socket, address: Any) -> None:
+        host = str(address[0]) if isinstance(address, tuple) else ""
+        if host and host not in own and not _is_loopback(host):
+            asked.append(host)
+            raise OSError(f"no test may reach {host}")
+        connect(connecting, address)
 
-    sys.addaudithook(refuse)
-    return asked
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket.socket, "connect", guarded)
+        yield asked
 
 
 def _is_loopback(host: str) -> bool:

@@ -57,8 +57,9 @@ def test_recordings_of_unlike_length_are_measured(videos: list[Path]) -> None:
     rows = recordings.measure(plan=plan, videos=videos, lengths_s=(10.0, 20.0))
     assert is_measured(rows)
     details = rows[0].details
-    assert (details["short"]["num_windows"], details["long"]["num_windows"]) == (17, 37)
-    assert details["long"]["num_embedded"] == 37 > details["long_with_gate"]["num_embedded"]
+    short, long = details["by_length_s"]["10"], details["by_length_s"]["20"]
+    assert (short["num_windows"], long["num_windows"]) == (17, 37)
+    assert long["num_embedded"] == 37 > details["long_with_gate"]["num_embedded"]
 
 
 def test_extraction_is_measured_on_a_large_backbone(videos: list[Path]) -> None:

@@ -101,6 +101,7 @@ def test_train_leaves_it_for_stage_2_where_it_is_asked_to(tmp_path: Path, monkey
     values["corrections"] |= {"finetune": True}
     params.write_text(json.dumps(values))
     run_train(paths, monkeypatch)
+    assert paths.judged.stat().st_mode & 0o077 == 0
     judged, repeats = read_judged(paths.judged)
     assert (list(judged), repeats) == (["home.mp4"], 3)
     assert judged["home.mp4"].windows == tuple(range(39))

@@ -34,6 +34,7 @@ from pipeline.stages import (
     finetune_temporal,
     predict,
     report,
+    seeds,
     sweep,
     train,
 )
@@ -44,7 +45,7 @@ pytestmark = pytest.mark.slow
 
 __all__ = ["world"]
 
-AFTER_EMBEDDINGS = (finetune_temporal, predict, sweep, report, export)
+AFTER_EMBEDDINGS = (finetune_temporal, predict, sweep, seeds, report, export)
 
 
 def run(stages: Stages, *modules: object) -> None:

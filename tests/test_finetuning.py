@@ -652,26 +652,6 @@ def test_the_stage_needs_no_video_where_block_inputs_are_stored(world: World, tm
         np.testing.assert_allclose(predictions.probabilities, others.probabilities, rtol=0, atol=1e-5)
 
 
-def test_two_processes_write_one_model(world: World, tmp_path: Path) -> None:
-    """Under torchrun, the stage trains in both processes, and one process writes the result."""
-    stages = Stages.written(world, tmp_path, source="block_inputs")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    done = subprocess.run(
-        [*command, "-m", "pipeline.stages.finetune", "demo", "actions"],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1]), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stderr.count("finetuned from block_inputs for 12 steps") == 1
-    tensors, config = weights.load(stages.paths.model("finetune"), expected={})
-    assert config["features"] == ["mean", "max"]
-    assert all(tensor.isfinite().all() for tensor in tensors.values())
-    assert not list(tmp_path.rglob("*.partial"))
-
-
 def test_too_few_block_inputs_say_what_to_raise(world: World, tmp_path: Path) -> None:
     """The stage fails with exit status 1 and a sentence that names the parameter."""
     stages = Stages.written(world, tmp_path, source="block_inputs")

@@ -23,6 +23,7 @@ FRAME = (
     "pipeline/params.py",
     "pipeline/fetch_params.py",
     "pipeline/param_values.py",
+    "pipeline/training_params.py",
     "pipeline/plain_yaml.py",
     "pipeline/layout.py",
     "pipeline/stage.py",
@@ -41,7 +42,7 @@ OWNERS = {
         "pipeline/demo/",
         "pipeline/capture/",
     ),  # reading, encoding, cameras
-    "transformers": ("features/backbone.py",),
+    "transformers": ("features/backbone.py", "heads/zero_shot.py"),
     "zarr": ("features/store/",),
     "safetensors": (
         "features/sealed.py",
@@ -55,7 +56,7 @@ OWNERS = {
     "click": ("pipeline/",),
     "pyarrow": ("pipeline/dataset/",),
     "requests": ("pipeline/download/",),
-    "huggingface_hub": ("pipeline/download/", "pipeline/model_card.py"),
+    "huggingface_hub": ("pipeline/download/",),
     "ruamel": ("pipeline/plain_yaml.py",),
     "torch": ("features/", "heads/", "pipeline/"),
 }

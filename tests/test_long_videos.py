@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,7 @@ from features.preprocess import Preprocessing
 from features.progress import VideoSeconds
 from features.store.embeddings import VideoEmbeddings
 from features.thumbnails import Thumbnails
-from heads.temporal import predict_sequence, window_steps
-from pipeline import recognition
+from heads.temporal import predict_sequence, video_probabilities, window_steps
 from pipeline.model_folder import load_recogniser
 from pipeline.recognition import SequenceModel
 from tests.model_folders import PLAN, make_model_folder
@@ -217,7 +217,7 @@ def test_a_long_video_comes_in_parts_of_bounded_size(world: Path) -> None:
         assert np.array_equal(joined.embeddings.vectors[name], vectors)
 
 
-def test_long_recordings_are_recognised_in_chunks(world: Path, whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_long_recordings_are_recognised_in_chunks(world: Path, whole: Path) -> None:
     """A part's vectors at once, with those in reach, give what all at once give."""
     model = load_recogniser(world / "model").model
     assert isinstance(model, SequenceModel)
@@ -228,14 +228,15 @@ def test_long_recordings_are_recognised_in_chunks(world: Path, whole: Path, monk
     video = EmbeddingCache(
         whole, provenance(model.backbone, ClipReader(PLAN, model.reader.preprocessing, "pyav"))
     ).load(piece.stem)
-    steps = window_steps(video.start_s, stride_s=PLAN.stride_s)
-    steps[50:] += 3  # a pause
+    start_s = video.start_s.copy()
+    start_s[50:] += 3 * PLAN.stride_s  # a pause
+    steps = window_steps(start_s, stride_s=PLAN.stride_s)
     at_once = predict_sequence(model.head, torch.from_numpy(video.vectors["mean"]), torch.from_numpy(steps)).sigmoid()
-    for chunk_windows in (1, 7, 50, 1000):
-        monkeypatch.setattr(recognition, "_CHUNK_WINDOWS", chunk_windows)
-        in_chunks = model._probabilities([video.vectors["mean"]], steps)
+    told = partial(video_probabilities, model.head, stride_s=PLAN.stride_s)
+    for part_windows in (1, 7, 50, 1000):
+        in_chunks = told([video.vectors["mean"]], start_s, part_windows=part_windows)
         assert np.abs(in_chunks - at_once.numpy()).max() < 1e-5
-    assert model._probabilities([video.vectors["mean"][:0]], steps[:0]).shape == (0, 2)
+    assert told([video.vectors["mean"][:0]], start_s[:0]).shape == (0, 2)
 
 
 def test_progress_is_told_in_seconds_of_video() -> None:

@@ -22,7 +22,7 @@ FACTS = CardFacts(
     backbone="facebook/vjepa2-vitl-fpc16-256-ssv2",
     labels=list(LABELS.values()),
     trained_on="It knows films of actors.",
-    is_charades=True,
+    data_set="charades",
 )
 SCORES = {
     "protocol": "held_out: chosen on val, scores on test",
@@ -35,6 +35,15 @@ SCORES = {
         },
         "linear": {"micro_f1": {"value": 0.5, "low": 0.4, "high": 0.6}},
     },
+    "protocols": {
+        "held_out": {"metric": "micro_f1", "split": "test", "n_subjects": 10, "models": {"temporal": {"value": 0.8}}},
+        "charades_classify": {
+            "metric": "map",
+            "split": "test",
+            "n_subjects": 10,
+            "models": {"temporal": {"value": 0.25, "low": 0.2, "high": 0.3}, "prior": {"value": 0.1}},
+        },
+    },
 }
 
 
@@ -43,12 +52,17 @@ def test_a_hub_reads_scores_with_protocol_split_and_interval() -> None:
     data: Any = ModelCard(model_card(FACTS, SCORES)).data
     assert (data.library_name, data.pipeline_tag) == ("video-diary-logger", "video-classification")
     assert data.base_model == "facebook/vjepa2-vitl-fpc16-256-ssv2"
-    first, second = data.eval_results
+    first, second, official = data.eval_results
     assert (first.metric_name, first.metric_value, first.metric_config) == ("Micro-F1, windows", 0.797399, "held_out")
     assert (first.dataset_split, first.dataset_config, first.dataset_args) == ("test", "diary", {"of": "windows"})
     assert first.metric_args == {"interval_95": [0.766782, 0.824526], "num_drawn": 10}
     assert second.metric_args == {"num_drawn": 10}
-    assert "| Micro-F1 | windows | 0.797 | 0.767 to 0.825 | 10 |" in model_card(FACTS, SCORES)
+    assert (official.metric_name, official.metric_value, official.metric_config) == (
+        "mAP, videos",
+        0.25,
+        "charades_classify",
+    )
+    assert "| `held_out` | Micro-F1 | windows | 0.797 | 0.767 to 0.825 | 10 |" in model_card(FACTS, SCORES)
 
 
 def test_the_licence_of_charades_goes_with_its_heads() -> None:
@@ -56,9 +70,10 @@ def test_the_licence_of_charades_goes_with_its_heads() -> None:
     text = model_card(FACTS, SCORES)
     assert ModelCard(text).data.to_dict()["license_name"] == "charades-non-commercial"
     assert "may not be passed on" in text
-    own = model_card(replace(FACTS, is_charades=False), SCORES)
-    assert ModelCard(own).data.to_dict()["license"] == "mit"
-    assert "Charades" not in own
+    for facts, name in ((replace(FACTS, data_set="demo"), "mit"), (replace(FACTS, data_set="own"), "other")):
+        own = model_card(facts, SCORES)
+        assert ModelCard(own).data.to_dict()["license"] == name
+        assert "Charades" not in own
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -15,14 +16,14 @@ from pathlib import Path
 import pytest
 
 from tests.model_folders import make_model_folder
-from tests.offline import without_network
+from tests.offline import on_this_machine, without_network
 from tests.test_house import REPOSITORY, imported_names, sources
 from tests.videos import evenly, write_video
 
 needs_namespace = pytest.mark.skipif(not without_network(), reason="this system permits no namespace without network")
 OVER_HTTP = {
     "requests",
-    "huggingface_hub",
+    "huggingface_hub.snapshot_download",
     "urllib.request.urlopen",
     "http.client",
     "httpx",
@@ -53,7 +54,7 @@ def imports() -> dict[str, set[str]]:
 
 
 def test_one_room_speaks_http(imports: dict[str, set[str]]) -> None:
-    """No other module imports a library that asks other machines for files."""
+    """No other module imports what asks other machines for files."""
     speaking = {path for path, names in imports.items() if OVER_HTTP & names}
     assert {str(Path(path).parent) for path in speaking} == {"pipeline/download"}
 
@@ -66,6 +67,13 @@ def test_one_stage_enters_it(imports: dict[str, set[str]]) -> None:
 
     assert {path for path in importing("pipeline.download") if not path.startswith("pipeline/download/")} == {FETCH}
     assert importing("pipeline.stages.fetch") == set()
+
+
+def test_no_test_of_this_process_reaches_another_machine() -> None:
+    """The guard of all tests refuses an address that is not this machine's, and reports it."""
+    with on_this_machine() as asked, pytest.raises(OSError, match=r"no test may reach 203\.0\.113\.7"):
+        socket.create_connection(("203.0.113.7", 80), timeout=1)
+    assert asked == ["203.0.113.7"]
 
 
 @needs_namespace

@@ -260,5 +260,5 @@ def test_a_video_that_goes_away_before_it_is_read_is_a_fault(tmp_path: Path, cli
     assert planned[0] == Planned(gone, None, f"{gone}: cannot be read: not a file (found: nothing)")
     assert planned[1].row is not None
     assert json.loads((tmp_path / "out" / "manifest.json").read_text())["failed"] == [
-        {"file_name": "gone.mp4", "reason": f"{gone}: No such file or directory"}
+        {"file_name": "gone.mp4", "reason": f"{gone}: cannot be read: not a file (found: nothing)"}
     ]

@@ -208,7 +208,7 @@ def test_a_persons_diaries_never_land_in_git(tmp_path: Path) -> None:
 
 
 def test_annotations_are_not_pushed() -> None:
-    """The manifest and the predictions carry the data set's annotations: `dvc push` leaves them here."""
+    """The manifest, the predictions and what people judged carry annotations: `dvc push` leaves them here."""
     stages = YAML(typ="safe").load(REPOSITORY / "dvc.yaml")["stages"].values()
     outs = [out if isinstance(out, dict) else {out: {}} for stage in stages for out in stage["outs"]]
     pushed = {
@@ -217,5 +217,5 @@ def test_annotations_are_not_pushed() -> None:
         for name, options in out.items()
         if options.get("cache", True) and options.get("push", True)
     }
-    models = {*models_of(["frozen", "finetuned"]), "diary", "typicality.safetensors"}
+    models = {*models_of(["frozen", "finetuned"]), "attentive", "diary", "typicality.safetensors"}
     assert pushed == {"embeddings.zarr", "block_inputs.zarr", "failed.csv", *models}

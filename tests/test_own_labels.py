@@ -71,7 +71,8 @@ def test_a_window_is_seen_with_its_neighbours_but_not_across_a_pause() -> None:
     vectors = np.arange(4, dtype=np.float32)[:, None]
     windows = [Segment(0, 2), Segment(1, 3), Segment(7, 9), Segment(8, 10)]
     rows = Windows.of(windows, {"mean": vectors}, stride_s=1).rows
-    assert rows.tolist() == [[0, 0, 1], [0, 1, 1], [2, 2, 3], [2, 3, 3]]
+    assert rows[:, ::2].tolist() == [[0, 0, 1], [0, 1, 1], [2, 2, 3], [2, 3, 3]]
+    assert (rows[:, 1::2] == rows[:, ::2] - 1.5).all()
     pooled = Windows.of(windows, {"mean": vectors, "pooler": vectors + 10}, stride_s=1)
     assert pooled.rows[0].tolist() == [10, 10, 11]
 
@@ -87,3 +88,26 @@ def test_what_cannot_be_learned_is_refused() -> None:
     with pytest.raises(CannotLearn, match="48"):
         label.probabilities(Windows.of([Segment(0, 2)], {"mean": np.zeros((1, 8))}, stride_s=1))
     assert label.probabilities(Windows.of([], {"mean": np.zeros((0, 16))}, stride_s=1)).shape == (0,)
+
+
+def test_without_a_pooler_what_changes_in_a_video_counts_beside_what_is_seen() -> None:
+    """Rooms that differ by more than the label does hide it less; with a pooler its vectors are looked at alone."""
+    random = np.random.default_rng(3)
+    windows = [Segment(k, k + 2) for k in range(60)]
+    true = np.array([any(window.overlap_s(Segment(s, s + 6)) >= 0.5 for s in (10, 30)) for window in windows])
+
+    def video(pooling: str) -> Windows:
+        room = 20 * random.normal(size=16)
+        return Windows.of(
+            windows, {pooling: room + random.normal(size=(60, 16)) + 3 * np.outer(true, DIRECTION)}, stride_s=1
+        )
+
+    share = {}
+    for pooling in ("pooler", "mean"):
+        videos, others = ([video(pooling) for _ in range(6)] for _ in range(2))
+        label, _ = learn([(own, Segment(10, 16)) for own in videos], videos)
+        scores = np.concatenate([label.probabilities(other) for other in others])
+        top = np.argsort(-scores, kind="stable")[: 6 * true.sum()]
+        share[pooling] = np.tile(true, 6)[top].mean()
+    assert videos[0].rows.shape == (60, 6 * 16)
+    assert share["mean"] > share["pooler"] + 0.1

@@ -31,7 +31,7 @@ from pipeline.dataset.manifest import Interval, Manifest, VideoEntry
 from pipeline.dataset.truth import split_truth
 from pipeline.dataset.windows import block_input_windows
 from pipeline.layout import MODELS, Layout
-from pipeline.stages import export, extract, report, sweep, train
+from pipeline.stages import export, extract, report, seeds, sweep, train
 from reports.decoding import Decoding
 from reports.thresholds import Sweep
 
@@ -151,6 +151,7 @@ def finished(tmp_path: Path) -> Layout:
     run(train.main, paths)
     predict(paths)
     run(sweep.main, paths)
+    run(seeds.main, paths)
     run(report.main, paths)
     paths.backbone.mkdir(parents=True)
     return paths

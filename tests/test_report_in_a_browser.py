@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 MODELS = ("linear", "temporal", "finetune", "finetune_temporal")
 LABELS = {f"c{k:03d}": f"Doing <thing> number {k} with something in a long name" for k in range(12)}
+SEEDS = {"seeds": [0, 1], "models": {name: {"map": {"mean": 0.5, "std": 0.01}} for name in ("linear", "temporal")}}
 
 pytestmark = [
     pytest.mark.slow,
@@ -75,7 +76,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     splits = [SplitFacts(name, 60, 900, 10) for name in ("train", "val", "test")]
     write_page(
         folder / "report.html",
-        Report("demo", "diary", models, splits, [], {"seed": "0"}, closer=closer, params={"a.b": "1"}),
+        Report("demo", "diary", models, splits, [], {"seed": "0"}, closer=closer, seeds=SEEDS, params={"a.b": "1"}),
     )
     return folder / "report.html"
 

@@ -27,8 +27,8 @@ def path(tmp_path: Path) -> Path:
         n = VIDEOS[video_id]
         return VideoEmbeddings(
             window=np.arange(n, dtype=np.int32) * 2,
-            start_s=np.arange(n) * 2.0,
-            end_s=np.arange(n) * 2.0 + 1.5,
+            start_s=np.arange(n, dtype=np.float64) * 2,
+            end_s=np.arange(n, dtype=np.float64) * 2 + 1.5,
             num_padded=np.arange(n, dtype=np.int32) % 2,
             vectors={name: rng.standard_normal((n, size)).astype(np.float16) for name, size in SIZES.items()},
         )
@@ -92,7 +92,11 @@ def test_rows_of_a_view_are_not_taken_for_the_whole(path: Path) -> None:
     embeddings, _ = read_embeddings(path, poolings=["max", "mean"])
     rows = slice(3, 5)
     part = Embeddings(
-        *(getattr(embeddings, name)[rows] for name in ("video_ids", "window", "start_s", "end_s", "num_padded")),
+        embeddings.video_ids[rows],
+        embeddings.window[rows],
+        embeddings.start_s[rows],
+        embeddings.end_s[rows],
+        embeddings.num_padded[rows],
         vectors={name: vectors[rows] for name, vectors in embeddings.vectors.items()},
     )
     assert np.array_equal(part.side_by_side(["max", "mean"]), embeddings.side_by_side(["max", "mean"])[rows])

@@ -18,10 +18,11 @@ def train(n: int = 4000) -> np.ndarray:
     return np.stack([10 + wide, narrow + third, third], axis=1).astype(np.float16)
 
 
-def test_train_windows_lie_at_the_distance_that_their_number_of_dimensions_says() -> None:
-    """The mean square is about 3, a little less for the shrunk covariance; the mean itself has distance 0."""
-    typicality = Typicality.fit(train())
-    squares = typicality.distances(train()) ** 2
+@pytest.mark.parametrize("n", [4000, 120_000])
+def test_train_windows_lie_at_the_distance_that_their_number_of_dimensions_says(n: int) -> None:
+    """The mean square is about 3, a little less for the shrunk covariance, of any number of windows; the mean's 0."""
+    typicality = Typicality.fit(train(n))
+    squares = typicality.distances(train(n)) ** 2
     assert 1.5 < squares.mean() <= 3.0
     assert typicality.distances(typicality.mean[None])[0] == pytest.approx(0.0, abs=1e-6)
 

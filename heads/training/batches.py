@@ -68,6 +68,11 @@ class Plan:
         passes = [[source.video_id, source.first_frame] for source in self.passes]
         return hashlib.sha256(json.dumps([passes, self.batches]).encode()).hexdigest()
 
+    def share(self, number: int, count: int, *, of_batches: bool) -> Plan:
+        """What process `number` of `count` does of it: every n-th batch, or every n-th window of each batch."""
+        batches = self.batches[number::count] if of_batches else [batch[number::count] for batch in self.batches]
+        return _renumbered(self.passes, batches)
+
 
 def plan_batches(
     sources: Sequence[Source],
@@ -108,17 +113,20 @@ def plan_batches(
         buffer[k], buffer[-1] = buffer[-1], buffer[k]
         drawn.append(buffer.pop())
 
-    windows_by_pass = _by_pass(drawn)
-    renumbered = {number: position for position, number in enumerate(windows_by_pass)}
     mirrored = (torch.rand(len(drawn), generator=generator) < mirrored_share).tolist()
-    items = [
-        BatchItem(renumbered[number], window, flip) for (number, window), flip in zip(drawn, mirrored, strict=True)
-    ]
+    items = [BatchItem(number, window, flip) for (number, window), flip in zip(drawn, mirrored, strict=True)]
+    return _renumbered(passes, [items[first : first + batch_size] for first in range(0, len(items), batch_size)])
+
+
+def _renumbered(passes: Sequence[Source], batches: Sequence[Sequence[BatchItem]]) -> Plan:
+    """The plan of these batches, with those windows of the passes that they draw."""
+    windows_by_pass = _by_pass([(item.pass_number, item.window) for batch in batches for item in batch])
+    position_of = {number: position for position, number in enumerate(windows_by_pass)}
     return Plan(
-        passes=tuple(
-            replace(passes[number], windows=drawn_windows) for number, drawn_windows in windows_by_pass.items()
+        passes=tuple(replace(passes[number], windows=windows) for number, windows in windows_by_pass.items()),
+        batches=tuple(
+            tuple(item._replace(pass_number=position_of[item.pass_number]) for item in batch) for batch in batches
         ),
-        batches=tuple(tuple(items[first : first + batch_size]) for first in range(0, len(items), batch_size)),
     )
 
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
-from itertools import groupby, islice
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -51,12 +51,14 @@ def fit(
     generator: torch.Generator,
     checkpoint: Checkpoint | None,
     cpu: bool,
+    takes_turns: bool = False,
 ) -> list[History]:
     """Train C candidates with AdamW, leave each one's best parameters in `model`, and return a history for each.
 
     `model(*inputs)` gives logits (C, B, L), or (B, L) for one candidate, or (C, K, B, L), where a candidate's loss is
-    the mean over its K. `train_batches(k)` gives (*inputs, targets (B, L)) from batch k (from 0) to the last step's; of
-    several processes each takes every n-th batch, so all must get the same. `evaluate` gets the model on its device, in
+    the mean over its K. `train_batches(k)` gives (*inputs, targets (B, L)) from batch k (from 0) to the last step's. Of
+    several processes each gets batches of its own: those of a step that are its part, or, where it `takes_turns`, of
+    every n-th step its whole batch; together they train as one does. `evaluate` gets the model on its device, in
     eval mode, without gradients and in the schedule's precision, and gives val's "map" and "loss": (C,), or numbers for
     one candidate. Candidates hold exactly the parameters that require a gradient, each once; only those return to the
     best evaluation's. A model with frozen parts keeps them in eval mode by itself when `train()` is called. The model
@@ -72,7 +74,10 @@ def fit(
     names = _names_of_trained(model, candidates)
     states = [CandidateState(candidate) for candidate in candidates]
     processes = joined_processes(cpu=cpu, precision=schedule.precision)
-    training = _Training(processes, processes.wrapped(model), _adamw(candidates), states, names, schedule)
+    stride = processes.count if takes_turns else 1
+    if schedule.accumulation % stride or schedule.evaluate_every_steps % stride:
+        raise ValueError(f"{stride} processes cannot take turns at batches of {schedule}")
+    training = _Training(processes, processes.wrapped(model), _adamw(candidates), states, names, schedule, stride)
     if checkpoint:
         checkpoint = replace(checkpoint, provenance={**checkpoint.provenance, "fit": training.provenance})
     seed = int(torch.randint(2**31, (1,), generator=generator)) + processes.rank
@@ -98,18 +103,18 @@ def _run(
     evaluate: Callable[[nn.Module], Mapping[str, Any]],
     checkpoint: Checkpoint | None,
 ) -> None:
-    schedule, processes = training.schedule, training.processes
+    schedule, processes, stride = training.schedule, training.processes, training.stride
     resumed = training.resume(checkpoint) if checkpoint else None
     saved = resumed or 0
-    batches = islice(train_batches(saved * processes.count), processes.rank, None, processes.count)
+    batches = train_batches(saved // stride)
     with tqdm(total=schedule.steps, initial=saved, unit="step", file=sys.stderr, disable=not processes.is_main) as bar:
-        for step in range(0 if resumed is None else resumed + 1, schedule.steps + 1):
+        for step in range(0 if resumed is None else resumed + stride, schedule.steps + 1, stride):
             if step:
                 batch = next(batches, None)
                 if batch is None:
                     raise ValueError(f"train_batches ended before step {step} of {schedule.steps}")
                 training.micro_step(batch, step)
-                bar.update()
+                bar.update(stride)
             if step % schedule.evaluate_every_steps == 0 or step == schedule.steps:
                 training.evaluate(model, evaluate, step)
                 if step:  # before that nothing is trained, and who goes on from a head does not look at it
@@ -124,7 +129,10 @@ def _run(
 
 @dataclass
 class _Training:
-    """A training under way and all of its state. `names` has the trained parameters' names in the model."""
+    """A training under way and all of its state.
+
+    `names` has the trained parameters' names in the model. `stride` steps of the schedule are one of each process.
+    """
 
     processes: Processes
     wrapped: nn.Module
@@ -132,6 +140,7 @@ class _Training:
     states: list[CandidateState]
     names: Mapping[nn.Parameter, str]
     schedule: TrainingSchedule
+    stride: int
 
     def __post_init__(self) -> None:
         is_fp16 = self.schedule.precision == "fp16"
@@ -173,7 +182,7 @@ class _Training:
                     raise NonFiniteLoss(which="train", candidate=state.candidate.name, step=step, value=values[k])
                 state.losses.append(values[k])
             total = losses.sum() if len(running) == len(values) else losses[running].sum()
-            total = total / self.schedule.accumulation
+            total = total / (self.schedule.accumulation // self.stride)
             (total if self.scaler is None else self.scaler.scale(total)).backward()
         if ends_update:
             self._update(self.schedule.lr_factor(step // self.schedule.accumulation - 1))

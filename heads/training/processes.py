@@ -80,12 +80,38 @@ class Processes:
 
 def is_main_process() -> bool:
     """Whether this process is the first of `torchrun`'s, or the only one: the one that writes files."""
-    return os.environ.get("RANK", "0") == "0"
+    return process_rank() == 0
+
+
+def process_rank() -> int:
+    """The number of this process among those that `torchrun` started; 0 without it."""
+    return int(os.environ.get("RANK", "0"))
 
 
 def num_processes() -> int:
     """How many processes `torchrun` started; 1 without it."""
     return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+class UnevenShares(ValueError):
+    """An update cannot be shared evenly by the processes of a training."""
+
+
+def shares_batches(*, accumulation: int, batch_size: int, evaluate_every_steps: int) -> bool:
+    """Whether the processes of an update take whole batches in turn, or else each its part of every batch.
+
+    An update is of the same windows however many processes there are. Raises `UnevenShares` where neither is even.
+    """
+    count = num_processes()
+    if accumulation % count == 0 and evaluate_every_steps % count == 0:
+        return True
+    if batch_size % count == 0:
+        return False
+    raise UnevenShares(
+        f"{count} processes cannot share updates of {accumulation} batches of {batch_size} windows evenly, evaluated "
+        f"every {evaluate_every_steps} batches: make batch_size a multiple of {count}, or accumulation and "
+        "evaluate_every_steps, under finetune in the params; or start another number of processes"
+    )
 
 
 def joined_processes(*, cpu: bool, precision: Precision) -> Processes:

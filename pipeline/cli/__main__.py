@@ -6,6 +6,7 @@ import click
 
 from pipeline.cli.amend import amend
 from pipeline.cli.dataset import dataset
+from pipeline.cli.doctor import doctor
 from pipeline.cli.label import label
 from pipeline.cli.learn import learn
 from pipeline.cli.overlay import overlay
@@ -22,7 +23,7 @@ def main() -> None:
     """Turn recordings into a diary that you can read and trust, on this machine alone."""
 
 
-for command in (record, write, review, amend, learn, verdicts, label, overlay, purge, dataset):
+for command in (record, write, review, amend, learn, verdicts, label, overlay, purge, dataset, doctor):
     main.add_command(command)
 
 if __name__ == "__main__":

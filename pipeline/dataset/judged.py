@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from features.files import private_files
 from features.sealed import damage_told, read_sealed_json, write_sealed_json
 from features.video import Segment
 from heads.targets import known_targets, window_targets
@@ -43,7 +44,7 @@ class JudgedRecording:
 
 
 def write_judged(path: Path, recordings: Mapping[str, JudgedRecording], *, repeats: int) -> None:
-    """Write recordings by id, and how often an epoch has them."""
+    """Write recordings by id, and how often an epoch has them; readable for its owner alone."""
     rows = {
         recording_id: {
             "sha256": recording.sha256,
@@ -53,7 +54,9 @@ def write_judged(path: Path, recordings: Mapping[str, JudgedRecording], *, repea
         }
         for recording_id, recording in recordings.items()
     }
-    write_sealed_json(path, {"repeats": repeats, "recordings": rows} if rows else {"recordings": {}}, sort_keys=True)
+    content = {"repeats": repeats, "recordings": rows} if rows else {"recordings": {}}
+    with private_files():
+        write_sealed_json(path, content, sort_keys=True)
 
 
 def read_judged(path: Path) -> tuple[dict[str, JudgedRecording], int]:

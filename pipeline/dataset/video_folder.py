@@ -75,6 +75,8 @@ def read(dataset: Path, *, val_share: float, seed: int) -> tuple[Manifest, Label
     action, so that `extract` lists it as failed. Raises `ManifestError` with a line for each fault.
     """
     files = metadata_files(dataset)
+    if len({file.parent for file in files}) < len(files):
+        raise ManifestError(f"{' and '.join(map(str, files))}: one folder has one file of metadata; keep one")
     rows = _Rows()
     for file in files:
         _read_file(dataset, file, rows)
@@ -130,7 +132,7 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, Row]]:
 
 def _json_rows(path: Path) -> Iterator[tuple[int, Row]]:
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").split("\n")  # text may hold Unicode's other line ends
     except UnicodeDecodeError as error:
         raise ManifestError(f"{path}: not a text file in UTF-8: {error.reason} at byte {error.start}") from error
     for number, line in enumerate(lines, start=1):
@@ -192,7 +194,10 @@ def _label_id(text: str, rows: _Rows, line: int) -> str:
 
 
 def _entries(dataset: Path, rows: _Rows) -> list[VideoEntry]:
-    """The videos with their lengths; those that cannot be read and have no action are left out."""
+    """The videos with their lengths; those that cannot be read and have no action are left out.
+
+    One that lasts longer than a day raises `ManifestError`.
+    """
     entries, unreadable = [], []
     for path, video in rows.videos.items():
         length_s = max((interval.end_s for interval in video.intervals), default=0.0)
@@ -200,7 +205,9 @@ def _entries(dataset: Path, rows: _Rows) -> list[VideoEntry]:
             length_s = video_length_s(dataset / path)
         except UnreadableVideo as error:
             unreadable.append(str(error))
-        if 0 < length_s <= MAX_LENGTH_S:
+        if length_s > MAX_LENGTH_S:
+            raise ManifestError(f"{dataset / path}: lasts {length_s:g} s, and at most {MAX_LENGTH_S} are taken: cut it")
+        if length_s:
             entries.append(VideoEntry(path, path, video.subject, "", video.split, length_s, tuple(video.intervals)))
     if len(unreadable) == len(rows.videos):
         raise ManifestError(f"{dataset}: none of the {len(unreadable)} videos can be read: {shortened(unreadable)}")
@@ -218,6 +225,14 @@ def _split(videos: Sequence[VideoEntry], val_share: float, seed: int) -> tuple[t
             f"{len(without)} of {len(videos)} videos have no split: {shortened(without)}; name it for all or none"
         )
     notes = []
+    late = [video.path for video in videos if video.num_past_the_end]
+    if late:
+        num_late = sum(video.num_past_the_end for video in videos)
+        num_actions = sum(len(video.intervals) for video in videos)
+        notes.append(
+            f"{num_late} of {num_actions} actions begin after the end of their video, and are seen nowhere: "
+            f"{shortened(late)}. Times are seconds from the video's start."
+        )
     num_own = sum(video.subject == video.path for video in videos)
     if num_own:
         notes.append(

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from features.sealed import damage_told
 from heads import weights
+from pipeline.dataset import charades
 from pipeline.dataset.roles import read_roles
 from pipeline.layout import Layout, models_of
-from pipeline.model_card import CardFacts, model_card
+from pipeline.model_card import CardFacts, DataSet, model_card
 from pipeline.model_folder import write_model_folder
 from pipeline.params import Params
 from pipeline.stage import stage
@@ -36,6 +37,9 @@ def main(params: Params, paths: Layout) -> None:
 def export_model(model: str, out: Path, params: Params, paths: Layout) -> None:
     """Write the folder `out` of one of the project's models."""
     config = weights.read_config(paths.model(model))
+    data_set: DataSet = "charades" if charades.is_there(paths.dataset) else "own"
+    if params.fetch.source == "rendered":
+        data_set = "demo"
     with damage_told(paths.scores, remedy="run `dvc repro report`"):
         scores = json.loads(paths.scores.read_text(encoding="utf-8"))
         events = scores["models"][model]["events"]
@@ -48,7 +52,7 @@ def export_model(model: str, out: Path, params: Params, paths: Layout) -> None:
                 backbone=config["provenance"]["backbone"]["id"],
                 labels=[label["name"] for label in config["labels"]],
                 trained_on=params.diary.trained_on,
-                is_charades=params.fetch.source == "folder",
+                data_set=data_set,
             ),
             scores,
         )

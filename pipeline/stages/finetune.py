@@ -6,7 +6,6 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, replace
-from typing import Any
 
 import torch
 from torch import nn
@@ -15,8 +14,6 @@ from features.backbone import load_backbone
 from features.clips import ClipReader, Source
 from features.files import locked, sha256_of
 from features.preprocess import Preprocessing
-from features.provenance import require_provenance
-from features.store.block_inputs import BlockInputs, open_block_inputs
 from features.video import Segment
 from heads import weights
 from heads.action_model import ActionModel, Tail
@@ -25,21 +22,19 @@ from heads.losses import bce, known_only
 from heads.training.batches import Targets, block_input_batches, frame_batches, plan_batches
 from heads.training.candidates import Candidate, ParameterGroup
 from heads.training.loop import fit
-from heads.training.processes import is_main_process, num_processes
+from heads.training.processes import is_main_process, num_processes, process_rank, shares_batches
 from heads.training.state import Checkpoint
 from heads.training.validation import on_block_inputs, on_frames
+from pipeline.block_inputs import require_block_inputs
 from pipeline.dataset import manifest
 from pipeline.dataset.judged import JudgedRecording, read_judged
-from pipeline.dataset.truth import SplitTruth, read_split
+from pipeline.dataset.truth import read_split
 from pipeline.layout import Layout
-from pipeline.params import FinetuneParams, Params
+from pipeline.params import Params
 from pipeline.stage import stage
+from pipeline.training_params import FinetuneParams
 
 log = logging.getLogger(__name__)
-
-
-class TooFewBlockInputs(Exception):
-    """No window of a split that is trained or evaluated on has its block input stored."""
 
 
 class CannotLearnFrom(Exception):
@@ -73,7 +68,7 @@ def _finetune(params: Params, paths: Layout) -> None:
     block_inputs = None
     windows: Mapping[str, Sequence[int]] = train.windows_of | val.windows_of
     if finetune.source == "block_inputs":
-        block_inputs = _stored_block_inputs(paths, provenance, (train, val))
+        block_inputs = require_block_inputs(paths.block_inputs, provenance, (train, val))
         windows = block_inputs.windows
 
     def sources(video_ids: Iterable[str]) -> list[Source]:
@@ -90,7 +85,7 @@ def _finetune(params: Params, paths: Layout) -> None:
     plan = plan_batches(
         sources(train.video_ids) + taught,
         {**windows, **{name: recording.windows for name, recording in judged.items()}},
-        steps=finetune.steps * num_processes(),  # each process takes every n-th batch
+        steps=finetune.steps,
         batch_size=finetune.batch_size,
         windows_per_pass=finetune.windows_per_video,
         buffer_size=finetune.shuffle_windows,
@@ -98,18 +93,24 @@ def _finetune(params: Params, paths: Layout) -> None:
         mirrored_share=0.5 if finetune.flip else 0.0,
         generator=generator,
     )
+    takes_turns = shares_batches(
+        accumulation=finetune.accumulation,
+        batch_size=finetune.batch_size,
+        evaluate_every_steps=finetune.evaluate_every_steps,
+    )
+    own_plan = plan.share(process_rank(), num_processes(), of_batches=takes_turns)
     val_windows = val.spread(finetune.evaluate_windows, among=windows)
     model: nn.Module
     if block_inputs is None:
         model = ActionModel(backbone, tail, preprocessing=preprocessing)
         views = provenance.get("views", "center")
         reader = ClipReader(params.windows, preprocessing, params.extract.decoder, views=views)
-        train_batches = frame_batches(plan, reader, target_of, num_workers=num_workers)
+        train_batches = frame_batches(own_plan, reader, target_of, num_workers=num_workers)
         val_sources = [replace(source, windows=val_windows[source.video_id]) for source in sources(val_windows)]
         evaluate = on_frames(val_sources, reader, val.target_of, batch_size=batch_size, num_workers=num_workers)
     else:
         model = tail
-        train_batches = block_input_batches(plan, block_inputs, train.target_at)
+        train_batches = block_input_batches(own_plan, block_inputs, train.target_at)
         evaluate = on_block_inputs(block_inputs, val_windows, val.target_at, batch_size=batch_size)
     loss = known_only(bce) if judged else bce
     (history,) = fit(
@@ -136,6 +137,7 @@ def _finetune(params: Params, paths: Layout) -> None:
             finetune.checkpoint_every_steps,
         ),
         cpu=False,
+        takes_turns=takes_turns,
     )
 
     if not is_main_process():
@@ -171,24 +173,6 @@ def _parameter_groups(finetune: FinetuneParams, head: nn.Module, last_block: nn.
         {"params": list(module.parameters()), "lr": rate, "weight_decay": finetune.weight_decay, "name": name}
         for name, module, rate in rates
     ]
-
-
-def _stored_block_inputs(paths: Layout, provenance: Mapping[str, Any], splits: Sequence[SplitTruth]) -> BlockInputs:
-    """The stored block inputs, which must belong to these embeddings and hold windows of each of the splits."""
-    block_inputs, found = open_block_inputs(paths.block_inputs)
-    require_provenance(found, expected=provenance, path=paths.block_inputs)
-    for split in splits:
-        num_stored = [len(block_inputs.windows.get(video_id, ())) for video_id in split.video_ids]
-        if not any(num_stored):
-            raise TooFewBlockInputs(
-                f"{paths.block_inputs} holds {block_inputs.shape[0]} windows and none of {split.name}: "
-                "raise finetune.block_inputs_gb"
-            )
-        log.info(
-            "%s: block inputs of %d of %d windows are stored, of %d of %d videos",
-            *(split.name, sum(num_stored), len(split.windows), sum(map(bool, num_stored)), len(num_stored)),
-        )
-    return block_inputs
 
 
 if __name__ == "__main__":

@@ -3,36 +3,30 @@
 from __future__ import annotations
 
 import logging
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from tqdm import tqdm
-
 from features.backbone import DTYPES, best_device, load_backbone
-from features.clips import ClipReader, Source, read_videos
+from features.clips import ClipReader
 from features.preprocess import Preprocessing
 from features.provenance import require_provenance
-from features.store.block_inputs import BlockInputs, open_block_inputs
+from features.store.block_inputs import open_block_inputs
 from features.store.embeddings import read_embeddings
 from features.store.rows import StoreError
-from features.video import Clip
 from heads import weights
-from heads.action_model import Tail, load_action_model, predict_block_inputs, predict_clips
+from heads.action_model import load_action_model
 from heads.linear import LinearHead, load_linear_head
-from heads.predictions import Predictions
-from heads.temporal import TemporalEnsemble, load_temporal_head, predict_sequence
-from heads.training.sequences import sequences_of
+from heads.temporal import load_temporal_head
 from heads.typicality import Typicality
+from pipeline.block_inputs import window_probabilities
 from pipeline.dataset import manifest
 from pipeline.dataset.recordings import recording_paths, true_actions
 from pipeline.dataset.truth import SplitTruth, recording_truth, split_truth
 from pipeline.layout import Layout, models_of
 from pipeline.params import Params
+from pipeline.probabilities import linear_probabilities, predictions_of, temporal_probabilities
 from pipeline.stage import stage
 
 log = logging.getLogger(__name__)
@@ -63,6 +57,8 @@ def main(params: Params, paths: Layout) -> None:
     finetuned, finetune_config = load_action_model(
         paths.model("finetune"), backbone, preprocessing, expected=provenance
     )
+    finetuned_head = finetuned.tail.head
+    assert isinstance(finetuned_head, LinearHead)
     on_finetuned, on_finetuned_config = None, temporal_config
     if "finetune_temporal" in models_of(params.temporal.embeddings):
         on_finetuned, on_finetuned_config = load_temporal_head(paths.model("finetune_temporal"), expected=provenance)
@@ -96,48 +92,39 @@ def main(params: Params, paths: Layout) -> None:
         (truth_of_recordings("test"), paths.test_predictions, "recordings"),
     ):
         by_model = {
-            "linear": _linear(linear, truth, config["features"]),
-            "temporal": _temporal(temporal, truth, temporal_config["features"], params.windows.stride_s),
+            "linear": linear_probabilities(linear, truth.embeddings, config["features"]),
+            "temporal": temporal_probabilities(
+                temporal, truth.embeddings, temporal_config["features"], stride_s=params.windows.stride_s
+            ),
         }
         if on_finetuned is not None:
             own = _finetuned(truth, paths.finetuned_embeddings(of), expected=on_finetuned_config["embeddings"])
-            by_model["finetune"] = _linear(finetuned.tail.head, own, finetune_config["features"])
-            by_model["finetune_temporal"] = _temporal(
-                on_finetuned, own, on_finetuned_config["features"], params.windows.stride_s
+            by_model["finetune"] = linear_probabilities(finetuned_head, own.embeddings, finetune_config["features"])
+            by_model["finetune_temporal"] = temporal_probabilities(
+                on_finetuned, own.embeddings, on_finetuned_config["features"], stride_s=params.windows.stride_s
             )
             source = "all from stored embeddings"
         else:
-            rows = _from_block_inputs(finetuned.tail, block_inputs, truth, batch_size=batch_size, device=device)
-            num_stored, done = len(rows), {video_id for video_id, _ in rows}
-            sources = [Source(video_id, files[video_id]) for video_id in truth.video_ids if video_id not in done]
-            clips = _clips(sources, reader, num_workers=params.extract.num_workers, description=truth.name)
-            for video_id, clip, row in predict_clips(finetuned, clips, batch_size=batch_size, device=device):
-                rows[video_id, clip.window] = row
-            ordered = [rows[key] for key in truth.embeddings.keys]
-            by_model["finetune"] = np.array(ordered, dtype=np.float32).reshape(-1, len(label_ids))
-            num_decoded = len(ordered) - num_stored
+            by_model["finetune"], num_stored = window_probabilities(
+                finetuned,
+                truth,
+                block_inputs,
+                files,
+                reader,
+                batch_size=batch_size,
+                num_workers=params.extract.num_workers,
+                device=device,
+            )
+            num_decoded = len(truth.windows) - num_stored
             source = f"{num_stored} from stored block inputs ({block_inputs.dtype}), {num_decoded} from video"
         distances = typicality.distances(truth.embeddings.side_by_side([Typicality.pooling]))
         for model, probabilities in by_model.items():
-            _predictions(truth, probabilities, distances, weights.sha256(paths.model(model))).save(path_of(model, of))
+            sha256 = weights.sha256(paths.model(model))
+            predictions_of(truth, probabilities, model_sha256=sha256, distances=distances).save(path_of(model, of))
         log.info(
             "%s: %d windows of %d videos; finetune: %s",
             *(truth.name, len(truth.windows), len(truth.video_ids), source),
         )
-
-
-def _linear(head: LinearHead, truth: SplitTruth, features: Sequence[str]) -> np.ndarray:
-    with torch.inference_mode():
-        return head(torch.from_numpy(truth.embeddings.side_by_side(features))).sigmoid().numpy()
-
-
-def _temporal(head: TemporalEnsemble, truth: SplitTruth, features: Sequence[str], stride_s: float) -> np.ndarray:
-    """Each video by itself: they lie further apart than the head reaches."""
-    if not truth.video_ids:
-        return np.empty((0, len(truth.labels)), dtype=np.float32)
-    sequences = sequences_of(truth.embeddings, truth.windows, features=features, stride_s=stride_s)
-    steps = sequences.steps_apart(head.shape.reach)
-    return predict_sequence(head, sequences.features, steps).sigmoid().numpy()
 
 
 def _finetuned(truth: SplitTruth, store: Path, *, expected: Mapping[str, Any]) -> SplitTruth:
@@ -148,50 +135,6 @@ def _finetuned(truth: SplitTruth, store: Path, *, expected: Mapping[str, Any]) -
     if rows.keys != truth.embeddings.keys:
         raise StoreError(f"{store} has other windows than the frozen embeddings: run `dvc repro finetune_temporal`")
     return replace(truth, embeddings=rows)
-
-
-def _from_block_inputs(
-    tail: Tail, block_inputs: BlockInputs, truth: SplitTruth, *, batch_size: int, device: torch.device
-) -> dict[tuple[str, int], np.ndarray]:
-    """Probabilities (L,) by key, of the windows of each video that is stored with all its windows."""
-    keys = [
-        (video_id, window)
-        for video_id, windows in truth.windows_of.items()
-        if block_inputs.windows.get(video_id) == windows
-        for window in windows
-    ]
-    rows = [block_inputs.row(*key) for key in keys]
-    batches = (block_inputs.read(rows[first : first + batch_size]) for first in range(0, len(rows), batch_size))
-    return dict(zip(keys, predict_block_inputs(tail, batches, device=device), strict=True))
-
-
-def _clips(
-    sources: list[Source], reader: ClipReader, *, num_workers: int, description: str
-) -> Iterator[tuple[str, Clip]]:
-    """Every clip of every source; a video that `extract` read and this cannot read raises."""
-    with tqdm(total=len(sources), desc=description, unit="video", file=sys.stderr) as bar:
-        for source, clips in read_videos(sources, reader, num_workers=num_workers):
-            for clip in clips:
-                yield source.video_id, clip
-            bar.update()
-
-
-def _predictions(truth: SplitTruth, probabilities: np.ndarray, distances: np.ndarray, model_sha256: str) -> Predictions:
-    rows = truth.embeddings
-    return Predictions(
-        labels=truth.labels,
-        video_ids=rows.video_ids,
-        window=rows.window,
-        start_s=rows.start_s,
-        end_s=rows.end_s,
-        probabilities=probabilities,
-        targets=truth.windows,
-        videos=np.array(truth.video_ids, dtype=np.str_),
-        # Reversed intervals have no time, so a video may carry a label that none of its windows does.
-        video_targets=truth.videos,
-        model_sha256=model_sha256,
-        distances=distances,
-    )
 
 
 if __name__ == "__main__":

@@ -72,10 +72,16 @@ def main(params: Params, paths: Layout) -> None:
         model: (Predictions.load(paths.val_predictions(model)), Predictions.load(paths.test_predictions(model)))
         for model in models
     }
+    beside = {
+        name: (Predictions.load(folder / "val.npz"), Predictions.load(folder / "test.npz"))
+        for name, folder in (("clip", paths.clip_predictions), ("attentive", paths.attentive_predictions))
+        if (folder / "test.npz").is_file()
+    }
     protocols = protocol_blocks(
         _baselines(*predictions[models[0]], np.array(config["train"]["window_frequencies"]), seed=params.seed)
-        | predictions,
-        frozen=(),
+        | predictions
+        | beside,
+        frozen={"attentive"},
         val_videos=videos.listed("val"),
         test_videos=videos.listed("test"),
         stride_s=stride_s,
@@ -134,12 +140,14 @@ def main(params: Params, paths: Layout) -> None:
             chosen=chosen_point(test, sweep.threshold),
             val_event_f1=decoding.event_f1,
         )
+    seeds = json.loads(paths.seeds.read_text(encoding="utf-8"))
     sure = certainty(scored, seed=params.seed)
     write_json(
         paths.scores,
         sure.to_json()
         | {
             "protocols": protocols,
+            "seeds": seeds,
             "calibration": {
                 name: result.reliability.to_json() for name, result in results.items() if result.reliability is not None
             },
@@ -176,6 +184,7 @@ def main(params: Params, paths: Layout) -> None:
         },
         certainty=sure,
         protocols=protocols,
+        seeds=seeds,
         exclusions=[
             (names[pair.first], names[pair.second], pair.num_videos, pair.expected_videos) for pair in exclusions
         ],

@@ -28,6 +28,7 @@ def write_markdown(path: Path, report: Report) -> None:
         _certainty(report),
         _events(report),
         _protocols(report),
+        _seeds(report.seeds),
         _numbers(report.models),
         _labels(rows, chosen, report.models[chosen]),
         _pairs(report, names),
@@ -110,6 +111,18 @@ def _protocols(report: Report) -> Iterator[str]:
     yield from _table(["Protocol", *models], cells)
     yield from [f"- `{row.name}`: {in_markdown(row.sentence)} {row.counts}." for row in rows]
     yield ""
+
+
+def _seeds(seeds: Mapping[str, Any]) -> Iterator[str]:
+    if not seeds:
+        return
+    spreads = seeds["models"]
+    yield from (f"## Seeds {', '.join(map(str, seeds['seeds']))}: mean and standard deviation", "")
+    cells = [
+        [SCORES.get(key, key), *(f"{score(own[key]['mean'])} ± {score(own[key]['std'])}" for own in spreads.values())]
+        for key in next(iter(spreads.values()))
+    ]
+    yield from _table(["Score", *spreads], cells)
 
 
 def _numbers(models: Mapping[str, ModelResult]) -> Iterator[str]:

@@ -84,7 +84,7 @@ class Report:
     `provenance` is shown unchanged, one line per pair; so is `machine`, which the twin leaves out, with `params`, the
     values by name. `exclusions` are pairs of labels that exclude each other: both names, how many training videos have
     both, and in how many of them chance would show them at once. `protocols` are the blocks of
-    `protocol_blocks`.
+    `protocol_blocks`, and `seeds` what stage `seeds` found, if anything.
     """
 
     profile: str
@@ -96,6 +96,7 @@ class Report:
     exclusions: Sequence[tuple[str, str, int, float]] = ()
     certainty: Certainty | None = None
     protocols: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    seeds: Mapping[str, Any] = field(default_factory=dict)
     closer: CloserLook = field(default_factory=CloserLook)
     num_val_recordings: int = 0
     machine: Mapping[str, str] = field(default_factory=dict)

@@ -9,8 +9,9 @@ from typing import Any
 from heads.predictions import Predictions
 from reports.certainty import RECORDINGS, Certainty
 from reports.evaluation.results import ModelResult, SplitFacts
+from reports.metrics.f1 import label_ratios
 from reports.metrics.summary import label_scores
-from reports.thresholds import Sweep
+from reports.thresholds import Sweep, decide
 
 MEANINGS = {
     "micro_f1": (
@@ -139,7 +140,7 @@ def scored_labels(val: Predictions, test: Predictions, sweep: Sweep, names: Mapp
     windows of val chose the label's threshold and calibration.
     """
     at_one = label_scores(test.probabilities, test.targets, labels=test.labels, thresholds=sweep.threshold)
-    at_own = label_scores(test.probabilities, test.targets, labels=test.labels, thresholds=sweep.label_thresholds)
+    at_own = label_ratios(decide(test.probabilities, sweep.label_thresholds), test.targets)
     n_val = val.targets.sum(axis=0).tolist()
     return [
         {
@@ -152,10 +153,10 @@ def scored_labels(val: Predictions, test: Predictions, sweep: Sweep, names: Mapp
             "f1": one.f1,
             "precision": one.precision,
             "recall": one.recall,
-            "own_f1": own.f1,
-            "threshold": own.threshold,
+            "own_f1": float(at_own.f1[k]),
+            "threshold": sweep.label_thresholds[k],
         }
-        for k, (one, own) in enumerate(zip(at_one, at_own, strict=True))
+        for k, one in enumerate(at_one)
     ]
 
 

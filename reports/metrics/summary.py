@@ -14,7 +14,7 @@ import numpy as np
 
 from heads.predictions import Predictions
 from reports.metrics.average_precision import average_precisions
-from reports.metrics.f1 import micro_f1, micro_f1_prior
+from reports.metrics.f1 import label_ratios, micro_f1, micro_f1_prior
 from reports.thresholds import Bools, Floats, Sweep, decide, sweep
 
 _HEADLINE = (
@@ -50,31 +50,21 @@ def label_scores(
     probabilities: Floats, targets: Bools, *, labels: Sequence[str], thresholds: float | Sequence[float] | Floats
 ) -> list[LabelScore]:
     """A row for each label, in their order; without positives everything but the threshold is nan."""
-    from sklearn.metrics import precision_recall_fscore_support
-
-    decisions = decide(probabilities, thresholds)
+    ratios = label_ratios(decide(probabilities, thresholds), targets)
     label_thresholds = np.broadcast_to(np.asarray(thresholds, dtype=np.float64), (len(labels),))
     aps = average_precisions(probabilities, targets)
-    scores = []
-    for k, label in enumerate(labels):
-        n_positives = int(targets[:, k].sum())
-        precision = f1 = recall = math.nan
-        if n_positives:
-            precision, recall, f1, _ = precision_recall_fscore_support(
-                targets[:, k], decisions[:, k], average="binary", zero_division=np.nan
-            )
-        scores.append(
-            LabelScore(
-                label=label,
-                n_positives=n_positives,
-                average_precision=float(aps[k]),
-                f1=float(f1),
-                precision=float(precision),
-                recall=float(recall),
-                threshold=float(label_thresholds[k]),
-            )
+    return [
+        LabelScore(
+            label=label,
+            n_positives=int(targets[:, k].sum()),
+            average_precision=float(aps[k]),
+            f1=float(ratios.f1[k]),
+            precision=float(ratios.precision[k]),
+            recall=float(ratios.recall[k]),
+            threshold=float(label_thresholds[k]),
         )
-    return scores
+        for k, label in enumerate(labels)
+    ]
 
 
 def summary(
@@ -123,7 +113,7 @@ def _scores(
 ) -> dict[str, float | int | None]:
     threshold, own_thresholds = val_sweep.threshold, val_sweep.label_thresholds
     at_threshold = label_scores(probabilities, targets, labels=val_sweep.labels, thresholds=threshold)
-    at_own_thresholds = label_scores(probabilities, targets, labels=val_sweep.labels, thresholds=own_thresholds)
+    at_own_thresholds = label_ratios(decide(probabilities, own_thresholds), targets)
     scores = {
         "micro_f1": micro_f1(probabilities, targets, thresholds=threshold),
         "micro_f1_at_half": micro_f1(probabilities, targets, thresholds=0.5),
@@ -132,7 +122,7 @@ def _scores(
             train_frequencies=train_frequencies, val_targets=val_targets, test_targets=targets
         ),
         "macro_f1": _mean(score.f1 for score in at_threshold),
-        "macro_f1_at_label_thresholds": _mean(score.f1 for score in at_own_thresholds),
+        "macro_f1_at_label_thresholds": _mean(at_own_thresholds.f1.tolist()),
         "map": _mean(score.average_precision for score in at_threshold),
         "threshold": threshold,
     }
