@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -26,9 +27,12 @@ from features.pieces.places import Pieces, PiecesError, pieces_at
 from features.sharing import Share, ShareError
 from pipeline import params
 from pipeline.frozen import Extractor
+from pipeline.layout import Layout
 from pipeline.plain_yaml import ParamsError
 from pipeline.stages.extract import main
+from pipeline.stages.extract_recordings import main as extract_recordings
 from tests.shared_world import NUM_VIDEOS, SELECTION, assemble, loader, made_up, make_world, sources
+from tests.videos import evenly, write_video
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
@@ -316,3 +320,27 @@ def test_an_address_of_a_cluster_is_for_ray(tmp_path: Path) -> None:
     (tmp_path / "params" / "demo.yaml").write_text(text)
     with pytest.raises(ParamsError, match="extract: ray_address is for engine ray, got engine local"):
         params.load(tmp_path, "demo")
+
+
+def test_recordings_of_a_person_are_never_shared(
+    tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever `extract.cache` names, what is kept of recordings stays in the account's folder."""
+    root = Path(__file__).parents[1]
+    text = (root / "params" / "demo.yaml").read_text()
+    shared = tmp_path / "shared"
+    for old, new in {"  cache: null": f"  cache: {shared.as_uri()}", "num_workers: 2 ": "num_workers: 0 "}.items():
+        assert old in text
+        text = text.replace(old, new)
+    (tmp_path / "params").mkdir()
+    (tmp_path / "params" / "demo.yaml").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    paths = Layout("demo")
+    shutil.copytree(root / "pipeline" / "demo" / "backbone", paths.backbone)
+    paths.recordings.mkdir()
+    write_video(paths.recordings / "me.mp4", evenly(36, 12), size=(64, 48))
+    before = {path.name for path in own_cache.glob("*/*.safetensors")}
+    done = CliRunner().invoke(extract_recordings, ["demo"])
+    assert done.exit_code == 0, done.output
+    assert len({path.name for path in own_cache.glob("*/*.safetensors")} - before) == 2
+    assert not shared.exists()

@@ -1,6 +1,7 @@
 """Stage `extract`: frozen embeddings of every window of every video, block inputs of some, a row for each failure.
 
-Each video is computed once, into the cache; the outputs are assembled from there.
+Each video is computed once, into the cache; the outputs are assembled from there. With `--share I/N` only the cache is
+filled, by one of N processes; with `extract.engine: ray` the workers of a cluster fill it first.
 """
 
 from __future__ import annotations
@@ -77,8 +78,10 @@ def main(params: Params, paths: Layout, *, share_text: str | None, retry_failed:
             _write(params, paths, extractor, selection, extraction, num_videos=len(videos.videos))
     num_evicted = extractor.shrink()
     if share is not None:
-        log.info("share %d of %d: embedded %d videos", share.number, share.count, done.num_embedded)
-        log.info("%d were there or are others'; failed %d", done.num_others, done.num_failed)
+        log.info(
+            "share %d of %d: embedded %d videos, others %d; failed %d",
+            *(share.number, share.count, done.num_embedded, done.num_others, done.num_failed),
+        )
         return
     log.info("%d windows; %d files evicted from the cache", sum(extraction.num_windows.values()), num_evicted)
     if selection.windows:
