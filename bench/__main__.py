@@ -9,7 +9,18 @@ import click
 from bench.table import put_into, table, write
 from bench.worlds import ROOT, NothingToMeasure
 
-TOPICS = ("extraction", "recordings", "heads", "finetuning", "real_size", "reporting", "precision", "gpu", "dvc")
+TOPICS = (
+    "extraction",
+    "recordings",
+    "heads",
+    "finetuning",
+    "cluster",
+    "real_size",
+    "reporting",
+    "precision",
+    "gpu",
+    "dvc",
+)
 RESULTS = ROOT / "results" / "bench"
 
 

@@ -26,14 +26,14 @@ from safetensors import safe_open
 
 from features.decode.damage import VideoEnd
 from features.hashes import forget_hash
-from features.kept_pieces import PART, SUFFIX, KeptPieces, held, shrink
-from features.piece_tensors import (
+from features.pieces.kept import PART, SUFFIX, KeptPieces, held, shrink
+from features.pieces.places import Pieces
+from features.pieces.tensors import (
     embedding_tensors,
     embeddings_from,
     thumbnail_tensors,
     thumbnails_from,
 )
-from features.pieces import Pieces
 from features.sealed import (
     DamagedFile,
     damage_told,
@@ -102,22 +102,31 @@ class EmbeddingCache:
             self.pieces.create("provenance.json", text.encode())
             yield
 
-    def sound(self, video_sha256s: Collection[str]) -> frozenset[str]:
-        """Those of the videos whose embeddings are there, as they were put, found by one listing."""
-        return frozenset(file.removesuffix(SUFFIX) for file in self.pieces.sound([x + SUFFIX for x in video_sha256s]))
+    def sound(self, video_sha256s: Iterable[str]) -> frozenset[str]:
+        """Those of the videos whose embeddings are there, as they were put; of many, found by one listing."""
+        files = {digest + SUFFIX for digest in video_sha256s}
+        return frozenset(file.removesuffix(SUFFIX) for file in self.pieces.sound(files))
+
+    def share(self, video_sha256s: Collection[str]) -> None:
+        """Put what lies here of these videos into the shared place, if there is one: no parts and no thumbnails."""
+        if self.shared is None:
+            return
+        files = [file for file in self.pieces.here.list(self.key) if file.partition(".")[0] in video_sha256s]
+        plain = [file for file in files if PART not in file and _THUMBNAILS not in file]
+        self.pieces.share([file for file in plain if file.endswith(_FAILED) or self.pieces.is_sound(file)])
 
     def lacking(self, wanted: Mapping[str, frozenset[int]], precision: str) -> list[str]:
         """Those of the videos that nobody has embedded, or failed to, so far, by names alone.
 
         `wanted` are the windows whose block inputs are to be there, too.
         """
-        listed = self.pieces.listed()
 
-        def is_done(digest: str, windows: frozenset[int]) -> bool:
-            files = {digest + SUFFIX} | ({digest + _block_inputs(precision, windows)} if windows else set())
-            return files <= listed or digest + _FAILED in listed
+        def files(digest: str) -> set[str]:
+            block_inputs = {digest + _block_inputs(precision, wanted[digest])} if wanted[digest] else set()
+            return {digest + SUFFIX} | block_inputs
 
-        return [digest for digest, windows in wanted.items() if not is_done(digest, windows)]
+        named = self.pieces.named([file for digest in wanted for file in (*files(digest), digest + _FAILED)])
+        return [digest for digest in wanted if not files(digest) <= named and digest + _FAILED not in named]
 
     def has(self, video_sha256: str) -> bool:
         """Whether the video's embeddings are there, as they were put."""
@@ -147,10 +156,10 @@ class EmbeddingCache:
 
     def failures(self, video_sha256s: Collection[str]) -> dict[str, tuple[str, str]]:
         """Why videos failed and what was found instead, by hash, of those that are kept as failed."""
-        listed = self.pieces.listed() | self.pieces.here.list(self.key)
+        named = self.pieces.named_anywhere([digest + _FAILED for digest in video_sha256s])
         kept = {}
         for digest in video_sha256s:
-            if digest + _FAILED in listed and self.pieces.is_here(digest + _FAILED):
+            if digest + _FAILED in named and self.pieces.is_here(digest + _FAILED):
                 try:
                     content = read_sealed_json(self.folder / (digest + _FAILED), remedy="the video is tried again")
                     kept[digest] = content["reason"], content["found"]

@@ -118,7 +118,7 @@ def extract(
             except UnreadableVideo as failure:
                 failed[digest] = failure
                 keeper.drop(source)
-                if keeps_failures:
+                if keeps_failures and _is_of_its_bytes(failure):
                     cache.put_failure(digest, failure.reason, failure.found)
     if thumbnails:
         failed |= _add_thumbnails(
@@ -150,6 +150,12 @@ def extract(
     )
 
 
+def _is_of_its_bytes(failure: UnreadableVideo) -> bool:
+    """Whether another try must fail as well; else it failed for want of memory, a disk or a file."""
+    causes = ("not a file", "cannot be opened")
+    return failure.reason not in causes and not failure.found.startswith(("MemoryError", "OSError"))
+
+
 def _missing(
     sources: Sequence[Source],
     sha256s: Mapping[str, str],
@@ -159,11 +165,9 @@ def _missing(
     thumbnails: bool,
 ) -> tuple[dict[str, frozenset[int]], dict[str, Source]]:
     """By hash: the windows of all videos whose block inputs are wanted, and what is to be read of those not cached."""
+    cache.share(set(sha256s.values()))
     cached = cache.sound(sha256s.values())
-    # Two ids may have the same bytes: the block inputs that either wants are computed at once.
-    wanted: dict[str, frozenset[int]] = {}
-    for video_id, digest in sha256s.items():
-        wanted[digest] = wanted.get(digest, frozenset()) | selection.of(video_id)
+    wanted = _wanted(sha256s, selection)
     todo: dict[str, Source] = {}
     for source in sources:
         digest = sha256s.get(source.video_id, "")
@@ -211,6 +215,23 @@ def _add_thumbnails(
         else:
             cache.put_thumbnails(digest, thumbnails)
     return failures
+
+
+def by_hash(
+    sources: Sequence[Source], cache: EmbeddingCache, selection: BlockInputSelection
+) -> tuple[dict[str, Source], dict[str, frozenset[int]]]:
+    """The first source with each hash, of those that have one, and the windows whose block inputs are wanted of it."""
+    sha256s, _ = hashes_of(sources, cache)
+    videos = {sha256s[source.video_id]: source for source in reversed(sources) if source.video_id in sha256s}
+    return videos, _wanted(sha256s, selection)
+
+
+def _wanted(sha256s: Mapping[str, str], selection: BlockInputSelection) -> dict[str, frozenset[int]]:
+    """Windows whose block inputs are wanted, by hash; two ids may have the same bytes: those that either wants."""
+    wanted: dict[str, frozenset[int]] = {}
+    for video_id, digest in sha256s.items():
+        wanted[digest] = wanted.get(digest, frozenset()) | selection.of(video_id)
+    return wanted
 
 
 def hashes_of(sources: Sequence[Source], cache: EmbeddingCache) -> tuple[dict[str, str], dict[str, UnreadableVideo]]:

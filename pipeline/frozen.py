@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,14 @@ import torch
 
 from features.backbone import DTYPES, Attention, Backbone, best_device, choose_precision, load_backbone
 from features.cache import EmbeddingCache
-from features.clips import ClipReader
+from features.clips import ClipReader, Source
 from features.decode.grid import Decoder
-from features.extraction import provenance
+from features.extraction import BlockInputSelection, Extraction, extract, provenance
 from features.gate import MotionGate
+from features.pieces.places import pieces_at
 from features.preprocess import Preprocessing
 from features.video import Views, WindowPlan
+from pipeline.layout import Layout
 
 log = logging.getLogger(__name__)
 
@@ -48,8 +50,13 @@ def load_frozen_encoder(
     attention: Attention,
     gate: MotionGate | None = None,
     views: Views = "center",
+    shared: str | None = None,
 ) -> FrozenEncoder:
-    """Load the backbone onto this machine's best device, with the cache below `cache` for what it gives."""
+    """Load the backbone onto this machine's best device, with the cache below `cache` for what it gives.
+
+    `shared` is the address of a place that other machines fill and read, too. Raises `PiecesError`.
+    """
+    place = pieces_at(shared) if shared else None
     device = best_device()
     backbone = load_backbone(checkpoint, dtype=DTYPES[choose_precision(precision, device)], attention=attention)
     if "pooler" not in backbone.poolings:
@@ -61,4 +68,70 @@ def load_frozen_encoder(
     backbone.require_fit(num_frames=plan.num_frames, crop_size=preprocessing.crop_size)
     backbone.to(device)
     reader = ClipReader(plan, preprocessing, decoder, gate, views)
-    return FrozenEncoder(backbone, reader, EmbeddingCache(cache, provenance(backbone, reader)), device)
+    return FrozenEncoder(backbone, reader, EmbeddingCache(cache, provenance(backbone, reader), place), device)
+
+
+@dataclass(frozen=True)
+class Extractor:
+    """Brings videos of a data set into the encoder's cache; a video that failed is not tried again."""
+
+    encoder: FrozenEncoder
+    batch_size: int
+    num_workers: int
+    max_cache_gb: float
+
+    @property
+    def provenance(self) -> Mapping[str, Any]:
+        return self.encoder.cache.provenance
+
+    def extract(self, sources: Sequence[Source], selection: BlockInputSelection) -> Extraction:
+        encoder = self.encoder
+        with encoder.cache.locked():
+            return extract(
+                encoder.backbone,
+                sources,
+                encoder.reader,
+                cache=encoder.cache,
+                selection=selection,
+                batch_size=self.batch_size,
+                num_workers=self.num_workers,
+                device=encoder.device,
+                keeps_failures=True,
+            )
+
+    def shrink(self) -> int:
+        """Keep this machine's folder within its quota; returns how many files went."""
+        return self.encoder.cache.shrink(self.max_cache_gb * 1e9)
+
+
+@dataclass(frozen=True)
+class ExtractorLoader:
+    """All that loads the same `Extractor` in another process, or on another machine that has these files.
+
+    `cache` None is the account's own folder there.
+    """
+
+    checkpoint: Path
+    cache: Path | None
+    shared: str | None
+    plan: WindowPlan
+    decoder: Decoder
+    precision: str
+    attention: Attention
+    views: Views
+    batch_size: int
+    num_workers: int
+    max_cache_gb: float
+
+    def __call__(self) -> Extractor:
+        encoder = load_frozen_encoder(
+            self.checkpoint,
+            self.cache or Layout("").cache,
+            self.plan,
+            decoder=self.decoder,
+            precision=self.precision,
+            attention=self.attention,
+            views=self.views,
+            shared=self.shared,
+        )
+        return Extractor(encoder, self.batch_size, self.num_workers, self.max_cache_gb)

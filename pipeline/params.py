@@ -51,6 +51,13 @@ class ExtractParams:
     views: Views
     max_cache_gb: Positive
     max_failed_share: Annotated[float, Ge(0), Le(1)]
+    cache: Annotated[str, MinLen(1)] | None
+    engine: Literal["local", "ray"]
+    ray_address: Annotated[str, MinLen(1)] | None
+
+    def __post_init__(self) -> None:
+        if self.ray_address and self.engine == "local":
+            raise ValueError(f"ray_address is for engine ray, got engine local, ray_address {self.ray_address}")
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -20,13 +21,16 @@ log = logging.getLogger(__name__)
 OWN_PACKAGES = ("__main__", "features", "heads", "reports", "pipeline")
 
 
-def stage(function: Callable[[params.Params, Layout], None]) -> click.Command:
-    """Make `main(params, paths)` the command of a stage, `python -m pipeline.stages.<name> PROFILE [LABELS]`."""
+def stage(function: Callable[..., None]) -> click.Command:
+    """Make `main(params, paths)` the command of a stage, `python -m pipeline.stages.<name> PROFILE [LABELS]`.
+
+    Values of options that are added to the command are passed on by name.
+    """
 
     @functools.wraps(function)
-    def run(profile: str, labels: str) -> None:
+    def run(profile: str, labels: str, **options: Any) -> None:
         with logging_to_stderr(), one_line_errors():
-            function(params.load(Path(), profile), Layout(profile, labels))
+            function(params.load(Path(), profile), Layout(profile, labels), **options)
 
     return click.command()(click.argument("profile")(click.argument("labels", default="")(run)))
 

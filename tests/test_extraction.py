@@ -26,12 +26,13 @@ import pytest
 import torch
 
 from features import cache as cache_module
-from features import embed, pieces
+from features import embed
 from features.backbone import create, load_backbone, save
 from features.cache import EmbeddingCache
 from features.clips import ClipReader, Source
 from features.decode.container import UnreadableVideo
 from features.extraction import BlockInputSelection, Extraction, extract, provenance
+from features.pieces import places
 from features.preprocess import Preprocessing
 from features.store import block_inputs
 from features.store import embeddings as store
@@ -383,7 +384,7 @@ def kennel() -> Iterator[Kennel]:
 PHASES: dict[str, list[tuple[Any, str]]] = {
     "decode": [(ClipReader, "clips")],
     "forward": [(embed, "submit_batch")],
-    "write": [(cache_module, "sealed_tensors"), (pieces, "create_file"), (os, "fsync")],
+    "write": [(cache_module, "sealed_tensors"), (places, "create_file"), (os, "fsync")],
     "commit": [
         (store, "write_embeddings"),
         (Path, "rename"),

@@ -1,23 +1,29 @@
 """Stage `extract`: frozen embeddings of every window of every video, block inputs of some, a row for each failure.
 
-Each video is computed once, into the cache; the outputs are assembled from there.
+Each video is computed once, into the cache; the outputs are assembled from there. With `--share I/N` only the cache is
+filled, by one of N processes; with `extract.engine: ray` the workers of a cluster fill it first.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
+
+import click
 
 from features.backbone import DTYPES, Backbone
 from features.clips import Source
-from features.extraction import BlockInputSelection, extract
+from features.extraction import BlockInputSelection, Extraction, by_hash
 from features.files import write_csv
+from features.ray_engine import extract_on_ray
+from features.sharing import Share, extract_share
 from features.store.block_inputs import write_block_inputs
 from features.store.embeddings import write_embeddings
 from pipeline.dataset import manifest
 from pipeline.dataset.manifest import Manifest
 from pipeline.dataset.windows import block_input_windows
-from pipeline.frozen import load_frozen_encoder
+from pipeline.frozen import Extractor, ExtractorLoader
 from pipeline.layout import Layout
 from pipeline.params import Params
 from pipeline.stage import stage
@@ -29,63 +35,99 @@ class TooManyFailed(Exception):
     """More videos failed than `max_failed_share` allows."""
 
 
+@click.option("--share", "share_text", metavar="I/N", help="Fill the cache with part I of N, and write nothing else.")
+@click.option("--retry-failed", is_flag=True, help="Try videos again that are known to fail.")
 @stage
-def main(params: Params, paths: Layout) -> None:
+def main(params: Params, paths: Layout, *, share_text: str | None, retry_failed: bool) -> None:
     """Embed all videos with the frozen backbone."""
+    share = Share.parse(share_text) if share_text else None
     videos = manifest.read(paths.manifest)
-    encoder = load_frozen_encoder(
-        paths.backbone,
+    load = ExtractorLoader(
+        paths.backbone.absolute(),
         paths.cache,
+        params.extract.cache,
         params.windows,
         decoder=params.extract.decoder,
         precision=params.extract.precision,
         attention=params.extract.attention,
         views=params.extract.views,
+        batch_size=params.extract.batch_size,
+        num_workers=params.extract.num_workers,
+        max_cache_gb=params.extract.max_cache_gb,
     )
+    extractor = load()
+    encoder, cache = extractor.encoder, extractor.encoder.cache
+    sources = [Source(video_id, paths.dataset / video.path) for video_id, video in sorted(videos.by_id.items())]
     selection = _selection(params, videos, encoder.backbone)
-    cache = encoder.cache
     with cache.locked():
-        extraction = extract(
-            encoder.backbone,
-            [Source(video_id, paths.dataset / video.path) for video_id, video in sorted(videos.by_id.items())],
-            encoder.reader,
-            cache=cache,
-            selection=selection,
-            batch_size=params.extract.batch_size,
-            num_workers=params.extract.num_workers,
-            device=encoder.device,
-        )
-        failures = sorted(extraction.failures.items())
-        rows = [(video_id, failure.reason, failure.found) for video_id, failure in failures]
-        write_csv(paths.failed, ["video_id", "reason", "found"], rows)
+        if retry_failed:
+            cache.forget_failures(cache.failures(list(by_hash(sources, cache, selection)[0])))
+        if share is not None:
+            done = extract_share(share, sources, cache=cache, selection=selection, extract=extractor.extract)
+        else:
+            if params.extract.engine == "ray":
+                extract_on_ray(
+                    replace(load, cache=None) if params.extract.cache else load,
+                    sources,
+                    cache=cache,
+                    selection=selection,
+                    cores_a_worker=params.extract.num_workers + 1,
+                    address=params.extract.ray_address,
+                )
+            extraction = extractor.extract(sources, selection)
+            _write(params, paths, extractor, selection, extraction, num_videos=len(videos.videos))
+    num_evicted = extractor.shrink()
+    if share is not None:
         log.info(
-            "embedded %d videos, %d were in the cache; failed %d, see %s",
-            *(extraction.num_embedded, extraction.num_reused, len(failures), paths.failed),
+            "share %d of %d: embedded %d videos, others %d; failed %d",
+            *(share.number, share.count, done.num_embedded, done.num_others, done.num_failed),
         )
-        if len(failures) > params.extract.max_failed_share * len(videos.videos):
-            listed = "; ".join(str(failure) for _, failure in failures[:10])
-            raise TooManyFailed(
-                f"{len(failures)} of {len(videos.videos)} videos failed, more than max_failed_share = "
-                f"{params.extract.max_failed_share:g} allows: {listed}; all are in {paths.failed}"
-            )
-        sha256s, stored_windows = extraction.sha256s, extraction.block_input_windows
-        write_embeddings(
-            paths.embeddings,
-            extraction.num_windows,
-            lambda video_id: cache.load(sha256s[video_id]),
-            provenance=encoder.store_provenance,
-        )
-        write_block_inputs(
-            paths.block_inputs,
-            stored_windows,
-            lambda video_id: cache.load_block_inputs(sha256s[video_id], selection.precision, stored_windows[video_id]),
-            precision=selection.precision,
-            provenance=encoder.store_provenance,
-        )
-    num_evicted = cache.shrink(params.extract.max_cache_gb * 1e9)
+        return
     log.info("%d windows; %d files evicted from the cache", sum(extraction.num_windows.values()), num_evicted)
     if selection.windows:
-        _log_block_inputs(videos, extraction.num_windows, stored_windows)
+        _log_block_inputs(videos, extraction.num_windows, extraction.block_input_windows)
+
+
+def _write(
+    params: Params,
+    paths: Layout,
+    extractor: Extractor,
+    selection: BlockInputSelection,
+    extraction: Extraction,
+    *,
+    num_videos: int,
+) -> None:
+    """Assemble the outputs from the cache."""
+    encoder, cache = extractor.encoder, extractor.encoder.cache
+    failures = sorted(extraction.failures.items())
+    rows = [(video_id, failure.reason, failure.found) for video_id, failure in failures]
+    write_csv(paths.failed, ["video_id", "reason", "found"], rows)
+    log.info(
+        "embedded %d videos, %d were in the cache; failed %d, see %s",
+        *(extraction.num_embedded, extraction.num_reused, len(failures), paths.failed),
+    )
+    if extraction.num_known:
+        log.info("%d failed before and were not tried again; --retry-failed does", extraction.num_known)
+    if len(failures) > params.extract.max_failed_share * num_videos:
+        listed = "; ".join(str(failure) for _, failure in failures[:10])
+        raise TooManyFailed(
+            f"{len(failures)} of {num_videos} videos failed, more than max_failed_share = "
+            f"{params.extract.max_failed_share:g} allows: {listed}; all are in {paths.failed}"
+        )
+    sha256s, stored_windows = extraction.sha256s, extraction.block_input_windows
+    write_embeddings(
+        paths.embeddings,
+        extraction.num_windows,
+        lambda video_id: cache.load(sha256s[video_id]),
+        provenance=encoder.store_provenance,
+    )
+    write_block_inputs(
+        paths.block_inputs,
+        stored_windows,
+        lambda video_id: cache.load_block_inputs(sha256s[video_id], selection.precision, stored_windows[video_id]),
+        precision=selection.precision,
+        provenance=encoder.store_provenance,
+    )
 
 
 def _selection(params: Params, videos: Manifest, backbone: Backbone) -> BlockInputSelection:

@@ -1,4 +1,7 @@
-"""Stage `extract_recordings`: frozen embeddings of every window of every recording, a row for each failure."""
+"""Stage `extract_recordings`: frozen embeddings of every window of every recording, a row for each failure.
+
+What is kept of them lies in this account's folder alone, whatever `extract.cache` names.
+"""
 
 from __future__ import annotations
 

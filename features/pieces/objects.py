@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from features.pieces import PiecesError
+from features.pieces.places import PiecesError
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
-_CONNECT_S, _GIVE_UP_S, _RETRIES = 5, 60, 4
+_CONNECT_S, _GIVE_UP_S, _RETRIES = 5, 60, 6
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def _told(address: str) -> Iterator[None]:
     try:
         yield
     except (BaseError, OSError, ValueError) as error:
-        cause = " ".join(str(error).split())[:300]
+        cause = " ".join(str(error).partition("Debug source")[0].split())[:400]
         raise PiecesError(
             f"{address} cannot be reached or used: {cause}; check extract.cache, the network and the credentials in "
             "the environment, and run again: what was finished is kept"

@@ -82,6 +82,6 @@ def pieces_at(address: str) -> Pieces:
     if parts.scheme not in SCHEMES[1:] or not parts.netloc:
         wanted = "file:///folder, s3://bucket/prefix, gs://bucket/prefix or az://container/prefix"
         raise PiecesError(f"a shared cache is at {wanted}, got {address!r}: correct extract.cache")
-    from features.object_pieces import ObjectPieces
+    from features.pieces.objects import ObjectPieces
 
     return ObjectPieces.at(address)

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from features.files import PARTIAL
-from features.pieces import FolderPieces, Pieces
+from features.pieces.places import FolderPieces, Pieces
+from features.pieces.shared_lock import held_alone, held_together
 from features.sealed import DamagedFile, read_sealed_tensors
-from features.shared_lock import held_alone, held_together
 
 log = logging.getLogger(__name__)
 
@@ -21,6 +21,7 @@ SUFFIX = ".safetensors"
 PART = ".part-"
 _ABANDONED_S = 30 * 86_400
 _READERS = 16
+_FEW = 300
 
 
 @dataclass(frozen=True)
@@ -43,25 +44,26 @@ class KeptPieces:
         """Where the file lies, if it is here."""
         return self.root / self.key / file
 
-    def listed(self) -> frozenset[str]:
-        """The files that lie in the shared place, or here where there is none."""
-        return frozenset((self.shared or self.here).list(self.key))
+    def named(self, files: Collection[str]) -> frozenset[str]:
+        """Those of the `files` that lie in the shared place, or here where there is none."""
+        return self._named(self.shared or self.here, files)
+
+    def named_anywhere(self, files: Collection[str]) -> frozenset[str]:
+        """Those of the `files` that lie here or in the shared place."""
+        return self.named(files) | (self._named(self.here, files) if self.shared else frozenset())
 
     def sound(self, files: Collection[str]) -> frozenset[str]:
-        """Those of the `files` that are there and whole; what lies here alone is put into the shared place, too.
-
-        Each place is listed once, and only what it lists is read.
-        """
-        there = self.listed()
-        listed = sorted(set(files) & (there | self.here.list(self.key)))
+        """Those of the `files` that are there and whole."""
+        candidates = sorted(self.named_anywhere(files))
         with ThreadPoolExecutor(_READERS) as readers:
-            sound = [
-                file for file, is_sound in zip(listed, readers.map(self.is_sound, listed), strict=True) if is_sound
-            ]
-        for file in sound:
-            if self.shared and file not in there:
+            verdicts = list(readers.map(self.is_sound, candidates))
+        return frozenset(file for file, is_sound in zip(candidates, verdicts, strict=True) if is_sound)
+
+    def share(self, files: Collection[str]) -> None:
+        """Put those of the `files`, which lie here, into the shared place that it lacks."""
+        if self.shared is not None:
+            for file in set(files) - self.named(files):
                 self.shared.create(f"{self.key}/{file}", self.path(file).read_bytes())
-        return sound
 
     def create(self, file: str, content: bytes) -> None:
         """Keep the file, unless it is there; once this returns, it outlasts a kill and a power cut."""
@@ -107,6 +109,14 @@ class KeptPieces:
                 self.here.delete(f"{self.key}/{file}")
         self._sound.discard(file)
         return False
+
+    def _named(self, place: Pieces, files: Collection[str]) -> frozenset[str]:
+        """One listing for many files; few are asked for one by one."""
+        if len(files) > _FEW:
+            return frozenset(place.list(self.key) & set(files))
+        with ThreadPoolExecutor(_READERS) as readers:
+            verdicts = list(readers.map(lambda file: place.has(f"{self.key}/{file}"), files))
+        return frozenset(file for file, has in zip(files, verdicts, strict=True) if has)
 
     @property
     def _places(self) -> list[Pieces]:
