@@ -95,7 +95,7 @@ def learn(out: Path, diaries: Sequence[OutputFolder], params: Params, paths: Lay
     before.require_model(weights.sha256(base), paths.decoding(model_name))
     head, config = load_temporal_head(base, expected=provenance if is_frozen else {})
     label_set = labels.read_label_set(paths.label_set)
-    made_of = {"labels": [{"id": each.id, "name": each.name} for each in label_set.labels]}
+    made_of = {"labels": label_set.to_json()}
     require_provenance(config, expected=made_of | ({} if is_frozen else {"embeddings": provenance}), path=base)
     stride_s = params.windows.stride_s
     reviewed = reviewed_windows(

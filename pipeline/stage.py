@@ -5,16 +5,18 @@ from __future__ import annotations
 import functools
 import logging
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
 
-from features.files import is_no_room
+from features.files import atomic_folder, is_no_room, write_csv, write_text
 from pipeline import params
 from pipeline.layout import Layout
+
+log = logging.getLogger(__name__)
 
 OWN_PACKAGES = ("__main__", "features", "heads", "reports", "pipeline")
 
@@ -31,6 +33,16 @@ def stage(function: Callable[..., None]) -> click.Command:
             function(params.load(Path(), profile), Layout(profile, labels), **options)
 
     return click.command()(click.argument("profile")(click.argument("labels", default="")(run)))
+
+
+def write_not_asked_for(why: str, folders: Iterable[Path], tables: Iterable[Path] = ()) -> None:
+    """Write a stage's outs, all of which DVC wants, where the params do not ask for it: folders that say `why`."""
+    for folder in folders:
+        with atomic_folder(folder) as partial:
+            write_text(partial / "not_asked_for.txt", f"Empty: {why}.\n")
+    for table in tables:
+        write_csv(table, ["not_asked_for"], [])
+    log.info("nothing to do: %s", why)
 
 
 @contextmanager

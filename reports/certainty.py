@@ -10,6 +10,7 @@ from typing import Any
 from reports.metrics.events import Agreement, EventScores
 from reports.metrics.intervals import (
     NUM_DRAWS,
+    Draws,
     Interval,
     counts_by_subject,
     draw_subjects,
@@ -37,9 +38,8 @@ class Scored:
     subject_of: Mapping[str, str]
     events: Mapping[str, EventScores] = field(default_factory=dict)
 
-    def draws_of_scores(self, *, seed: int) -> dict[str, Floats]:
-        """Each score in every draw of people, the same draws for all models of the same people."""
-        people = draw_subjects(self.subjects, seed=seed)
+    def draws_of_scores(self, people: Draws, recordings: Draws) -> dict[str, Floats]:
+        """Each score in every draw of people; of events of recordings, in every draw of those."""
         decisions = decide(self.probabilities, self.threshold)
         windows = counts_by_subject(decisions, self.targets, self.subjects)
         scores = {
@@ -51,10 +51,9 @@ class Scored:
             for video_id, count in self.events["videos"].of_recordings.items():
                 subject = self.subject_of[video_id]
                 by_subject[subject] = by_subject.get(subject, Agreement()) + count
-            scores["events.videos.f1"] = f1_scores(by_subject, draw_subjects(list(by_subject), seed=seed))
+            scores["events.videos.f1"] = f1_scores(by_subject, people)
         if "recordings" in self.events:
-            own = self.events["recordings"].of_recordings
-            scores[RECORDINGS] = f1_scores(own, draw_subjects(list(own), seed=seed))
+            scores[RECORDINGS] = f1_scores(self.events["recordings"].of_recordings, recordings)
         return scores
 
 
@@ -83,12 +82,14 @@ class Certainty:
 
 def certainty(models: Mapping[str, Scored], *, seed: int) -> Certainty:
     """Intervals of the models' scores, and the paired differences between neighbours in this order."""
-    draws = {name: model.draws_of_scores(seed=seed) for name, model in models.items()}
     first = next(iter(models.values()))
-    num_people = len(set(first.subjects))
-    num_drawn = dict.fromkeys(next(iter(draws.values())), num_people)
-    if "recordings" in first.events:
-        num_drawn[RECORDINGS] = len(first.events["recordings"].of_recordings)
+    events = first.events.get("recordings")
+    people = draw_subjects(first.subjects, seed=seed)
+    recordings = draw_subjects(list(events.of_recordings) if events else [], seed=seed)
+    draws = {name: model.draws_of_scores(people, recordings) for name, model in models.items()}
+    num_drawn = dict.fromkeys(next(iter(draws.values())), len(people.subjects))
+    if events:
+        num_drawn[RECORDINGS] = len(recordings.subjects)
     return Certainty(
         {name: {score: interval(values) for score, values in own.items()} for name, own in draws.items()},
         {

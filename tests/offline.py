@@ -6,7 +6,7 @@ import functools
 import ipaddress
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -31,17 +31,21 @@ def on_this_machine() -> Iterator[list[str]]:
     """Inside, no socket of this process reaches another machine; what was asked for is in the list."""
     asked: list[str] = []
     own = {address.address for addresses in psutil.net_if_addrs().values() for address in addresses}
-    connect = socket.socket.connect
 
-    def guarded(connecting: socket.socket, address: Any) -> None:
-        host = str(address[0]) if isinstance(address, tuple) else ""
-        if host and host not in own and not _is_loopback(host):
-            asked.append(host)
-            raise OSError(f"no test may reach {host}")
-        connect(connecting, address)
+    def guarded(method: Callable[..., Any]) -> Callable[..., Any]:
+        def guarding(connecting: socket.socket, *arguments: Any) -> Any:
+            address = arguments[-1]
+            host = str(address[0]) if isinstance(address, tuple) else ""
+            if host and host not in own and not _is_loopback(host):
+                asked.append(host)
+                raise OSError(f"no test may reach {host}")
+            return method(connecting, *arguments)
+
+        return guarding
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(socket.socket, "connect", guarded)
+        for name in ("connect", "connect_ex", "sendto"):
+            patch.setattr(socket.socket, name, guarded(getattr(socket.socket, name)))
         yield asked
 
 

@@ -71,9 +71,16 @@ def test_one_stage_enters_it(imports: dict[str, set[str]]) -> None:
 
 def test_no_test_of_this_process_reaches_another_machine() -> None:
     """The guard of all tests refuses an address that is not this machine's, and reports it."""
-    with on_this_machine() as asked, pytest.raises(OSError, match=r"no test may reach 203\.0\.113\.7"):
-        socket.create_connection(("203.0.113.7", 80), timeout=1)
-    assert asked == ["203.0.113.7"]
+    address = ("203.0.113.7", 80)
+    for kind, reach in (
+        (socket.SOCK_STREAM, lambda own: own.connect(address)),
+        (socket.SOCK_STREAM, lambda own: own.connect_ex(address)),
+        (socket.SOCK_DGRAM, lambda own: own.sendto(b"", address)),
+    ):
+        with on_this_machine() as asked, socket.socket(type=kind) as own:
+            with pytest.raises(OSError, match=r"no test may reach 203\.0\.113\.7"):
+                reach(own)
+            assert asked == ["203.0.113.7"]
 
 
 @needs_namespace

@@ -65,6 +65,16 @@ def test_two_files_of_metadata_in_one_folder_are_refused(folder: Path) -> None:
         read(folder)
 
 
+def test_a_comma_without_quotes_is_told(folder: Path) -> None:
+    """Cut off behind the comma, the label would be another one; a row of a name alone is still one of no action."""
+    (folder / "metadata.csv").write_text("file_name,start_s,end_s,label\na.mp4,0,1,Reading, aloud\nb.mp4\n")
+    with pytest.raises(ManifestError, match=r"metadata\.csv:2: more fields than .* from ' aloud' on: quote a text"):
+        read(folder)
+    (folder / "metadata.csv").write_text('file_name,start_s,end_s,label\na.mp4,0,1,"Reading, aloud"\nb.mp4\nc.mp4\n')
+    videos = read(folder).videos.by_id
+    assert [len(videos[name].intervals) for name in NAMES[:3]] == [1, 0, 0]
+
+
 def test_a_line_of_json_ends_where_json_says(folder: Path) -> None:
     """Text may hold characters that end lines elsewhere."""
     rows = [{"file_name": name, "start_s": 0, "end_s": 1, "label": "Reading\u2028aloud"} for name in NAMES]

@@ -119,7 +119,7 @@ def _names(diaries: Path) -> dict[str, str]:
     names: dict[str, str] = {}
     for path in sorted(diaries.glob("*/events.jsonl")):
         try:
-            rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+            rows = [json.loads(line) for line in path.read_bytes().splitlines()]
             names |= {row["label"]: row["name"] for row in rows if row["type"] == "event"}
         except (OSError, ValueError, KeyError, TypeError):
             continue  # the label's id stands in for its name

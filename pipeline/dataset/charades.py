@@ -6,14 +6,14 @@ videos are `<id>.mp4` in `Charades_v1_480/` or `Charades_v1/`.
 
 from __future__ import annotations
 
-import csv
 import logging
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from pipeline.dataset import charades_tables
+from pipeline.dataset.csv_rows import csv_rows, require_faultless
 from pipeline.dataset.labels import LabelSet, read_classes
 from pipeline.dataset.manifest import Interval, Manifest, ManifestError, VideoEntry, shortened
 from pipeline.dataset.split import cut_val
@@ -23,7 +23,6 @@ log = logging.getLogger(__name__)
 _COLUMNS = ("id", "subject", "scene", "actions", "length")  # those that are read, of the official eleven
 _VIDEO_FOLDERS = ("Charades_v1_480", "Charades_v1")
 _VIDEO_ID = re.compile(r"[A-Za-z0-9_-]+")
-_MOST_FAULTS = 20
 
 
 def read(dataset: Path, *, val_share: float, seed: int) -> tuple[Manifest, LabelSet]:
@@ -37,7 +36,7 @@ def read(dataset: Path, *, val_share: float, seed: int) -> tuple[Manifest, Label
     if folder := _annotations_folder(dataset):
         classes = read_classes(folder / "Charades_v1_classes.txt")
         sources = {split: folder / f"Charades_v1_{split}.csv" for split in ("train", "test")}
-        rows = {split: _rows(path) for split, path in sources.items()}
+        rows = {split: csv_rows(path, _COLUMNS) for split, path in sources.items()}
     else:
         classes, sources, rows = charades_tables.read(dataset)
     known = frozenset(classes.ids)
@@ -100,34 +99,10 @@ def _entries(
         else:
             videos.append(video)
             line_of[video.video_id] = line
-    if faults:
-        num_more = len(faults) - _MOST_FAULTS
-        more = [f"{path}: {num_more} more rows like these"] if num_more > 0 else []
-        raise ManifestError("\n".join([*faults[:_MOST_FAULTS], *more]))
+    require_faultless(faults)
     if not videos:
         raise ManifestError(f"{path}: has no rows")
     return videos
-
-
-def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    """Rows with the line that each begins on: a quoted script may span several lines."""
-    line = 1
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, strict=True)
-            absent = [name for name in _COLUMNS if name not in (reader.fieldnames or ())]
-            if absent:
-                raise ManifestError(f"{path}:1: no column {', '.join(absent)}; found {reader.fieldnames}")
-            line = reader.line_num + 1
-            for row in reader:
-                yield line, row
-                line = reader.line_num + 1
-    except FileNotFoundError:
-        raise ManifestError(f"{path}: no such file") from None
-    except csv.Error as error:
-        raise ManifestError(f"{path}:{line}: {error}") from error
-    except UnicodeDecodeError as error:
-        raise ManifestError(f"{path}: not a text file in UTF-8: {error.reason} at byte {error.start}") from error
 
 
 def _video(row: dict[str, str], split: str, known: frozenset[str], path_of: Callable[[str], str]) -> VideoEntry:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pipeline.dataset.manifest import Manifest
@@ -49,6 +49,10 @@ class LabelSet:
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(label.name for label in self.labels)
+
+    def to_json(self) -> list[dict[str, str]]:
+        """As a model's config has them."""
+        return [asdict(label) for label in self.labels]
 
 
 def read_label_set(path: Path) -> LabelSet:

@@ -81,22 +81,26 @@ class SplitTruth:
         }
 
 
-def read_split(
+def read_splits(
     store: Path,
     manifest: Manifest,
-    split: str,
+    splits: Sequence[str],
     labels: Sequence[str],
     *,
     poolings: Sequence[str],
     min_overlap_s: float,
-) -> tuple[SplitTruth, dict[str, Any]]:
-    """`split_truth` of the embeddings in `store`, of which only the split's rows of `poolings` are in memory.
+) -> tuple[list[SplitTruth], dict[str, Any]]:
+    """`split_truth` of each split of the embeddings in `store`, of which only their rows of `poolings` are in memory.
 
-    With it the store's provenance. Raises `NothingToLearn` or `StoreError`.
+    With them the store's provenance. Raises `NothingToLearn` or `StoreError`.
     """
-    video_ids = [video.video_id for video in manifest.split(split)]
-    embeddings, provenance = read_embeddings(store, poolings=poolings, video_ids=video_ids)
-    return split_truth(embeddings, manifest, split, labels, min_overlap_s=min_overlap_s), provenance
+    truths: list[SplitTruth] = []
+    provenance: dict[str, Any] = {}
+    for split in splits:
+        video_ids = [video.video_id for video in manifest.split(split)]
+        embeddings, provenance = read_embeddings(store, poolings=poolings, video_ids=video_ids)
+        truths.append(split_truth(embeddings, manifest, split, labels, min_overlap_s=min_overlap_s))
+    return truths, provenance
 
 
 def split_truth(

@@ -7,7 +7,6 @@ without label and times is of a video in which nothing happens.
 
 from __future__ import annotations
 
-import csv
 import json
 import logging
 import math
@@ -20,6 +19,7 @@ from typing import Any
 
 from features.decode.container import UnreadableVideo
 from features.decode.length import video_length_s
+from pipeline.dataset.csv_rows import csv_rows, require_faultless
 from pipeline.dataset.labels import Label, LabelSet
 from pipeline.dataset.manifest import MAX_LENGTH_S, Interval, Manifest, ManifestError, VideoEntry, shortened
 from pipeline.dataset.split import cut_off
@@ -35,7 +35,6 @@ _SPLIT_OF = (
     | dict.fromkeys(("test", "testing", "eval", "evaluation"), "test")
 )
 _PLAIN_ID = re.compile(r"\w[\w.-]*")
-_MOST_FAULTS = 20
 
 Row = Mapping[str, str]
 
@@ -80,10 +79,7 @@ def read(dataset: Path, *, val_share: float, seed: int) -> tuple[Manifest, Label
     rows = _Rows()
     for file in files:
         _read_file(dataset, file, rows)
-    if rows.faults:
-        num_more = len(rows.faults) - _MOST_FAULTS
-        more = [f"{num_more} more rows like these"] if num_more > 0 else []
-        raise ManifestError("\n".join([*rows.faults[:_MOST_FAULTS], *more]))
+    require_faultless(rows.faults)
     if not rows.videos or not rows.label_of:
         raise ManifestError(f"{', '.join(map(str, files))}: has no {'label' if rows.videos else 'rows'}")
     videos, notes = _split(_entries(dataset, rows), val_share, seed)
@@ -100,8 +96,9 @@ def read(dataset: Path, *, val_share: float, seed: int) -> tuple[Manifest, Label
 def _read_file(dataset: Path, file: Path, rows: _Rows) -> None:
     folder = file.parent.relative_to(dataset)
     folder_split = _SPLIT_OF[folder.name.lower()] if folder.parts else ""
-    for line, row in _csv_rows(file) if file.suffix == ".csv" else _json_rows(file):
+    for line, values in csv_rows(file, _COLUMNS) if file.suffix == ".csv" else _json_rows(file):
         try:
+            row = _texts(values)
             path, split = _path(row, folder), _row_split(row, folder_split)
             video = rows.videos.setdefault(path, _Video(row["subject"] or path, split))
             if (video.subject, video.split) != (row["subject"] or path, split):
@@ -112,25 +109,7 @@ def _read_file(dataset: Path, file: Path, rows: _Rows) -> None:
             rows.faults.append(f"{file}:{line}: {error}")
 
 
-def _csv_rows(path: Path) -> Iterator[tuple[int, Row]]:
-    line = 1
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, strict=True)
-            absent = [name for name in _COLUMNS if name not in (reader.fieldnames or ())]
-            if absent:
-                raise ManifestError(f"{path}:1: no column {', '.join(absent)}; found {reader.fieldnames}")
-            line = reader.line_num + 1
-            for row in reader:
-                yield line, {name: (row.get(name) or "").strip() for name in (*_COLUMNS, *_OPTIONAL)}
-                line = reader.line_num + 1
-    except csv.Error as error:
-        raise ManifestError(f"{path}:{line}: {error}") from error
-    except UnicodeDecodeError as error:
-        raise ManifestError(f"{path}: not a text file in UTF-8: {error.reason} at byte {error.start}") from error
-
-
-def _json_rows(path: Path) -> Iterator[tuple[int, Row]]:
+def _json_rows(path: Path) -> Iterator[tuple[int, dict[Any, Any]]]:
     try:
         lines = path.read_text(encoding="utf-8-sig").split("\n")  # text may hold Unicode's other line ends
     except UnicodeDecodeError as error:
@@ -144,11 +123,15 @@ def _json_rows(path: Path) -> Iterator[tuple[int, Row]]:
             raise ManifestError(f"{path}:{number}: not JSON: {error}") from error
         if not isinstance(row, dict) or "file_name" not in row:
             raise ManifestError(f"{path}:{number}: wanted an object with {', '.join(_COLUMNS)}, got {line[:80]}")
-        yield number, {name: _json_text(row.get(name)) for name in (*_COLUMNS, *_OPTIONAL)}
+        yield number, row
 
 
-def _json_text(value: Any) -> str:
-    return "" if value is None else str(value).strip()
+def _texts(values: Mapping[Any, Any]) -> Row:
+    """The values of a row as text, empty where there is none. Raises `ValueError`."""
+    if None in values:
+        raise ValueError(f"more fields than the header names, from {values[None][0]!r} on: quote a text with a comma")
+    texts = {name: values.get(name) for name in (*_COLUMNS, *_OPTIONAL)}
+    return {name: "" if value is None else str(value).strip() for name, value in texts.items()}
 
 
 def _path(row: Row, folder: Path) -> str:

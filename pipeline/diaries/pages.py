@@ -161,7 +161,7 @@ class _Book:
             and all(self._read(name) is not None for name in page.recordings)
         ]
         if outdated:
-            log.info("%d pages are of another version of this program and are written again", len(outdated))
+            log.info("pages of another version of this program are written again: %d", len(outdated))
         return changed.union(outdated)
 
     def recordings_of(self, key: str) -> list[StoredRecording]:

@@ -5,19 +5,20 @@ from __future__ import annotations
 import stat
 import sys
 import zipfile
-import zlib
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from tqdm import tqdm
 
-from features.files import atomic_folder, write_json
+from features.files import atomic_folder, is_no_room, write_json
 from pipeline.download.resumable import DownloadError, require_room
 
 _MOST_TIMES_LARGER = 50
 """What unpacking may give for each byte of an archive: text gives ten, a bomb a thousand."""
 _MOST_FILES = 1_000_000
 _ENCRYPTED = 0x1
+_ENTRY = b"PK\x01\x02"
+"""What each file's entry in the directory of an archive begins with."""
 _PIECE = 1 << 20
 
 
@@ -34,7 +35,11 @@ def unpack(archive: Path, folder: Path, record: Path) -> None:
             require_room(folder.parent, sum(member.file_size for member, _ in members), f"unpacking {archive.name}")
             _extract(archive, opened, members, partial)
             write_json(partial / record, {place.as_posix(): member.file_size for member, place in members})
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+    except DownloadError:
+        raise
+    except Exception as error:  # `zipfile` and decompressors raise anything, such as an `OSError` of no file
+        if is_no_room(error) or getattr(error, "filename", None):
+            raise
         raise DownloadError(f"{archive}: a damaged ZIP file: {error}; delete it, and it is got again") from error
 
 
@@ -69,6 +74,8 @@ def _refusal(member: zipfile.ZipInfo) -> str | None:
         return "is a link" if kind == stat.S_IFLNK else "is no plain file"
     if member.flag_bits & _ENCRYPTED:
         return "is encrypted"
+    if _ENTRY in member.extra + member.comment:  # of a wrong length: `zipfile` reads on behind them
+        return "has the archive's next files for a comment: the archive is damaged"
     return None
 
 

@@ -12,7 +12,7 @@ import torch
 
 from features.backbone import best_device, load_backbone
 from features.clips import ClipReader, Source
-from features.files import atomic_folder, write_csv, write_text
+from features.files import atomic_folder
 from features.preprocess import Preprocessing
 from heads import weights
 from heads.action_model import ActionModel, AttentiveTail
@@ -24,15 +24,13 @@ from heads.training.loop import fit
 from heads.training.validation import on_block_inputs
 from pipeline.block_inputs import require_block_inputs, window_probabilities
 from pipeline.dataset import labels, manifest
-from pipeline.dataset.truth import read_split
+from pipeline.dataset.truth import read_splits
 from pipeline.layout import Layout
 from pipeline.params import Params
 from pipeline.probabilities import predictions_of
-from pipeline.stage import stage
+from pipeline.stage import stage, write_not_asked_for
 
 log = logging.getLogger(__name__)
-
-_NOT_ASKED_FOR = "Empty: `attentive` of the profile's params is null.\n"
 
 
 @stage
@@ -40,24 +38,18 @@ def main(params: Params, paths: Layout) -> None:
     """Train the head on stored block inputs, and predict val and test."""
     attentive, finetune = params.attentive, params.finetune
     if attentive is None:
-        for out in (paths.model("attentive"), paths.attentive_predictions):
-            with atomic_folder(out) as folder:
-                write_text(folder / "not_asked_for.txt", _NOT_ASKED_FOR)
-        write_csv(paths.history("attentive"), ["not_asked_for"], [])
-        log.info("nothing to do: attentive is null")
+        outs = (paths.model("attentive"), paths.attentive_predictions)
+        write_not_asked_for("`attentive` of the profile's params is null", outs, [paths.history("attentive")])
         return
     label_set = labels.read_label_set(paths.label_set)
     videos = manifest.read(paths.manifest)
-    (train, provenance), (val, _), (test, _) = (
-        read_split(
-            paths.embeddings,
-            videos,
-            split,
-            label_set.ids,
-            poolings=(),
-            min_overlap_s=params.targets.min_overlap_s,
-        )
-        for split in manifest.SPLITS
+    (train, val, test), provenance = read_splits(
+        paths.embeddings,
+        videos,
+        manifest.SPLITS,
+        label_set.ids,
+        poolings=(),
+        min_overlap_s=params.targets.min_overlap_s,
     )
     block_inputs = require_block_inputs(paths.block_inputs, provenance, (train, val))
     backbone = load_backbone(paths.backbone, dtype=torch.float32, attention=provenance["attention"])
@@ -102,7 +94,7 @@ def main(params: Params, paths: Layout) -> None:
     )
     config = {
         "provenance": provenance,
-        "labels": [{"id": each.id, "name": each.name} for each in label_set.labels],
+        "labels": label_set.to_json(),
         "train": {"num_windows": len(train.windows), "num_videos": len(train.video_ids)} | asdict(attentive),
     }
     with atomic_folder(paths.model("attentive")) as folder:
@@ -114,7 +106,7 @@ def main(params: Params, paths: Layout) -> None:
     preprocessing = Preprocessing.from_checkpoint(paths.backbone)
     model = ActionModel(backbone, AttentiveTail(backbone, head), preprocessing=preprocessing).eval()
     with atomic_folder(paths.attentive_predictions) as folder:
-        for split, truth in (("val", val), ("test", test)):
+        for truth in (val, test):
             probabilities, num_stored = window_probabilities(
                 model,
                 truth,
@@ -125,9 +117,9 @@ def main(params: Params, paths: Layout) -> None:
                 num_workers=params.extract.num_workers,
                 device=best_device(),
             )
-            log.info("%s: %d of %d windows from stored block inputs", split, num_stored, len(probabilities))
+            log.info("%s: %d of %d windows from stored block inputs", truth.name, num_stored, len(probabilities))
             sha256 = weights.sha256(paths.model("attentive"))
-            predictions_of(truth, probabilities, model_sha256=sha256).save(folder / f"{split}.npz")
+            predictions_of(truth, probabilities, model_sha256=sha256).save(folder / f"{truth.name}.npz")
 
 
 if __name__ == "__main__":

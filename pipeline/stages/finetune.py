@@ -28,7 +28,7 @@ from heads.training.validation import on_block_inputs, on_frames
 from pipeline.block_inputs import require_block_inputs
 from pipeline.dataset import manifest
 from pipeline.dataset.judged import JudgedRecording, read_judged
-from pipeline.dataset.truth import read_split
+from pipeline.dataset.truth import read_splits
 from pipeline.layout import Layout
 from pipeline.params import Params
 from pipeline.stage import stage
@@ -53,9 +53,8 @@ def _finetune(params: Params, paths: Layout) -> None:
     batch_size, num_workers = params.extract.batch_size, params.extract.num_workers
     videos = manifest.read(paths.manifest)
     label_ids = [label["id"] for label in weights.read_config(paths.model("linear"))["labels"]]
-    (train, provenance), (val, _) = (
-        read_split(paths.embeddings, videos, split, label_ids, poolings=(), min_overlap_s=params.targets.min_overlap_s)
-        for split in ("train", "val")
+    (train, val), provenance = read_splits(
+        paths.embeddings, videos, ("train", "val"), label_ids, poolings=(), min_overlap_s=params.targets.min_overlap_s
     )
     head, config = load_linear_head(paths.model("linear"), expected=provenance)
     preprocessing = Preprocessing.from_checkpoint(paths.backbone)

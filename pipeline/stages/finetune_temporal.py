@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from features.files import atomic_folder, private_files, write_csv, write_text
+from features.files import atomic_folder, private_files
 from features.provenance import require_provenance
 from features.store.block_inputs import open_block_inputs
 from features.store.embeddings import read_embeddings
@@ -12,29 +12,24 @@ from heads import weights
 from heads.training.grid import best_of, save_table
 from pipeline.dataset import manifest
 from pipeline.dataset.recordings import recording_paths, true_actions
-from pipeline.dataset.truth import read_split
+from pipeline.dataset.truth import read_splits
 from pipeline.finetuned import finetuned_encoder, write_finetuned
 from pipeline.frozen import load_frozen_encoder
 from pipeline.layout import Layout
 from pipeline.params import Params
-from pipeline.stage import stage
+from pipeline.stage import stage, write_not_asked_for
 from pipeline.training import temporal_config, temporal_trials
 
 log = logging.getLogger(__name__)
-
-_NOT_ASKED_FOR = "Empty: `temporal.embeddings` of the profile's params does not name `finetuned`.\n"
 
 
 @stage
 def main(params: Params, paths: Layout) -> None:
     """Embed videos and annotated recordings with the finetuned block, and train temporal heads on that."""
     if "finetuned" not in params.temporal.embeddings:
-        for out in (paths.model("finetune_temporal"), paths.finetuned):
-            with atomic_folder(out) as folder:
-                write_text(folder / "not_asked_for.txt", _NOT_ASKED_FOR)
-        for table in (paths.history("finetune_temporal"), paths.grid("finetune_temporal")):
-            write_csv(table, ["not_asked_for"], [])
-        log.info("nothing to do: temporal.embeddings does not name finetuned")
+        outs = (paths.model("finetune_temporal"), paths.finetuned)
+        tables = (paths.history("finetune_temporal"), paths.grid("finetune_temporal"))
+        write_not_asked_for("`temporal.embeddings` of the profile's params does not name `finetuned`", outs, tables)
         return
     embed(params, paths)
     train(params, paths)
@@ -84,16 +79,13 @@ def train(params: Params, paths: Layout) -> None:
     tensors, stage_2 = weights.load(paths.model("finetune"), expected={})
     label_ids = [label["id"] for label in stage_2["labels"]]
     videos = manifest.read(paths.manifest)
-    (train, made_by), (val, _) = (
-        read_split(
-            paths.finetuned_embeddings("videos"),
-            videos,
-            split,
-            label_ids,
-            poolings=params.temporal.features,
-            min_overlap_s=params.targets.min_overlap_s,
-        )
-        for split in ("train", "val")
+    (train, val), made_by = read_splits(
+        paths.finetuned_embeddings("videos"),
+        videos,
+        ("train", "val"),
+        label_ids,
+        poolings=params.temporal.features,
+        min_overlap_s=params.targets.min_overlap_s,
     )
     trials = temporal_trials(params.temporal, train, val, stride_s=params.windows.stride_s, seed=params.seed)
     block = {name: tensor for name, tensor in tensors.items() if name.startswith(weights.LAST_BLOCK)}

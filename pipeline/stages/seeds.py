@@ -22,7 +22,7 @@ from heads.training.grid import best_of
 from pipeline.dataset import manifest
 from pipeline.dataset.annotated import annotated, video_actions
 from pipeline.dataset.recordings import true_actions
-from pipeline.dataset.truth import read_split
+from pipeline.dataset.truth import read_splits
 from pipeline.layout import Layout
 from pipeline.params import Params
 from pipeline.probabilities import linear_probabilities, temporal_probabilities
@@ -54,16 +54,13 @@ def main(params: Params, paths: Layout) -> None:
     config = weights.read_config(paths.model("linear"))
     label_ids = [label["id"] for label in config["labels"]]
     poolings = tuple(dict.fromkeys((*params.temporal.features, *params.train.features)))
-    (train, provenance), (val, _), (test, _) = (
-        read_split(
-            paths.embeddings,
-            videos,
-            split,
-            label_ids,
-            poolings=poolings,
-            min_overlap_s=params.targets.min_overlap_s,
-        )
-        for split in manifest.SPLITS
+    (train, val, test), provenance = read_splits(
+        paths.embeddings,
+        videos,
+        manifest.SPLITS,
+        label_ids,
+        poolings=poolings,
+        min_overlap_s=params.targets.min_overlap_s,
     )
     require_provenance(recordings_provenance, expected=provenance, path=paths.recording_embeddings)
     reviewed = read_reviewed(

@@ -10,7 +10,7 @@ from heads.training.grid import best_of, save_table
 from heads.typicality import Typicality
 from pipeline.dataset import labels, manifest
 from pipeline.dataset.judged import write_judged
-from pipeline.dataset.truth import read_split
+from pipeline.dataset.truth import read_splits
 from pipeline.layout import Layout
 from pipeline.params import Params
 from pipeline.reviewed import read_hashes, read_reviewed
@@ -24,16 +24,13 @@ def main(params: Params, paths: Layout) -> None:
     label_set = labels.read_label_set(paths.label_set)
     videos = manifest.read(paths.manifest)
     poolings = tuple(dict.fromkeys((*params.temporal.features, *params.train.features, Typicality.pooling)))
-    (train, provenance), (val, _) = (
-        read_split(
-            paths.embeddings,
-            videos,
-            split,
-            label_set.ids,
-            poolings=poolings,
-            min_overlap_s=params.targets.min_overlap_s,
-        )
-        for split in ("train", "val")
+    (train, val), provenance = read_splits(
+        paths.embeddings,
+        videos,
+        ("train", "val"),
+        label_set.ids,
+        poolings=poolings,
+        min_overlap_s=params.targets.min_overlap_s,
     )
     reviewed = read_reviewed(
         paths.corrections_file,
@@ -47,7 +44,7 @@ def main(params: Params, paths: Layout) -> None:
         stride_s=params.windows.stride_s,
     )
     repeats = params.corrections.repeats
-    config = {"provenance": provenance, "labels": [{"id": each.id, "name": each.name} for each in label_set.labels]}
+    config = {"provenance": provenance, "labels": label_set.to_json()}
     typicality = Typicality.fit(train.embeddings.side_by_side([Typicality.pooling]))
     typicality.save(paths.typicality, backbone_sha256=provenance["backbone"]["sha256"])
     config |= reviewed.facts(repeats=repeats)
