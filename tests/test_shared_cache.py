@@ -11,7 +11,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -23,7 +23,7 @@ from features.clips import Source
 from features.files import locked
 from features.hashes import HASHES
 from features.pieces.objects import ObjectPieces
-from features.pieces.places import Pieces, PiecesError, pieces_at
+from features.pieces.places import FolderPieces, Pieces, PiecesError, pieces_at
 from features.sharing import Share, ShareError
 from pipeline import params
 from pipeline.frozen import Extractor
@@ -188,6 +188,33 @@ def test_an_unreachable_bucket_is_a_sentence(bucket: str, world: Path, tmp_path:
     for address in ("/no/scheme", "s3://", "ftp://host/x", "file://host/x"):
         with pytest.raises(PiecesError, match=r"got '.*': correct extract\.cache"):
             pieces_at(address)
+
+
+@dataclass(frozen=True)
+class FadingPieces(FolderPieces):
+    """A place that cannot be reached any more once it has so many pieces."""
+
+    most: int = 0
+
+    def create(self, name: str, content: bytes) -> bool:
+        if sum(path.is_file() for path in self.root.rglob("*")) >= self.most:
+            raise PiecesError(f"{self.root} cannot be reached")
+        return super().create(name, content)
+
+
+def test_a_place_that_is_lost_on_the_way_costs_one_video(world: Path, whole: dict[str, str], tmp_path: Path) -> None:
+    """What was finished is kept; when the place is back, the rest is computed."""
+    extractor = loader(world, tmp_path / "cache")()
+    fading = FadingPieces(tmp_path / "shared", most=6)
+    cache = EmbeddingCache(tmp_path / "cache", extractor.provenance, fading)
+    extractor = replace(extractor, encoder=replace(extractor.encoder, cache=cache))
+    with pytest.raises(PiecesError, match="cannot be reached"):
+        extractor.extract(sources(world), SELECTION)
+    again = loader(world, tmp_path / "cache", (tmp_path / "shared").as_uri())()
+    extraction = again.extract(sources(world), SELECTION)
+    num_kept = 6 - 2  # besides provenance.json and the block inputs of the first video
+    assert (extraction.num_embedded, extraction.num_reused) == (NUM_VIDEOS - num_kept, num_kept)
+    assert assemble(again, extraction, tmp_path) == whole
 
 
 def test_shares_together_are_the_whole(world: Path, whole: dict[str, str], tmp_path: Path) -> None:
