@@ -1,4 +1,4 @@
-"""Ways of putting a number to a model, each with a name: what is pairs, where, and what chose what.
+"""Ways of putting a number to a model, each with a name: what is asked, where, and what chose what.
 
 `held_out` is the one that models are compared by. `prototype` is that of the program this one replaces, for a
 like-for-like comparison. `charades_classify`, `charades_localize` and `videoglue_frozen` are those of published
