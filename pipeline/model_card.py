@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from pipeline.plain_yaml import written
+from reports.diary.escaping import in_markdown
 
 _CHARADES_LICENCE = "https://prior.allenai.org/projects/data/charades/license.txt"
 _USE = """from pipeline.model_folder import load_recogniser
@@ -129,7 +130,7 @@ def _text(facts: CardFacts, measured: Sequence[Measured]) -> Iterator[str]:
     yield (
         "Recognises everyday actions in video, and states them as events with start, end and probability. Heads on "
         f"V-JEPA 2 features, made by the Video Diary Logger (profile `{facts.profile}`, label set "
-        f"`{facts.label_set}`). {facts.trained_on}"
+        f"`{facts.label_set}`). {in_markdown(facts.trained_on)}"
     )
     yield from ("", "## Use", "", "With the Video Diary Logger installed:", "", "```python", _USE + "```", "")
     yield "The folder is whole: the backbone is in it, and nothing is fetched. No pickle is read."
@@ -141,7 +142,7 @@ def _text(facts: CardFacts, measured: Sequence[Measured]) -> Iterator[str]:
         yield f"| `{own.protocol}` | {own.name} | {own.of} | {own.value:.3f} | {bounds} | {own.num_drawn} |"
     yield ""
     yield "Drawn: how many people, or recordings of one person each, the interval is bootstrapped over."
-    yield from ("", "## Labels", "", ", ".join(facts.labels) + ".", "", "## Licence", "")
+    yield from ("", "## Labels", "", ", ".join(map(in_markdown, facts.labels)) + ".", "", "## Licence", "")
     if facts.data_set == "charades":
         yield (
             "The heads were trained on Charades, which is for non-commercial use and may not be passed on: use and "

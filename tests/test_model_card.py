@@ -76,6 +76,14 @@ def test_the_licence_of_charades_goes_with_its_heads() -> None:
         assert "Charades" not in own
 
 
+def test_words_of_the_users_are_no_markup() -> None:
+    """A label and a sentence stand in the card as they were written, whatever signs they hold."""
+    facts = replace(FACTS, labels=["<b>Waving</b>", "a_b*c"], trained_on="It knows [me](https://example.org).")
+    text = model_card(facts, SCORES)
+    for escaped in ("\\<b>Waving", "a_b\\*c", "\\[me"):
+        assert escaped in text
+
+
 @pytest.mark.slow
 def test_its_lines_load_the_folder_and_label_a_video(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The code of the card, with the two paths filled in, prints what a diary of the video would tell.

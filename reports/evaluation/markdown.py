@@ -161,14 +161,7 @@ def _pairs(report: Report, names: Mapping[str, str]) -> Iterator[str]:
         yield from ("## Taken for something else", "")
         head = ["On, and not named", "Named, and not on", "Windows", "of those that miss it", "by chance", "Videos"]
         rows = [
-            [
-                names[own.missed],
-                names[own.named],
-                f"{own.count}",
-                f"{own.num_missed}",
-                score(own.expected, 1),
-                f"{own.num_videos}",
-            ]
+            [names[own.missed], names[own.named], *_counts(own.count, own.num_missed, own.expected, own.num_videos)]
             for own in report.closer.confusions
         ]
         yield from _table(head, rows, texts=2)
@@ -176,17 +169,14 @@ def _pairs(report: Report, names: Mapping[str, str]) -> Iterator[str]:
         yield from ("## Found together", "")
         head = ["Label", "And", "Windows named together", "truly together", "by chance", "Videos"]
         rows = [
-            [
-                names[own.first],
-                names[own.second],
-                f"{own.named}",
-                f"{own.true}",
-                score(own.expected, 1),
-                f"{own.num_videos}",
-            ]
+            [names[own.first], names[own.second], *_counts(own.named, own.true, own.expected, own.num_videos)]
             for own in report.closer.together
         ]
         yield from _table(head, rows, texts=2)
+
+
+def _counts(*numbers: float) -> list[str]:
+    return [score(number, 1) if isinstance(number, float) else f"{number}" for number in numbers]
 
 
 def _examples(examples: Sequence[Example], names: Mapping[str, str]) -> Iterator[str]:
