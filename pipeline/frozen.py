@@ -39,6 +39,14 @@ class FrozenEncoder:
         backbone = {"id": self.backbone.id, "sha256": self.backbone.weights_sha256}
         return dict(self.cache.provenance) | {"backbone": backbone}
 
+    def warn_of_poolings(self) -> None:
+        """Say what heads cannot be trained on, before hours of work."""
+        if "pooler" not in self.backbone.poolings:
+            log.warning(
+                "%s has no attentive pooler: features of train and temporal in the params can be %s",
+                *(self.backbone.id, " and ".join(self.backbone.poolings)),
+            )
+
 
 def load_frozen_encoder(
     checkpoint: Path,
@@ -59,11 +67,6 @@ def load_frozen_encoder(
     place = pieces_at(shared) if shared else None
     device = best_device()
     backbone = load_backbone(checkpoint, dtype=DTYPES[choose_precision(precision, device)], attention=attention)
-    if "pooler" not in backbone.poolings:
-        log.warning(
-            "%s has no attentive pooler: features of train and temporal in the params can be %s",
-            *(backbone.id, " and ".join(backbone.poolings)),
-        )
     preprocessing = Preprocessing.from_checkpoint(checkpoint)
     backbone.require_fit(num_frames=plan.num_frames, crop_size=preprocessing.crop_size)
     backbone.to(device)

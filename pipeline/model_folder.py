@@ -129,26 +129,23 @@ def _small_files(folder: Path) -> list[Path]:
 
 
 def load_recogniser(folder: Path | str) -> Recogniser:
-    """Load a model folder onto the CPU. Raises `ModelFolderError`, or what loading one of its parts raises."""
+    """Load a model folder. Raises `ModelFolderError`, or what loading one of its parts raises."""
     folder = Path(folder)
     if not (folder / _DIARY).is_file():
         raise ModelFolderError(f"{folder} is no model folder: it has no {_DIARY}; `dvc repro export` writes one")
-    from features.backbone import DTYPES, best_device, choose_precision, load_backbone
     from features.cache import EmbeddingCache
-    from features.clips import ClipReader
     from features.extraction import provenance as cache_key
     from features.gate import MotionGate
-    from features.preprocess import Preprocessing
     from heads.action_model import load_action_model, replace_last_block
     from heads.temporal import load_temporal_head
     from heads.typicality import Typicality
+    from pipeline.frozen import load_frozen_encoder
     from pipeline.recognition import SequenceModel, WindowModel
 
     diary = read_sealed_json(folder / _DIARY, remedy=_REMEDY)
     with damage_told(folder / _DIARY, remedy=_REMEDY):
         roles = {label: Role(**role) for label, role in diary.get("roles", {}).items()}
-        files, dtype = diary[_FILES], DTYPES[choose_precision(diary["precision"], best_device())]
-        trained_on = diary["trained_on"]
+        files, trained_on = diary[_FILES], diary["trained_on"]
     for name, digest in files.items():
         if not (folder / name).is_file():
             raise ModelFolderError(f"{folder} is not whole: {name} is missing; {_REMEDY}")
@@ -156,29 +153,35 @@ def load_recogniser(folder: Path | str) -> Recogniser:
             raise ModelFolderError(f"{folder / name} is damaged or was edited: its hash is another; {_REMEDY}")
     config = weights.read_config(folder)
     provenance = config["provenance"]
-    backbone = load_backbone(folder / _BACKBONE, dtype=dtype, attention=provenance["attention"])
-    preprocessing = Preprocessing.from_checkpoint(folder / _BACKBONE)
-    expected = {
-        "backbone": {"id": backbone.id, "sha256": backbone.weights_sha256},
-        "preprocessing": preprocessing.to_dict(),
-    }
-    backbone.require_fit(num_frames=provenance["windows"]["num_frames"], crop_size=preprocessing.crop_size)
     with damage_told(folder / weights.FILES[1], remedy=_REMEDY):
         plan = WindowPlan(**provenance["windows"])
         gate = MotionGate(**diary["motion_gate"]) if diary.get("motion_gate") else None
-    reader = ClipReader(plan, preprocessing, diary["decoder"], gate, provenance.get("views", "center"))
+    encoder = load_frozen_encoder(
+        folder / _BACKBONE,
+        Layout(diary["profile"]).cache,
+        plan,
+        decoder=diary["decoder"],
+        precision=diary["precision"],
+        attention=provenance["attention"],
+        gate=gate,
+        views=provenance.get("views", "center"),
+    )
+    backbone, reader = encoder.backbone, encoder.reader
+    expected = {
+        "backbone": encoder.store_provenance["backbone"],
+        "preprocessing": reader.preprocessing.to_dict(),
+    }
     model: VideoModel
     if "temporal" in config:
         head, config = load_temporal_head(folder, expected=expected)
         own = backbone.with_own_last_block()
         replace_last_block(folder, own, expected=expected)
-        root, device = Layout(diary["profile"]).cache, best_device()
-        cache, frozen_cache = (EmbeddingCache(root, cache_key(each, reader)) for each in (own, backbone))
-        frozen = (backbone.to(device), frozen_cache) if own.weights_sha256 != backbone.weights_sha256 else None
-        model = SequenceModel(head, config["features"], own.to(device), reader, cache, frozen)
+        cache = EmbeddingCache(encoder.cache.root, cache_key(own, reader))
+        frozen = (backbone, encoder.cache) if own.weights_sha256 != backbone.weights_sha256 else None
+        model = SequenceModel(head, config["features"], own.to(encoder.device), reader, cache, frozen)
     else:
         action_model, config = load_action_model(
-            folder, backbone.with_own_last_block(), preprocessing, expected=expected
+            folder, backbone.with_own_last_block(), reader.preprocessing, expected=expected
         )
         model = WindowModel(action_model, backbone, reader)
     decoding = Decoding.load(folder / _DECODING)

@@ -18,8 +18,11 @@ from reports.evaluation.examples import Example
 
 _LIBRARIES = ("torch", "transformers", "numpy", "scikit-learn", "av")
 _PACKAGES = ("features", "heads", "reports", "pipeline")
-_FOLDERS = ("fetch.dataset_dir", "fetch.backbone_dir", "fetch.recordings_dir", "fetch.corrections", "clip")
-"""The params that name files and folders of this machine."""
+_PLACES = (
+    *("fetch.dataset_dir", "fetch.backbone_dir", "fetch.recordings_dir", "fetch.corrections", "clip"),
+    *("extract.cache", "extract.ray_address"),
+)
+"""The params that name files, folders and machines of somebody's."""
 
 log = logging.getLogger(__name__)
 
@@ -45,14 +48,14 @@ def machine() -> dict[str, str]:
 
 
 def shown_params(params: Any) -> dict[str, str]:
-    """Every value by its dotted name, but folders of this machine."""
+    """Every value by its dotted name, but places of somebody's."""
     values: dict[str, str] = {}
 
     def add(value: Any, name: str) -> None:
         if is_dataclass(value) and not isinstance(value, type):
             for field in fields(value):
                 add(getattr(value, field.name), f"{name}.{field.name}" if name else field.name)
-        elif name not in _FOLDERS:
+        elif name not in _PLACES:
             values[name] = f"{list(value)}" if isinstance(value, tuple) else f"{value}"
 
     add(params, "")

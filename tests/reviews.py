@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -11,6 +12,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from features.files import sha256_of, write_bytes
 from features.thumbnails import Thumbnail
@@ -62,6 +64,21 @@ def make_diaries(folder: Path) -> Path:
         put(out, recording_id, video, start, duration_s, events)
     write_pages(OutputFolder(out))
     return out
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder with what `make_diaries` makes, which no test changes."""
+    folder = tmp_path_factory.mktemp("made")
+    make_diaries(folder)
+    return folder
+
+
+@pytest.fixture
+def out(made: Path, tmp_path: Path) -> Path:
+    """A copy of the diaries."""
+    shutil.copytree(made, tmp_path / "copy")
+    return tmp_path / "copy" / "diaries"
 
 
 def put(out: Path, recording_id: str, video: Path, start: datetime | None, duration_s: float, events: Stated) -> None:

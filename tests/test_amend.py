@@ -19,21 +19,10 @@ from pipeline.stages import diary as diary_stage
 from reports.corrections import read_corrections
 from tests.diaries import Page
 from tests.model_folders import make_model_folder
-from tests.reviews import REPOSITORY, make_diaries
+from tests.reviews import REPOSITORY, made, out
 from tests.videos import evenly, write_video
 
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("made")
-    make_diaries(folder)
-    return folder
-
-
-@pytest.fixture
-def out(made: Path, tmp_path: Path) -> Path:
-    shutil.copytree(made, tmp_path / "copy")
-    return tmp_path / "copy" / "diaries"
+__all__ = ["made", "out"]
 
 
 def diary(*words: str | Path) -> Result:

@@ -176,7 +176,9 @@ def test_the_stage_that_embeds_says_which_poolings_there_are(
 ) -> None:
     """Before hours of work, of which nothing is lost."""
     plan = WindowPlan(num_frames=NUM_FRAMES, sample_fps=4.0, stride_s=1.0, max_still_s=1.0)
-    load_frozen_encoder(folder, tmp_path, plan, decoder="pyav", precision="fp32", attention="sdpa")
+    encoder = load_frozen_encoder(folder, tmp_path, plan, decoder="pyav", precision="fp32", attention="sdpa")
+    assert caplog.messages == []  # nobody who writes a diary can choose
+    encoder.warn_of_poolings()
     assert caplog.messages == [
         "tiny/fpc64 has no attentive pooler: features of train and temporal in the params can be mean and max"
     ]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import re
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
@@ -27,6 +26,7 @@ from reports.diary.recording import Recording, Unrecognisable
 from reports.diary.roles import Role
 from reports.diary.stored import StoredRecording
 from reports.events import Event, EventRule, EventsFound
+from tests.browsers import browser, needs_chromium
 from tests.diaries import stored
 from tests.videos import evenly, write_video
 
@@ -34,14 +34,12 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page, Request
 
 REPOSITORY = Path(__file__).parents[1]
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 START = datetime(2026, 3, 14, 8, 2, 11, tzinfo=timezone(timedelta(hours=1)))
 HOURS, EVENTS = 10, 2000
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium on this machine"),
-]
+pytestmark = needs_chromium
+
+__all__ = ["browser"]
 
 
 def an_hour(number: int, roles: dict[str, Role], video: str) -> StoredRecording:
@@ -106,15 +104,6 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Written:
     write_day_page(pages.short, days[1], Neighbours("", "2026-03-14"))
     write_index_page(pages.index, [index_entry(days[0]), replace(index_entry(days[1]), key="2026-02-01")])
     return pages
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as running:
-        started = running.chromium.launch(executable_path=CHROMIUM)
-        yield started
-        started.close()
 
 
 class Visit:

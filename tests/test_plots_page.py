@@ -8,12 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from pipeline.plots_page import write_plots_page
+from tests.browsers import chromium, needs_chromium
 
 REPOSITORY = Path(__file__).parents[1]
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 PLOTS = """plots:
   - thresholds:
       x: threshold
@@ -21,15 +19,11 @@ PLOTS = """plots:
       title: Thresholds
 """
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium on this machine"),
-]
+pytestmark = needs_chromium
 
 
 def test_plots_are_drawn_without_a_network(tmp_path: Path) -> None:
     """A project with this one's DVC config gets a page with both curves in it, which asks for no address."""
-    sync_api = pytest.importorskip("playwright.sync_api")
     environment = os.environ | {"DVC_NO_ANALYTICS": "1"}
 
     def run(*command: str) -> None:
@@ -46,14 +40,12 @@ def test_plots_are_drawn_without_a_network(tmp_path: Path) -> None:
     run(sys.executable, "-m", "dvc", "plots", "show")
 
     asked: list[str] = []
-    with sync_api.sync_playwright() as running:
-        browser = running.chromium.launch(executable_path=CHROMIUM)
+    with chromium() as browser:
         context = browser.new_context(offline=True)
         page = context.new_page()
         page.on("request", lambda request: asked.append(request.url))
         page.goto((tmp_path / "dvc_plots" / "index.html").as_uri())
         page.wait_for_selector(".vega-embed canvas, .vega-embed svg")
         shown = page.evaluate("document.querySelectorAll('.vega-embed canvas, .vega-embed svg.marks').length")
-        browser.close()
     assert shown >= 1
     assert [url for url in asked if not url.startswith(("file:", "data:", "blob:"))] == []

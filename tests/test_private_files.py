@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from features.files import atomic_folder, locked, private_files, write_text
 from pipeline.diaries.output import OutputFolder
 from pipeline.diaries.selection import select_videos
 from pipeline.model_folder import load_recogniser
 from pipeline.recordings import write_diaries
+from pipeline.stages.sources import main as sources
 from tests.model_folders import make_model_folder
+from tests.projects import make_project
 from tests.videos import evenly, write_video
 
 pytestmark = [
@@ -124,3 +128,19 @@ def test_a_folder_is_not_put_in_place_of_a_file_or_link(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {"elsewhere", "file", "link", "folder", "away"}
     assert (tmp_path / "file").read_text() == "mine"
     assert (tmp_path / "folder" / "old").is_file()
+
+
+def test_nobody_else_gets_into_what_dvc_keeps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """DVC makes its files readable for all, embeddings of recordings too; the list of a person's files is private."""
+    (tmp_path / "mine").mkdir()
+    project = make_project(tmp_path / "project", dataset_dir=str(tmp_path / "mine"), backbone_dir=f"hf://a/b@{0:040}")
+    monkeypatch.chdir(project.root)
+    cache = project.root / ".dvc" / "cache"
+    cache.mkdir(parents=True)
+    cache.chmod(0o755)
+    for _ in range(2):
+        done = CliRunner().invoke(sources, [project.profile])
+        assert done.exit_code == 0, done.output
+        assert modes(project.sources) == {("file", "0o600")}
+        assert modes(cache) == {("folder", "0o700")}
+        shutil.rmtree(cache)

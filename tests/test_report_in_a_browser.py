@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,19 +17,18 @@ from reports.evaluation.page import write_page
 from reports.evaluation.pairs import Confusion, Together
 from reports.evaluation.results import CloserLook, ModelResult, Report, SplitFacts
 from reports.metrics.precision_recall import PrecisionRecall
+from tests.browsers import browser, needs_chromium
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 MODELS = ("linear", "temporal", "finetune", "finetune_temporal")
 LABELS = {f"c{k:03d}": f"Doing <thing> number {k} with something in a long name" for k in range(12)}
 SEEDS = {"seeds": [0, 1], "models": {name: {"map": {"mean": 0.5, "std": 0.01}} for name in ("linear", "temporal")}}
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium on this machine"),
-]
+pytestmark = needs_chromium
+
+__all__ = ["browser"]
 
 
 def result(number: int) -> ModelResult:
@@ -79,15 +76,6 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Report("demo", "diary", models, splits, [], {"seed": "0"}, closer=closer, seeds=SEEDS, params={"a.b": "1"}),
     )
     return folder / "report.html"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as running:
-        started = running.chromium.launch(executable_path=CHROMIUM)
-        yield started
-        started.close()
 
 
 def opened(browser: Browser, path: Path, *, width: int = 1280, scripts: bool = True) -> Page:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -17,43 +16,25 @@ from click.testing import CliRunner
 
 from pipeline.cli.__main__ import main
 from reports.corrections import read_corrections
-from tests.reviews import KITCHEN, NAMES, make_diaries, served
+from tests.browsers import chromium, needs_chromium
+from tests.reviews import KITCHEN, NAMES, made, out, served
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
     Visit = Callable[..., Page]
 
-CHROMIUM = shutil.which("chromium")
+pytestmark = needs_chromium
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium on this machine"),
-]
+__all__ = ["made", "out"]
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """A browser that finds no machine but this one, which evil.example leads to as well."""
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as running:
-        no_network = "--host-resolver-rules=MAP evil.example 127.0.0.1, MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
-        started = running.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", no_network])
+    no_network = "--host-resolver-rules=MAP evil.example 127.0.0.1, MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
+    with chromium("--no-sandbox", no_network) as started:
         yield started
-        started.close()
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("made")
-    make_diaries(folder)
-    return folder
-
-
-@pytest.fixture
-def out(made: Path, tmp_path: Path) -> Path:
-    shutil.copytree(made, tmp_path / "copy")
-    return tmp_path / "copy" / "diaries"
 
 
 @pytest.fixture

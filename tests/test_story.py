@@ -127,6 +127,19 @@ def test_what_is_in_hand_after_a_short_gap_went_on() -> None:
     assert told("c015 20 30 \n c026 31 33 \n c015 35 41")[-1:] == apart[1:]
 
 
+def test_nothing_goes_on_while_nothing_is_known() -> None:
+    """What is not observed, or told as quiet, parts what is in hand before and after."""
+    gap = Recording("a", "a.mp4", 60.0, EIGHT, "file name", (Segment(0, 30), Segment(35, 60)))
+    lines = tell([(gap, found("c015 20 30 \n c015 35 41"))], NAMES, ROLES, min_quiet_s=10_000.0)
+    assert [line.text for line in lines] == [
+        "Had the phone in hand for 10 s.",
+        "Not observed for 5 s.",
+        "Had the phone in hand for 6 s.",
+    ]
+    quiet = tell([(recording(60.0), found("c015 20 30 \n c015 35 41"))], NAMES, ROLES, min_quiet_s=5.0)
+    assert [line.kind for line in quiet][1:4] == ["events", "nothing recognised", "events"]
+
+
 def test_small_change_between_leads_shares_a_line() -> None:
     """Until a lead begins, a stretch is not observed, or some time has passed."""
     assert told("c105 10 11 \n c008 13 14 \n c059 20 40 \n c006 42 43 \n c104 45 46 \n c008 90 91") == [

@@ -22,7 +22,7 @@ def held_together(folder: Path) -> Iterator[None]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     if sys.platform == "win32":
-        with FileLock(folder / _LOCK):
+        with FileLock(folder / _LOCK, is_singleton=True):  # which this process may hold more than once
             yield
         return
     import fcntl

@@ -57,6 +57,7 @@ def main(params: Params, paths: Layout, *, share_text: str | None, retry_failed:
     )
     extractor = load()
     encoder, cache = extractor.encoder, extractor.encoder.cache
+    encoder.warn_of_poolings()
     sources = [Source(video_id, paths.dataset / video.path) for video_id, video in sorted(videos.by_id.items())]
     selection = _selection(params, videos, encoder.backbone)
     with cache.locked():

@@ -57,13 +57,13 @@ def main(params: Params, paths: Layout) -> None:
             ["recording", "sha256"],
             [(recording_id, extraction.sha256s[recording_id]) for recording_id in sorted(extraction.num_windows)],
         )
+        failures = sorted(extraction.failures.items())
+        write_csv(
+            paths.failed_recordings,
+            ["recording", "reason", "found"],
+            [(recording_id, failure.reason, failure.found) for recording_id, failure in failures],
+        )
     num_evicted = encoder.cache.shrink(params.extract.max_cache_gb * 1e9)
-    failures = sorted(extraction.failures.items())
-    write_csv(
-        paths.failed_recordings,
-        ["recording", "reason", "found"],
-        [(recording_id, failure.reason, failure.found) for recording_id, failure in failures],
-    )
     for _, failure in failures:
         log.warning("%s", failure)
     log.info(

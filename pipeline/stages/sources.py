@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from features.files import write_csv
+from features.files import private_files, write_csv
 from pipeline.layout import Layout
 from pipeline.params import Params, require_labels
 from pipeline.stage import stage
@@ -20,6 +20,7 @@ def main(params: Params, paths: Layout) -> None:
     """List each file with size and time of change; before that, check what would fail only after hours."""
     require_outputs_inside(paths.root)
     require_labels(paths.root, paths.profile)
+    close_dvc_cache(paths.root)
     rows = []
     for key, folder in user_folders(params, paths.profile).items():
         for file in files_below(folder):
@@ -29,7 +30,19 @@ def main(params: Params, paths: Layout) -> None:
     for file in corrections_files(params, paths.profile):
         stat = file.stat()
         rows.append(("corrections", file, stat.st_size, stat.st_mtime_ns))
-    write_csv(paths.sources, ("folder", "file", "bytes", "mtime_ns"), rows)
+    with private_files():
+        write_csv(paths.sources, ("folder", "file", "bytes", "mtime_ns"), rows)
+
+
+def close_dvc_cache(root: Path) -> None:
+    """Let nobody else into the project's own cache of DVC, where embeddings of recordings are readable for all.
+
+    One that `cache.dir` of DVC's config names instead, perhaps for several people, stays as it is.
+    """
+    if (root / ".dvc").is_dir():
+        cache = root / ".dvc" / "cache"
+        cache.mkdir(exist_ok=True)
+        cache.chmod(0o700)
 
 
 def require_outputs_inside(root: Path) -> None:

@@ -100,8 +100,11 @@ def is_sure(events: Sequence[Event]) -> bool:
     return sum(1.0 if event.confirmed else event.mean_probability for event in events) >= SURE * len(events)
 
 
-def pieces(events: Iterable[Event], roles: Mapping[str, Role]) -> list[Piece]:
-    """The events of one recording as pieces, in order: each event is in one of them."""
+def pieces(events: Iterable[Event], roles: Mapping[str, Role], gap_starts: Sequence[int] = ()) -> list[Piece]:
+    """The events of one recording as pieces, in order: each event is in one of them.
+
+    Nothing goes on over a stretch that begins at one of `gap_starts`, of which nothing is known.
+    """
     found = [
         Piece(event.label, roles.get(event.label), [event])
         for event in sorted(events, key=lambda event: (event.segment, event.label))
@@ -112,7 +115,7 @@ def pieces(events: Iterable[Event], roles: Mapping[str, Role]) -> list[Piece]:
             things.setdefault(piece.thing, []).append(piece)
     homes = {thing: _Timeline([(piece.span, piece) for piece in own]) for thing, own in things.items()}
     kept = [piece for piece in found if piece.thing not in homes or not _has_joined(piece, homes[piece.thing])]
-    return sorted(_merged(_with_returns(kept)), key=lambda piece: piece.whole_span)
+    return sorted(_merged(_with_returns(kept), gap_starts), key=lambda piece: piece.whole_span)
 
 
 def split_leads(found: Sequence[Piece], shortest_ms: int) -> tuple[list[tuple[Piece, list[Piece]]], list[Piece]]:
@@ -202,16 +205,17 @@ def _with_returns(found: Sequence[Piece]) -> list[Piece]:
     return kept
 
 
-def _merged(found: Sequence[Piece]) -> list[Piece]:
+def _merged(found: Sequence[Piece], gap_starts: Sequence[int]) -> list[Piece]:
     """The same again after a short gap is one piece.
 
-    A state or hold is not where its end or a new begin was seen, or another one of its kind in the gap.
+    A state or hold is not where its end or a new begin was seen, another one of its kind, or nothing in the gap.
     """
     kept: list[Piece] = []
     last: dict[str, Piece] = {}
     for piece in found:
         before = last.get(piece.label)
-        if before is not None and piece.span[0] - before.span[1] < _SAME_MS and _goes_on(before, piece, last.values()):
+        is_near = before is not None and piece.span[0] - before.span[1] < _SAME_MS
+        if before is not None and is_near and _goes_on(before, piece, last.values(), gap_starts):
             before.events += piece.events
             before.uses += piece.uses
             before.unsaid += piece.unsaid
@@ -223,11 +227,12 @@ def _merged(found: Sequence[Piece]) -> list[Piece]:
     return kept
 
 
-def _goes_on(before: Piece, piece: Piece, others: Iterable[Piece]) -> bool:
+def _goes_on(before: Piece, piece: Piece, others: Iterable[Piece], gap_starts: Iterable[int]) -> bool:
     """Whether nothing says that `before` ended ahead of `piece`, which is of the same label."""
     if piece.kind not in ("state", "hold"):
         return True
     is_apart = before.closing is not None or piece.opening is not None
+    is_apart = is_apart or any(before.span[1] <= start <= piece.span[0] for start in gap_starts)
     return not is_apart and not any(
         other.kind == piece.kind and other.label != piece.label and other.span[1] > before.span[1] for other in others
     )

@@ -112,7 +112,7 @@ def tell(
         for event in chain.events:
             days.setdefault(_day(first, segment_span(event.segment)[0]), []).append(event)
         for events in days.values():
-            lines += _event_lines(chain, pieces(events, roles), names, cuts, grains[_day(first, 0)])
+            lines += _event_lines(chain, pieces(events, roles, cuts), names, cuts, grains[_day(first, 0)])
     named = overlapping([recording for recording, _ in parts])
     lines = [_with_name(line) if line.recording.id in named else line for line in lines]
     return sorted(lines, key=lambda line: (line.span, line.event_ids))
