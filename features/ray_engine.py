@@ -86,10 +86,10 @@ def _cluster(address: str | None) -> Iterator[Any]:
         import ray
     except ModuleNotFoundError as error:
         raise RayError("extract.engine ray: Ray is not installed: pip install 'video-diary-logger[ray]'") from error
-    own: dict[str, Any] = {} if address else {"object_store_memory": _STORE_BYTES, "include_dashboard": False}
+    options: dict[str, Any] = {} if address else {"object_store_memory": _STORE_BYTES, "include_dashboard": False}
     try:
         _require_listener(address or "")
-        ray.init(address=address or "local", log_to_driver=False, logging_level=logging.WARNING, **own)
+        ray.init(address=address or "local", log_to_driver=False, logging_level=logging.WARNING, **options)
     except Exception as error:  # Ray raises anything here
         cause = " ".join(str(error).split())[:300]
         raise RayError(

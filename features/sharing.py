@@ -42,9 +42,9 @@ class Share:
 
         A video is of the share that gives it the highest weight, so that another `count` moves as few as can be.
         """
-        own = {digest for digest in sha256s if max(range(1, self.count + 1), key=_weight(digest)) == self.number}
+        own_videos = {digest for digest in sha256s if max(range(1, self.count + 1), key=_weight(digest)) == self.number}
         ordered = sorted(sha256s, key=lambda digest: _weight(digest)(self.number), reverse=True)
-        return [each for each in ordered if each in own], [each for each in ordered if each not in own]
+        return [each for each in ordered if each in own_videos], [each for each in ordered if each not in own_videos]
 
 
 @dataclass(frozen=True)
@@ -81,14 +81,14 @@ def extract_share(
 
 
 def _still_missing(
-    own: Sequence[str],
+    own_videos: Sequence[str],
     others: Sequence[str],
     wanted: Mapping[str, frozenset[int]],
     cache: EmbeddingCache,
     precision: str,
 ) -> Iterator[list[str]]:
     """The videos that nobody has done, some at a time, by hash: own ones, then others', of which few at a time."""
-    for videos, size in ((own, _OWN), (others, _OTHERS)):
+    for videos, size in ((own_videos, _OWN), (others, _OTHERS)):
         left = cache.lacking({digest: wanted[digest] for digest in videos}, precision)
         for first in range(0, len(left), size):
             part = cache.lacking({digest: wanted[digest] for digest in left[first : first + size]}, precision)

@@ -82,8 +82,8 @@ def load_zero_shot(folder: Path, prompts: Sequence[str]) -> tuple[ZeroShot, str]
             text = model.text_model(input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"])
             texts = normalize(model.text_projection(text.pooler_output), dim=-1)
         path = folder / "preprocessor_config.json"
-        own = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        mean, std = own.get("image_mean", _MEAN), own.get("image_std", _STD)
+        processor = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        mean, std = processor.get("image_mean", _MEAN), processor.get("image_std", _STD)
         with torch.no_grad():
             return ZeroShot(model, texts, mean=mean, std=std).eval(), sha256_of(folder / "model.safetensors")
     except Exception as error:  # a folder that nobody tried may raise anything in transformers

@@ -59,9 +59,11 @@ class Learned:
 
     @property
     def line(self) -> str:
-        told = "one reviewed recording" if self.num_recordings == 1 else f"{self.num_recordings} reviewed recordings"
+        recordings = (
+            "one reviewed recording" if self.num_recordings == 1 else f"{self.num_recordings} reviewed recordings"
+        )
         return (
-            f"Learned from {self.num_windows} windows of {told}. On the project's "
+            f"Learned from {self.num_windows} windows of {recordings}. On the project's "
             f"val, which teaches nothing, event F1 {self.f1_before:.3f} -> {self.f1:.3f}."
         )
 

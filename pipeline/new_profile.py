@@ -42,10 +42,10 @@ def make_profile(
     file = root / params.profile_file(profile)
     base = profile if file.is_file() else TEMPLATE
     prepare = params.load(root, base).prepare
-    found = kinds.read(dataset, val_share=prepare.val_share, seed=prepare.seed)
-    label_set = read_label_set(paths.label_set) if paths.label_set.is_file() else found.classes
+    annotations = kinds.read(dataset, val_share=prepare.val_share, seed=prepare.seed)
+    label_set = read_label_set(paths.label_set) if paths.label_set.is_file() else annotations.classes
     if paths.roles.is_file():
-        check_roles(paths.roles, read_roles(paths.roles), found.classes)
+        check_roles(paths.roles, read_roles(paths.roles), annotations.classes)
 
     fetch = {"dataset_dir": str(dataset.absolute())}
     if backbone:
@@ -54,7 +54,7 @@ def make_profile(
     fetch |= {"recordings_dir": str(recordings.absolute())} if recordings else {}
     changes: dict[tuple[str, ...], str] = {("fetch", key): value for key, value in fetch.items()}
     written = [_write_params(root, profile, plain_yaml.changed(root / params.profile_file(base), changes))]
-    contents = {paths.label_set: _label_lines(found.classes), paths.roles: ",".join(COLUMNS) + "\n"}
+    contents = {paths.label_set: _label_lines(annotations.classes), paths.roles: ",".join(COLUMNS) + "\n"}
     for path, text in contents.items():
         if not path.is_file():
             write_text(path, text)
@@ -62,11 +62,11 @@ def make_profile(
     project = root / params.PROJECT_FILE
     write_text(project, plain_yaml.changed(project, {("profile",): profile, ("label_sets",): [LABEL_SET]}))
     return NewProfile(
-        splits=found.videos.facts(),
-        num_videos=found.videos.num_videos_with(label_set.ids),
-        notes=found.notes,
+        splits=annotations.videos.facts(),
+        num_videos=annotations.videos.num_videos_with(label_set.ids),
+        notes=annotations.notes,
         written=[*written, project],
-        unused=sorted(set(found.classes.ids) - set(label_set.ids)),
+        unused=sorted(set(annotations.classes.ids) - set(label_set.ids)),
     )
 
 

@@ -19,8 +19,10 @@ from pipeline.dataset.truth import SplitTruth
 def linear_probabilities(head: LinearHead, embeddings: Embeddings, features: Sequence[str]) -> npt.NDArray[np.float32]:
     """Each window by itself: (n, L)."""
     with torch.inference_mode():
-        found: npt.NDArray[np.float32] = head(torch.from_numpy(embeddings.side_by_side(features))).sigmoid().numpy()
-    return found
+        probabilities: npt.NDArray[np.float32] = (
+            head(torch.from_numpy(embeddings.side_by_side(features))).sigmoid().numpy()
+        )
+    return probabilities
 
 
 def temporal_probabilities(
@@ -32,8 +34,8 @@ def temporal_probabilities(
         return nothing.astype(np.float32)
     sequences = sequences_of(embeddings, nothing, features=features, stride_s=stride_s)
     steps = sequences.steps_apart(head.shape.reach)
-    found: npt.NDArray[np.float32] = predict_sequence(head, sequences.features, steps).sigmoid().numpy()
-    return found
+    probabilities: npt.NDArray[np.float32] = predict_sequence(head, sequences.features, steps).sigmoid().numpy()
+    return probabilities
 
 
 def predictions_of(

@@ -80,7 +80,7 @@ def write_pictures(
     pictures: list[list[str]] = []
     with private_files(), atomic_folder(folder) as partial:
         for number, example in enumerate(examples, start=1):
-            own: list[str] = []
+            addresses_of_example: list[str] = []
             try:
                 images = frames_shown_at(videos[example.video_id], list(example.times_s), max_side=MAX_SIDE)
             except UnreadableVideo as error:
@@ -89,8 +89,8 @@ def write_pictures(
             for time_s, image in zip(example.times_s, images, strict=False):
                 name = f"{number:02d}_{round(1000 * time_s):08d}.jpg"
                 write_bytes(partial / name, Thumbnail.of(image, time_s).jpeg)
-                own.append(address(folder / name))
-            pictures.append(own)
+                addresses_of_example.append(address(folder / name))
+            pictures.append(addresses_of_example)
     addresses = [
         f"{address(videos[each.video_id])}#t={each.segment.start_s:g},{each.segment.end_s:g}" for each in examples
     ]

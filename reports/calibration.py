@@ -127,7 +127,7 @@ def label_calibration_errors(
 
     A label with fewer than `MIN_POSITIVES` true rows has none: it would be of its negatives alone.
     """
-    found = []
+    of_labels = []
     for k, label in enumerate(labels):
         num_positives = int(targets[:, k].sum())
         errors = (
@@ -135,8 +135,8 @@ def label_calibration_errors(
             if num_positives >= MIN_POSITIVES
             else [None, None]
         )
-        found.append(LabelCalibration(label, num_positives, *errors))
-    return tuple(found)
+        of_labels.append(LabelCalibration(label, num_positives, *errors))
+    return tuple(of_labels)
 
 
 def _logit(probabilities: Floats) -> npt.NDArray[np.float64]:

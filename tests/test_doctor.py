@@ -14,10 +14,11 @@ from ruamel.yaml import YAML
 
 from features.backbone import best_device, choose_precision, load_backbone
 from features.preprocess import Preprocessing
-from pipeline.checkup import machine, timing
+from pipeline.checkup import machine, project, timing
 from pipeline.checkup.findings import Finding, checked, duration
 from pipeline.checkup.timing import Rates, embedding_error, estimates, made_up_clip
 from pipeline.cli.doctor import doctor
+from pipeline.layout import Layout
 from pipeline.params import ParamsError, load
 from tests.videos import evenly, write_video
 
@@ -120,6 +121,17 @@ def test_too_little_room_fails_before_the_disk_is_full(tmp_path: Path) -> None:
     assert [finding.state for finding in machine.disk(both)] == ["ok", "failed"]
     assert [finding.state for finding in machine.memory(1e18, "all of it")] == ["failed"]
     assert [finding.state for finding in machine.memory(1, "a byte")] == ["ok"]
+
+
+def test_room_is_asked_for_what_is_there(root: Path) -> None:
+    """Stage 2's block inputs are those of the windows that there are, up to what the params allow."""
+    params, paths = load(root, "demo"), Layout("demo", root=root)
+    found = project.sizes(params, paths)
+    assert found is not None
+    assert found.num_windows == {"train": 3, "val": 3, "test": 3}
+    shape = load_backbone(BACKBONE, dtype=torch.float32).block_input_shape(params.windows.num_frames)
+    assert found.block_inputs_bytes(1e12) == 6 * shape[0] * shape[1] * 2
+    assert found.block_inputs_bytes(1000) == 1000
 
 
 def test_a_check_that_breaks_is_a_finding() -> None:

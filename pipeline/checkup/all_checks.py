@@ -30,8 +30,9 @@ def look(params: Params, paths: Layout, *, is_timed: bool) -> Iterator[Finding]:
         yield from checked(
             "memory", lambda: machine.memory(sizes.memory_bytes, "the backbone and the training of heads")
         )
-        is_block_inputs = params.finetune.source == "block_inputs"
-        needed = sizes.disk_bytes + (params.finetune.block_inputs_gb * 1e9 if is_block_inputs else 0.0)
+        needed = float(sizes.disk_bytes)
+        if params.finetune.source == "block_inputs":
+            needed += sizes.block_inputs_bytes(params.finetune.block_inputs_gb * 1e9)
         if paths.embeddings.is_dir():
             needed = 0.0
         folders = [("the cache", paths.cache, needed), ("the project", paths.root, needed)]

@@ -30,16 +30,16 @@ class Finding:
 
 def checked(name: str, check: Callable[[], Iterable[Finding]]) -> list[Finding]:
     """What the check finds; whatever it raises is a finding too, so that the other checks are made as well."""
-    found: list[Finding] = []
+    findings: list[Finding] = []
     try:
-        found.extend(check())
+        findings.extend(check())
     except Exception as error:
         if type(error).__module__.partition(".")[0] in OWN_PACKAGES:
-            found.append(Finding(name, "failed", str(error)))
+            findings.append(Finding(name, "failed", str(error)))
         else:
-            told = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-            found.append(Finding(name, "failed", told, "nothing else can work here before this does"))
-    return found
+            cause = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+            findings.append(Finding(name, "failed", cause, "nothing else can work here before this does"))
+    return findings
 
 
 def gib(num_bytes: float) -> str:

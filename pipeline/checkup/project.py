@@ -24,16 +24,22 @@ _DVC_TIMEOUT_S = 600.0
 
 @dataclass(frozen=True)
 class Sizes:
-    """Windows of the data set by split, bytes of a window's embeddings, bytes of the checkpoint's weights."""
+    """Windows of the data set by split; bytes of a window's embeddings and block input, and of all weights."""
 
     num_windows: dict[str, int]
     window_bytes: int
+    block_input_bytes: int
     weights_bytes: int
 
     @property
     def disk_bytes(self) -> int:
         """Of the embeddings, once in the cache and once in the project."""
         return sum(self.num_windows.values()) * self.window_bytes
+
+    def block_inputs_bytes(self, max_bytes: float) -> float:
+        """Of the block inputs that stage 2 trains on, where the params have room for `max_bytes`."""
+        num_windows = sum(self.num_windows.get(split, 0) for split in ("train", "val"))
+        return min(max_bytes, float(num_windows * self.block_input_bytes))
 
     @property
     def memory_bytes(self) -> int:
@@ -139,8 +145,19 @@ def sizes(params: Params, paths: Layout) -> Sizes | None:
         split: sum(params.windows.num_windows(video.length_s) for video in videos.split(split))
         for split in manifest.SPLITS
     }
-    width = int(read_config(folder).get("hidden_size", 1024))
-    return Sizes(num_windows, _POOLINGS * 2 * width, sum(file.stat().st_size for file in weight_files(folder)))
+    config = read_config(folder)
+    width, side, patch, tubelet = (
+        int(config.get(key, usual))
+        for key, usual in (("hidden_size", 1024), ("crop_size", 256), ("patch_size", 16), ("tubelet_size", 2))
+    )
+    num_tokens = params.windows.num_frames // tubelet * (side // patch) ** 2
+    value_bytes = 4 if params.finetune.block_inputs_precision == "fp32" else 2
+    return Sizes(
+        num_windows,
+        window_bytes=_POOLINGS * 2 * width,
+        block_input_bytes=num_tokens * width * value_bytes,
+        weights_bytes=sum(file.stat().st_size for file in weight_files(folder)),
+    )
 
 
 def dvc_state(paths: Layout) -> Iterator[Finding]:

@@ -64,10 +64,12 @@ def time_backbone(params: Params, folder: Path, videos: Iterable[Path]) -> tuple
     frames = made_up_clip(params.windows.num_frames, preprocessing.crop_size)
     count = 1 if device.type == "cpu" else params.extract.batch_size
     encode_s, tail_s = _time_windows(backbone, preprocessing, frames.expand(count, -1, -1, -1, -1), device)
-    decode_s, found = _time_decoding(ClipReader(params.windows, preprocessing, params.extract.decoder), videos)
+    decode_s, decoding_findings = _time_decoding(
+        ClipReader(params.windows, preprocessing, params.extract.decoder), videos
+    )
     rates = Rates(encode_s, tail_s, decode_s, device.type == "cpu")
     text = f"{encode_s:.3g} s a window in {precision} on {device.type}, {tail_s / encode_s:.0%} of it in the last block"
-    findings = [Finding("backbone", "ok", f"{backbone.id}: {text}"), *found]
+    findings = [Finding("backbone", "ok", f"{backbone.id}: {text}"), *decoding_findings]
     if device.type == "cpu" and precision == "bf16":
         findings.append(_compare(params, folder, backbone, preprocessing, frames, encode_s))
     return rates, findings
@@ -95,8 +97,10 @@ def estimates(params: Params, rates: Rates, num_windows: dict[str, int], *, temp
             "finetuning": finetuning_s,
             "the finetuned block on what it has not seen": again_s,
         }
-        told = ", ".join(f"{name} {duration(seconds)}" for name, seconds in parts.items())
-        lines.append(f"`dvc repro` from nothing: about {duration(sum(parts.values()))} ({told}), and minutes for heads")
+        listed = ", ".join(f"{name} {duration(seconds)}" for name, seconds in parts.items())
+        lines.append(
+            f"`dvc repro` from nothing: about {duration(sum(parts.values()))} ({listed}), and minutes for heads"
+        )
     return lines
 
 
@@ -129,19 +133,19 @@ def _time_windows(
 
 def _time_decoding(reader: ClipReader, videos: Iterable[Path]) -> tuple[float | None, list[Finding]]:
     """Seconds of a window on one core, in the first video that can be read."""
-    told = ""
+    fault = ""
     for path in islice(videos, _TRIED_VIDEOS):
         start_s, num_clips = time.perf_counter(), 0
         try:
             for _ in islice(reader.clips(Source("video", path)), _MOST_WINDOWS):
                 num_clips += 1
         except UnreadableVideo as error:
-            told = told or str(error)
+            fault = fault or str(error)
             continue
         decode_s = (time.perf_counter() - start_s) / max(1, num_clips)
         return decode_s, [Finding("decoding", "ok", f"{decode_s:.3g} s a window on one core, in {path.name}")]
-    if told:
-        return None, [Finding("decoding", "failed", told, "look at that video with another player, or set it aside")]
+    if fault:
+        return None, [Finding("decoding", "failed", fault, "look at that video with another player, or set it aside")]
     return None, [
         Finding("decoding", "warning", "not timed: no video is here yet", "`dvc repro fetch`, then ask again")
     ]

@@ -74,14 +74,14 @@ def add(name: str, stretches: tuple[tuple[Path, str], ...], diaries: Path, model
 
         output = _open(diaries)
         examples: defaultdict[Path, list[Example]] = defaultdict(list)
-        told: dict[Path, tuple[str, Recording | None]] = {}
+        recording_of: dict[Path, tuple[str, Recording | None]] = {}
         for path, text in stretches:
             if not path.is_file():
                 raise BadLabel(f"{path}: there is no such file")
-            if path not in told:
+            if path not in recording_of:
                 digest = sha256_of(path)
-                told[path] = digest, _told_of(output, digest)
-            digest, recording = told[path]
+                recording_of[path] = digest, _told_of(output, digest)
+            digest, recording = recording_of[path]
             examples[path].append(Example(digest, *stretch_said([text], recording)))
         if model is None:
             model = model_of_project(find_project(), None, None)

@@ -60,9 +60,9 @@ class _Rows:
 
 def metadata_files(dataset: Path) -> list[Path]:
     """The files of metadata: of the folder itself, else of the folders of splits in it."""
-    own = [file for name in _NAMES if (file := dataset / name).is_file()]
+    files = [file for name in _NAMES if (file := dataset / name).is_file()]
     folders = sorted(folder for folder in dataset.glob("*/") if folder.name.lower() in _SPLIT_OF)
-    return own or [file for folder in folders for name in _NAMES if (file := folder / name).is_file()]
+    return files or [file for folder in folders for name in _NAMES if (file := folder / name).is_file()]
 
 
 def read(dataset: Path, *, val_share: float, seed: int) -> tuple[Manifest, LabelSet, tuple[str, ...]]:

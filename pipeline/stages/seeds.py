@@ -86,8 +86,8 @@ def main(params: Params, paths: Layout) -> None:
         for model in ("linear", "temporal")
     }
     rows = [
-        store.select(own.videos.tolist())
-        for store, own in zip(
+        store.select(predictions.videos.tolist())
+        for store, predictions in zip(
             (val.embeddings, test.embeddings, of_recordings, of_recordings), stored["linear"], strict=True
         )
     ]
@@ -103,16 +103,18 @@ def main(params: Params, paths: Layout) -> None:
                 params.train, train, val, seed=seed, reviewed=reviewed.repeated(params.train.features, repeats=repeats)
             )
         else:
-            own = reviewed.sequences(params.temporal.features, stride_s=stride_s, repeats=repeats)
-            trials = temporal_trials(params.temporal, train, val, stride_s=stride_s, seed=seed, reviewed=own)
+            sequences = reviewed.sequences(params.temporal.features, stride_s=stride_s, repeats=repeats)
+            trials = temporal_trials(params.temporal, train, val, stride_s=stride_s, seed=seed, reviewed=sequences)
         return best_of(trials).head
 
-    def probabilities(head: LinearHead | TemporalEnsemble, own: Embeddings) -> np.ndarray:
+    def probabilities(head: LinearHead | TemporalEnsemble, embeddings: Embeddings) -> np.ndarray:
         if isinstance(head, LinearHead):
-            return linear_probabilities(head, own, params.train.features)
-        return temporal_probabilities(head, own, params.temporal.features, stride_s=stride_s)
+            return linear_probabilities(head, embeddings, params.train.features)
+        return temporal_probabilities(head, embeddings, params.temporal.features, stride_s=stride_s)
 
-    def scores(val: Predictions, test: Predictions, val_own: Predictions, test_own: Predictions) -> dict[str, Any]:
+    def scores(
+        val: Predictions, test: Predictions, val_recordings: Predictions, test_recordings: Predictions
+    ) -> dict[str, Any]:
         sweep = thresholds.sweep(
             val.probabilities,
             val.targets,
@@ -123,7 +125,7 @@ def main(params: Params, paths: Layout) -> None:
         decoding = tune(
             [
                 *annotated("video", val, video_actions(videos, "val")),
-                *annotated("recording", val_own, actions["val"]),
+                *annotated("recording", val_recordings, actions["val"]),
             ],
             val.labels,
             stride_s=stride_s,
@@ -132,12 +134,12 @@ def main(params: Params, paths: Layout) -> None:
             model_sha256="",
         )
         events = {
-            name: evaluate_events(decoding, own, stride_s=stride_s, limits=limits).headline()
-            for name, own in (
-                ("recordings", list(annotated("recording", test_own, actions["test"]))),
+            name: evaluate_events(decoding, recordings, stride_s=stride_s, limits=limits).headline()
+            for name, recordings in (
+                ("recordings", list(annotated("recording", test_recordings, actions["test"]))),
                 ("videos", list(annotated("video", test, video_actions(videos, "test")))),
             )
-            if own
+            if recordings
         }
         metrics = summary(
             val,
@@ -156,21 +158,21 @@ def main(params: Params, paths: Layout) -> None:
         }
         return metrics | {"events": events, "charades": official}
 
-    found = {}
-    for model, by_split in stored.items():
+    spread_of = {}
+    for model, stored_predictions in stored.items():
         runs = {}
         for seed in params.seeds:
-            own: tuple[Predictions, ...] = by_split
+            predictions: tuple[Predictions, ...] = stored_predictions
             if seed != params.seed:  # whose probabilities are there
                 head = trained(model, seed)
-                own = tuple(
-                    replace(each, probabilities=probabilities(head, part), model_sha256="")
-                    for each, part in zip(by_split, rows, strict=True)
+                predictions = tuple(
+                    replace(in_use, probabilities=probabilities(head, embeddings), model_sha256="")
+                    for in_use, embeddings in zip(stored_predictions, rows, strict=True)
                 )
-            runs[seed] = scores(*own)
+            runs[seed] = scores(*predictions)
             log.info("%s, seed %d: micro-F1 %.3f, mAP %.3f", model, seed, runs[seed]["micro_f1"], runs[seed]["map"])
-        found[model] = spreads(runs)
-    write_json(paths.seeds, {"seeds": list(params.seeds), "models": found})
+        spread_of[model] = spreads(runs)
+    write_json(paths.seeds, {"seeds": list(params.seeds), "models": spread_of})
 
 
 if __name__ == "__main__":

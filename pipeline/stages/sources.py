@@ -30,6 +30,7 @@ def main(params: Params, paths: Layout) -> None:
     for file in corrections_files(params, paths.profile):
         stat = file.stat()
         rows.append(("corrections", file, stat.st_size, stat.st_mtime_ns))
+    paths.sources.parent.mkdir(parents=True, exist_ok=True)
     with private_files():
         write_csv(paths.sources, ("folder", "file", "bytes", "mtime_ns"), rows)
 

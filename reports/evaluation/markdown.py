@@ -77,9 +77,9 @@ def _certainty(report: Report) -> Iterator[str]:
     yield ""
 
 
-def _interval(own: Interval, *, marks: bool = False) -> str:
-    text = f"{score(own.value)} [{score(own.low)}, {score(own.high)}]"
-    return f"**{text}**" if marks and (own.low > 0 or own.high < 0) else text
+def _interval(interval: Interval, *, marks: bool = False) -> str:
+    text = f"{score(interval.value)} [{score(interval.low)}, {score(interval.high)}]"
+    return f"**{text}**" if marks and (interval.low > 0 or interval.high < 0) else text
 
 
 def _events(report: Report) -> Iterator[str]:
@@ -97,9 +97,9 @@ def _events(report: Report) -> Iterator[str]:
             yield from _table(["Model", *table.full_names], rows)
 
 
-def _cell(own: Cell) -> str:
-    text = f"**{own.text}**" if own.is_best else own.text
-    return f"{text} ({own.count})" if own.count else text
+def _cell(cell: Cell) -> str:
+    text = f"**{cell.text}**" if cell.is_best else cell.text
+    return f"{text} ({cell.count})" if cell.count else text
 
 
 def _protocols(report: Report) -> Iterator[str]:

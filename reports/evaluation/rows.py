@@ -101,10 +101,12 @@ def label_rows(models: Mapping[str, ModelResult], *, by: str) -> list[dict[str, 
         name: {row["label"]: {**row, **_calibration_errors(model, row["label"])} for row in model.labels}
         for name, model in models.items()
     }
-    own = by_model[by]
+    rows_of_chosen = by_model[by]
     for name, rows in by_model.items():
-        if rows.keys() != own.keys():
-            raise ValueError(f"{name}: labels differ from another model's: {sorted(rows.keys() ^ own.keys())}")
+        if rows.keys() != rows_of_chosen.keys():
+            raise ValueError(
+                f"{name}: labels differ from another model's: {sorted(rows.keys() ^ rows_of_chosen.keys())}"
+            )
     merged = [
         {
             "label": label,
@@ -114,11 +116,11 @@ def label_rows(models: Mapping[str, ModelResult], *, by: str) -> list[dict[str, 
             "n_val": row.get("n_val"),
             "models": {name: rows[label] for name, rows in by_model.items()},
         }
-        for label, row in own.items()
+        for label, row in rows_of_chosen.items()
     ]
 
     def rank(row: dict[str, Any]) -> tuple[float, str]:
-        ap = own[row["label"]]["ap"]
+        ap = rows_of_chosen[row["label"]]["ap"]
         return (math.inf if ap is None or math.isnan(ap) else -ap, row["label"])
 
     return sorted(merged, key=rank)
@@ -126,10 +128,10 @@ def label_rows(models: Mapping[str, ModelResult], *, by: str) -> list[dict[str, 
 
 def _calibration_errors(model: ModelResult, label: str) -> dict[str, float | None]:
     """The label's expected calibration error before and after calibration; None where it is not known."""
-    found = [each for each in model.reliability.labels if each.label == label] if model.reliability else []
+    calibrations = [each for each in model.reliability.labels if each.label == label] if model.reliability else []
     return {
-        "ece_before": found[0].ece_before if found else None,
-        "ece_after": found[0].ece_after if found else None,
+        "ece_before": calibrations[0].ece_before if calibrations else None,
+        "ece_after": calibrations[0].ece_after if calibrations else None,
     }
 
 
@@ -165,8 +167,8 @@ def choices(splits: Sequence[SplitFacts], *, num_val_recordings: int) -> list[tu
     sizes = {split.name: split for split in splits}
 
     def rests_on(name: str) -> str:
-        own = sizes.get(name)
-        return f"{own.num_videos:,} videos of {own.num_subjects:,} people" if own else "–"
+        split = sizes.get(name)
+        return f"{split.num_videos:,} videos of {split.num_subjects:,} people" if split else "–"
 
     recordings = f" and {num_val_recordings} recordings" if num_val_recordings else ""
     return [

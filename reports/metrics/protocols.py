@@ -131,17 +131,17 @@ def protocol_blocks(
     }
     blocks: dict[str, Any] = {}
     for name, (metric, measure) in measures.items():
-        own = {model: pair for model, pair in models.items() if name != "videoglue_frozen" or model in frozen}
-        measured = {model: measure(*pair) for model, pair in own.items()}
+        pairs = {model: pair for model, pair in models.items() if name != "videoglue_frozen" or model in frozen}
+        measured = {model: measure(*pair) for model, pair in pairs.items()}
         if not measured:
             continue
-        first = next(iter(own))
+        first = next(iter(pairs))
         blocks[name] = {
             "sentence": SENTENCES[name],
             "split": "test",
             "chosen_on": {"held_out": "val", "prototype": "test"}.get(name),
             "metric": metric,
-            "n_labels": len(own[first][1].labels),
+            "n_labels": len(pairs[first][1].labels),
             **measured[first].counts(),
             "models": {model: result.to_json() for model, result in measured.items()},
         }
@@ -223,8 +223,8 @@ def charades_localize(test: Predictions, videos: Sequence[SubjectVideo], *, stri
     targets = point_targets(videos, test.labels)
     rows = (len(videos) * NUM_POINTS, len(test.labels))
     subjects = [video.subject for video in videos for _ in range(NUM_POINTS)]
-    found = localisation(videos, scores, test.labels)
-    return _official(found, scores.reshape(rows), targets.reshape(rows), subjects, seed=seed)
+    official = localisation(videos, scores, test.labels)
+    return _official(official, scores.reshape(rows), targets.reshape(rows), subjects, seed=seed)
 
 
 def videoglue_frozen(test: Predictions, videos: Sequence[SubjectVideo], *, seed: int) -> Measured:
@@ -267,14 +267,14 @@ def _centre_windows(predictions: Predictions, videos: Sequence[SubjectVideo]) ->
     """
     rows_of = rows_by_video(predictions.video_ids)
     place_of = {video_id: place for place, video_id in enumerate(predictions.videos.tolist())}
-    own = [video for video in videos if video.video_id in rows_of]
+    with_windows = [video for video in videos if video.video_id in rows_of]
     centres_s = (predictions.start_s + predictions.end_s) / 2
     rows = [
         rows_of[video.video_id].start + int(np.abs(centres_s[rows_of[video.video_id]] - video.length_s / 2).argmin())
-        for video in own
+        for video in with_windows
     ]
-    places = [place_of[video.video_id] for video in own]
-    return predictions.probabilities[rows], predictions.video_targets[places], [video.subject for video in own]
+    places = [place_of[video.video_id] for video in with_windows]
+    return predictions.probabilities[rows], predictions.video_targets[places], [video.subject for video in with_windows]
 
 
 def _f1_at_each(probabilities: Floats, targets: Bools) -> Floats:
@@ -286,15 +286,17 @@ def _f1_at_each(probabilities: Floats, targets: Bools) -> Floats:
     return np.array([2 * hits / max(1, stated + int(targets.sum())) for hits, stated in counts])
 
 
-def _official(found: OfficialScores, scores: Floats, targets: Bools, subjects: Sequence[str], *, seed: int) -> Measured:
+def _official(
+    official: OfficialScores, scores: Floats, targets: Bools, subjects: Sequence[str], *, seed: int
+) -> Measured:
     draws = draw_subjects(subjects, seed=seed)
     bounds = interval(official_mean_average_precisions(scores, targets, subjects, draws))
     return Measured(
-        Interval(found.mean_average_precision, bounds.low, bounds.high),
-        num_videos=found.num_videos,
+        Interval(official.mean_average_precision, bounds.low, bounds.high),
+        num_videos=official.num_videos,
         num_subjects=len(draws.subjects),
-        num_rows=found.num_rows,
-        labels_without_positives=found.labels_without_positives,
+        num_rows=official.num_rows,
+        labels_without_positives=official.labels_without_positives,
     )
 
 

@@ -24,21 +24,21 @@ def spreads(runs: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
 
     `runs` has a model's metrics by seed. A score that a run lacks is left out.
     """
-    found = {}
+    spread_of = {}
     for name in SCORES:
         values = {seed: _at(metrics, name) for seed, metrics in runs.items()}
         known = {seed: value for seed, value in values.items() if value is not None}
         if len(known) == len(runs) and known:
-            found[name] = {
+            spread_of[name] = {
                 "mean": round(statistics.fmean(known.values()), 6),
                 "std": round(statistics.stdev(known.values()), 6) if len(known) > 1 else None,
                 "by_seed": {str(seed): round(value, 6) for seed, value in known.items()},
             }
-    return found
+    return spread_of
 
 
 def _at(metrics: Mapping[str, Any], name: str) -> float | None:
-    own: Any = metrics
+    value: Any = metrics
     for key in name.split("."):
-        own = own.get(key) if isinstance(own, Mapping) else None
-    return None if own is None or math.isnan(own) else float(own)
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return None if value is None or math.isnan(value) else float(value)

@@ -33,8 +33,8 @@ def write_csv(
     apostrophe: take the first apostrophe off and the text is as it was. UTF-8 without a byte order mark.
     """
     rows = []
-    told = [(event, "true") for event in found.events] + [(event, "false") for event in found.less_certain]
-    for event, is_told in sorted(told, key=lambda pair: (pair[0].segment.start_s, pair[0].label)):
+    rows_told = [(event, "true") for event in found.events] + [(event, "false") for event in found.less_certain]
+    for event, is_told in sorted(rows_told, key=lambda pair: (pair[0].segment.start_s, pair[0].label)):
         rows.append(
             (
                 *(cell(recording.id), cell(recording.file_name), cell(event.id)),
