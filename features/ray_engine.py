@@ -28,6 +28,7 @@ _MOST_VIDEOS, _TASKS_A_WORKER = 64, 4
 _IN_FLIGHT = 2
 _DEATHS_OF_A_VIDEO = 2
 _PATIENCE_S = 60.0
+_CONNECT_S = 10.0
 _STORE_BYTES = 100 * 2**20  # tasks are names, results are counts
 
 
@@ -87,6 +88,7 @@ def _cluster(address: str | None) -> Iterator[Any]:
         raise RayError("extract.engine ray: Ray is not installed: pip install 'video-diary-logger[ray]'") from error
     options: dict[str, Any] = {} if address else {"object_store_memory": _STORE_BYTES, "include_dashboard": False}
     try:
+        _require_listener(address or "")
         ray.init(address=address or "local", log_to_driver=False, logging_level=logging.WARNING, **options)
     except Exception as error:  # Ray raises anything here
         cause = " ".join(str(error).split())[:300]
@@ -97,6 +99,13 @@ def _cluster(address: str | None) -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _require_listener(address: str) -> None:
+    """Raise `OSError` where nobody listens at `host:port`: Ray itself would try for minutes."""
+    host, _, port = address.rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_S).close()
 
 
 def _worker_options(ray: Any, cores_a_worker: int) -> list[dict[str, Any]]:

@@ -116,3 +116,19 @@ def test_what_a_worker_cannot_reach_is_told_here(world: Path, cluster: Any, tmp_
     trouble = Trouble(loader(world, tmp_path / "cache", "s3://nobody-has-this/x"), tmp_path / "diary", kills={})
     with pytest.raises(PiecesError, match=r"s3://nobody-has-this/x cannot be reached .* check extract\.cache"):
         fill(trouble, cache, cluster)
+
+
+def test_a_cluster_that_is_not_there_is_a_sentence(world: Path, tmp_path: Path) -> None:
+    """At once, with the address and the param."""
+    pytest.importorskip("ray")
+    cache = EmbeddingCache(tmp_path / "cache", {})
+    wanted = r"cluster at 127\.0\.0\.1:1 cannot be used: .* check extract\.ray_address"
+    with cache.locked(), pytest.raises(RayError, match=wanted):
+        extract_on_ray(
+            loader(world, tmp_path / "cache"),
+            sources(world),
+            cache=cache,
+            selection=SELECTION,
+            cores_a_worker=1,
+            address="127.0.0.1:1",
+        )
