@@ -29,8 +29,3 @@ class TemporalShape:
     def reach(self) -> int:
         """How many windows on either side of a window its logits depend on."""
         return 2**self.blocks - 1
-
-    @property
-    def receptive_field(self) -> int:
-        """How many windows a window's logits depend on: itself, and `reach` on either side."""
-        return 2 * self.reach + 1

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from features.video import Segment
 from pipeline.dataset import charades, manifest
 from pipeline.dataset.manifest import Interval, Manifest, ManifestError, VideoEntry
-from pipeline.dataset.split import cut_val
+from pipeline.dataset.split import cut_off
 from pipeline.layout import Layout
 from pipeline.stages import prepare
 
@@ -116,7 +116,7 @@ def test_val_is_whole_people_off_train_and_test_is_untouched(dataset: Path) -> N
 @pytest.mark.parametrize("seed", range(5))
 def test_val_is_near_its_share_of_videos_and_of_each_class(seed: int) -> None:
     """With some dozens of people, val has its share of the videos within 1 point, of each class within 5."""
-    videos = cut_val(people(60), val_share=0.2, seed=seed)
+    videos = cut_off(people(60), share=0.2, seed=seed)
     val = [video for video in videos if video.split == "val"]
     assert len(val) / len(videos) == pytest.approx(0.2, abs=0.01)
     for label in ("c000", "c001", "c002", "c003", "c004"):
@@ -127,19 +127,19 @@ def test_val_is_near_its_share_of_videos_and_of_each_class(seed: int) -> None:
 def test_the_cut_depends_on_videos_and_seed_alone() -> None:
     """The order in which videos come changes nobody's split; another seed chooses other people."""
     videos = people(30)
-    cut = {video.video_id: video.split for video in cut_val(videos, 0.2, seed=1)}
-    again = {video.video_id: video.split for video in cut_val(videos[::-1], 0.2, seed=1)}
-    other = {video.video_id: video.split for video in cut_val(videos, 0.2, seed=2)}
+    cut = {video.video_id: video.split for video in cut_off(videos, 0.2, seed=1)}
+    again = {video.video_id: video.split for video in cut_off(videos[::-1], 0.2, seed=1)}
+    other = {video.video_id: video.split for video in cut_off(videos, 0.2, seed=2)}
     assert cut == again
     assert cut != other
 
 
 def test_two_people_are_one_on_each_side_and_one_cannot_be_cut() -> None:
     """However small the share, val and train have somebody each; with one person that fails."""
-    cut = cut_val(people(2), val_share=0.01, seed=0)
+    cut = cut_off(people(2), share=0.01, seed=0)
     assert {video.split for video in cut} == {"train", "val"}
     with pytest.raises(ManifestError, match="takes at least two; train has 1"):
-        cut_val(people(1), val_share=0.2, seed=0)
+        cut_off(people(1), share=0.2, seed=0)
 
 
 def test_a_subject_in_two_splits_is_refused(tmp_path: Path) -> None:

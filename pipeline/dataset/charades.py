@@ -16,7 +16,7 @@ from pipeline.dataset import charades_tables
 from pipeline.dataset.csv_rows import csv_rows, require_faultless
 from pipeline.dataset.labels import LabelSet, read_classes
 from pipeline.dataset.manifest import Interval, Manifest, ManifestError, VideoEntry, shortened
-from pipeline.dataset.split import cut_val
+from pipeline.dataset.split import cut_off
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ _VIDEO_ID = re.compile(r"[A-Za-z0-9_-]+")
 def read(dataset: Path, *, val_share: float, seed: int) -> tuple[Manifest, LabelSet]:
     """Read the manifest and the classes of the data set in the folder `dataset`.
 
-    Val is cut off the train file by subject (`cut_val`); the test file is test. A row that cannot be understood raises
+    Val is cut off the train file by subject (`cut_off`); the test file is test. A row that cannot be understood raises
     `ManifestError` with file and line. A video without a file stays in the manifest with a warning; if no video has
     one, that is an error.
     """
@@ -50,7 +50,7 @@ def read(dataset: Path, *, val_share: float, seed: int) -> tuple[Manifest, Label
         )
     if missing:
         log.warning("%d of %d videos have no file in %s: %s", len(missing), len(videos), dataset, shortened(missing))
-    return Manifest((*cut_val(train, val_share, seed), *test)), classes
+    return Manifest((*cut_off(train, val_share, seed), *test)), classes
 
 
 def is_there(dataset: Path) -> bool:

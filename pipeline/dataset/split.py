@@ -11,12 +11,7 @@ import numpy as np
 from pipeline.dataset.manifest import ManifestError, VideoEntry
 
 
-def cut_val(videos: Sequence[VideoEntry], val_share: float, seed: int) -> tuple[VideoEntry, ...]:
-    """`cut_off` into val."""
-    return cut_off(videos, val_share, seed, into="val")
-
-
-def cut_off(videos: Sequence[VideoEntry], share: float, seed: int, *, into: str) -> tuple[VideoEntry, ...]:
+def cut_off(videos: Sequence[VideoEntry], share: float, seed: int, *, into: str = "val") -> tuple[VideoEntry, ...]:
     """Put whole subjects into another split until it has about `share` of the videos, and of each class's videos.
 
     Starting from an empty split, subjects are visited in an order drawn from `seed`, again and again; one moves into
