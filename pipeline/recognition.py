@@ -30,7 +30,7 @@ from features.video import Clip, Segment
 from heads.action_model import ActionModel
 from heads.temporal import TemporalEnsemble, video_probabilities
 
-Embed = Callable[[Backbone, EmbeddingCache], tuple[VideoEmbeddings, VideoEnd, Thumbnails]]
+Embed = Callable[[Backbone, EmbeddingCache], tuple[VideoEmbeddings, VideoEnd, Thumbnails, str]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,8 +145,8 @@ class SequenceModel:
         if digest and self._uses_kept(digest) and (seen := self.recall(digest)):
             return seen
         if digest and self.frozen is not None and not any(_is_begun(cache, digest) for _, cache in self._encoders):
-            self._embed_together(embed, digest)
-        video, end, thumbnails = embed(self.backbone, self.cache)
+            self._embed_together(embed)
+        video, end, thumbnails, _ = embed(self.backbone, self.cache)
         frozen_vectors = video.vectors if self.frozen is None else embed(*self.frozen)[0].vectors
         return self._seen(video, end, thumbnails, frozen_vectors)
 
@@ -163,12 +163,12 @@ class SequenceModel:
                 cache.mark_used([video_sha256], now_ns=time.time_ns())
         return True
 
-    def _embed_together(self, embed: Embed, video_sha256: str) -> None:
+    def _embed_together(self, embed: Embed) -> None:
         """Fill both caches by one pass, in which all blocks but the last run once."""
         (own, _), (frozen, _) = self._encoders
         both = twins(own, frozen)
         together = EmbeddingCache(self.cache.root, provenance(both, self.reader))
-        video, end, thumbnails = embed(both, together)
+        video, end, thumbnails, video_sha256 = embed(both, together)
         for (_, cache), part in zip(self._encoders, apart(video), strict=True):
             with cache.locked():
                 cache.put_thumbnails(video_sha256, thumbnails)
@@ -201,8 +201,11 @@ class SequenceModel:
 
 def _embedded(
     path: Path, reader: ClipReader, backbone: Backbone, cache: EmbeddingCache, *, batch_size: int, num_workers: int
-) -> tuple[VideoEmbeddings, VideoEnd, Thumbnails]:
-    """What the cache holds of the video, once it does. Raises `UnreadableVideo`."""
+) -> tuple[VideoEmbeddings, VideoEnd, Thumbnails, str]:
+    """What the cache holds of the video, once it does, and the hash of the bytes that it has by now.
+
+    Raises `UnreadableVideo`.
+    """
     with cache.locked():
         extraction = extract(
             backbone,
@@ -218,7 +221,7 @@ def _embedded(
         if extraction.failures:
             raise extraction.failures[""]
         digest = extraction.sha256s[""]
-        return cache.load(digest), cache.video_end(digest), cache.load_thumbnails(digest)
+        return cache.load(digest), cache.video_end(digest), cache.load_thumbnails(digest), digest
 
 
 def _is_begun(cache: EmbeddingCache, video_sha256: str) -> bool:

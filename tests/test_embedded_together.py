@@ -126,3 +126,12 @@ def test_a_video_that_cannot_be_read_is_told_as_ever(folder: Path, tmp_path: Pat
         with pytest.raises(UnreadableVideo, match=told):
             model.recognise(path, batch_size=4, num_workers=0)
     assert pieces(tmp_path / "cache") == {}
+
+
+def test_a_file_that_has_changed_is_kept_under_what_it_is_now(folder: Path, video: Path, tmp_path: Path) -> None:
+    """A camera may write on after a run has looked at what there is: another video's hash gets nothing."""
+    model = model_in(folder, tmp_path / "cache")
+    model.recognise(video, batch_size=4, num_workers=0, video_sha256="0" * 64)
+    kept = {path.split("/")[1].partition(".")[0] for path in pieces(tmp_path / "cache")}
+    assert kept == {sha256_of(video)}
+    assert model.recall("0" * 64) is None
