@@ -57,6 +57,8 @@ OWNERS = {
     "pyarrow": ("pipeline/dataset/",),
     "requests": ("pipeline/download/",),
     "huggingface_hub": ("pipeline/download/",),
+    "obstore": ("features/pieces/objects.py",),
+    "ray": ("features/ray_engine.py",),
     "ruamel": ("pipeline/plain_yaml.py",),
     "torch": ("features/", "heads/", "pipeline/"),
 }

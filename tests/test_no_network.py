@@ -1,5 +1,6 @@
-"""All use of the network for files is in `fetch`; everything else runs where there is no network.
+"""What speaks to other machines is in `fetch`, and, where params name a cluster or a shared cache, in `extract`.
 
+Everything else runs where there is no network.
 `tests/test_pipeline.py` runs `dvc repro` and the commands of its clone in such a place as well, and `tests/conftest.py`
 keeps every test of this process on loopback.
 """
@@ -60,13 +61,15 @@ def test_one_room_speaks_http(imports: dict[str, set[str]]) -> None:
 
 
 def test_one_stage_enters_it(imports: dict[str, set[str]]) -> None:
-    """Nothing but `fetch` imports from the room, and nothing imports `fetch`."""
+    """Nothing but `fetch` imports from the room, and nothing imports `fetch`; so of `extract`."""
 
     def importing(module: str) -> set[str]:
         return {path for path, names in imports.items() if any(f"{name}.".startswith(f"{module}.") for name in names)}
 
     assert {path for path in importing("pipeline.download") if not path.startswith("pipeline/download/")} == {FETCH}
     assert importing("pipeline.stages.fetch") == set()
+    assert importing("features.ray_engine") == {"pipeline/stages/extract.py"}
+    assert importing("features.pieces.places.pieces_at") == {"pipeline/frozen.py"}
 
 
 def test_no_test_of_this_process_reaches_another_machine() -> None:
