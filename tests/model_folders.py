@@ -9,10 +9,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from features.backbone import create, load_backbone, save
+from features.backbone import load_backbone
 from features.clips import ClipReader
 from features.extraction import provenance
-from features.preprocess import Preprocessing
 from features.video import Views, WindowPlan
 from heads import weights
 from heads.linear import LinearHead
@@ -24,6 +23,7 @@ from reports.calibration import Calibration
 from reports.decoding import Decoding
 from reports.events import EventRule
 from reports.recognisable import Limits
+from tests.tiny_backbone import PREPROCESSING, write_backbone
 
 LABELS = {"sit": "sitting", "eat": "eating"}
 PLAN = WindowPlan(num_frames=4, sample_fps=4, stride_s=0.5, max_still_s=1.0)
@@ -59,20 +59,9 @@ def write_limits(folder: Path, *, backbone_sha256: str, size: int) -> dict[str, 
 
 def make_model_folder(folder: Path, *, temporal: bool = False, views: Views = "center", card: str = "") -> Path:
     """Write `folder/model`, of a linear or a temporal head, and what it is made of beside it."""
-    preprocessing = Preprocessing(32, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
-    made = create(
-        seed=0,
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        crop_size=32,
-        num_frames=4,
-        num_pooler_layers=1,
-        num_labels=2,
-    )
-    save(made, folder / "backbone", name="tiny", preprocessing=preprocessing, dtype=torch.float32)
+    write_backbone(folder / "backbone")
     backbone = load_backbone(folder / "backbone", dtype=torch.float32, attention="sdpa")
-    made_by = provenance(backbone, ClipReader(PLAN, preprocessing, "pyav", views=views))
+    made_by = provenance(backbone, ClipReader(PLAN, PREPROCESSING, "pyav", views=views))
     made_by["backbone"]["id"] = backbone.id
     config: dict[str, object] = {
         "provenance": made_by,

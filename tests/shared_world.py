@@ -12,20 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from features.backbone import create, save
 from features.clips import Source
 from features.extraction import BlockInputSelection, Extraction
 from features.pictures import WindowPictures
-from features.preprocess import Preprocessing
 from features.store.block_inputs import write_block_inputs
 from features.store.embeddings import VideoEmbeddings, write_embeddings
 from features.video import WindowPlan
 from pipeline.frozen import Extractor, ExtractorLoader
+from tests.tiny_backbone import write_backbone
 from tests.videos import evenly, write_video
 
-PREPROCESSING = Preprocessing(32, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
 PLAN = WindowPlan(num_frames=4, sample_fps=4, stride_s=0.5, max_still_s=1.0)
 NUM_VIDEOS = 12
 NAMES = [f"v{number:02}" for number in range(NUM_VIDEOS)]
@@ -36,17 +33,7 @@ def make_world(folder: Path) -> Path:
     """Twelve videos of 1 to 2 s and a backbone."""
     for number, name in enumerate(NAMES):
         write_video(folder / f"{name}.mp4", evenly(12 + number, 12), size=(64, 48), options={"g": "12"})
-    model = create(
-        seed=0,
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        crop_size=32,
-        num_frames=4,
-        num_pooler_layers=1,
-        num_labels=2,
-    )
-    save(model, folder / "backbone", name="tiny", preprocessing=PREPROCESSING, dtype=torch.float32)
+    write_backbone(folder / "backbone")
     return folder
 
 

@@ -27,21 +27,20 @@ import torch
 
 from features import cache as cache_module
 from features import embed
-from features.backbone import create, load_backbone, save
+from features.backbone import load_backbone
 from features.cache import EmbeddingCache
 from features.clips import ClipReader, Source
 from features.decode.container import UnreadableVideo
 from features.extraction import BlockInputSelection, Extraction, extract, provenance
 from features.pieces import places
-from features.preprocess import Preprocessing
 from features.store import block_inputs
 from features.store import embeddings as store
 from features.video import WindowPlan
+from tests.tiny_backbone import PREPROCESSING, write_backbone
 from tests.videos import OPEN_GOP, evenly, write_video
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
-PREPROCESSING = Preprocessing(32, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
 PLAN = WindowPlan(num_frames=4, sample_fps=4, stride_s=0.5, max_still_s=1.0)
 LENGTHS = {"v0": 30, "v1": 12, "v2": 47, "v3": 5, "v4": 60}  # frames, at 12 a second
 SELECTED = {"v0": frozenset({0, 2}), "v2": frozenset({1}), "v4": frozenset({0, 3, 500})}
@@ -54,17 +53,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, num_frames in LENGTHS.items():
         write_video(folder / f"{name}.mp4", evenly(num_frames, 12), options=OPEN_GOP if name == "v2" else {"g": "12"})
     for seed in (0, 1):
-        model = create(
-            seed=seed,
-            hidden_size=32,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            crop_size=32,
-            num_frames=4,
-            num_pooler_layers=1,
-            num_labels=2,
-        )
-        save(model, folder / f"backbone{seed}", name="tiny", preprocessing=PREPROCESSING, dtype=torch.float32)
+        write_backbone(folder / f"backbone{seed}", seed=seed)
     return folder
 
 

@@ -21,11 +21,10 @@ from click.testing import CliRunner
 from ruamel.yaml import YAML
 from torch import Tensor, nn
 
-from features.backbone import DTYPES, VJepa2Backbone, create, load_backbone, save
+from features.backbone import DTYPES, VJepa2Backbone, load_backbone
 from features.clips import ClipReader, Source, read_videos
 from features.decode.container import UnreadableVideo
 from features.embed import EmbeddedVideo, embed_videos
-from features.preprocess import Preprocessing
 from features.provenance import ProvenanceMismatch
 from features.store.block_inputs import BlockInputs, open_block_inputs, write_block_inputs
 from features.store.embeddings import write_embeddings
@@ -49,11 +48,11 @@ from pipeline.dataset import manifest
 from pipeline.dataset.judged import write_judged
 from pipeline.layout import Layout
 from pipeline.stages import finetune, predict
+from tests.tiny_backbone import PREPROCESSING, write_backbone
 from tests.videos import evenly, number_of, write_video
 
 pytestmark = pytest.mark.slow
 
-PREPROCESSING = Preprocessing(32, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
 PLAN = WindowPlan(num_frames=4, sample_fps=4, stride_s=0.75, max_still_s=1.0)
 READER = ClipReader(PLAN, PREPROCESSING, "auto")
 LABELS = ("c000", "c001", "c002")
@@ -210,17 +209,7 @@ def dying(batches: TrainBatches, die_at: int) -> TrainBatches:
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     made = World(tmp_path_factory.mktemp("world"))
-    model = create(
-        seed=0,
-        hidden_size=32,
-        num_hidden_layers=3,
-        num_attention_heads=2,
-        crop_size=32,
-        num_frames=4,
-        num_pooler_layers=1,
-        num_labels=2,
-    )
-    save(model, made.backbone_dir, name="tiny", preprocessing=PREPROCESSING, dtype=torch.float32)
+    write_backbone(made.backbone_dir, num_hidden_layers=3)
     for k, source in enumerate(made.sources.values()):
         # Square, so that the crop leaves enough of every bar.
         write_video(source.path, evenly(num_frames(k), RATE), rate=RATE, size=(128, 128))

@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from features.backbone import create, load_backbone, save
+from features.backbone import load_backbone
 from features.cache import EmbeddingCache
 from features.clips import ClipReader, Source
 from features.extraction import BlockInputSelection, extract, provenance
-from features.preprocess import Preprocessing
 from features.store.embeddings import VideoEmbeddings, read_embeddings, write_embeddings
 from features.video import Segment, WindowPlan
 from heads.training.batches import frame_batches, plan_batches
@@ -21,9 +20,9 @@ from pipeline.dataset.manifest import Interval, Manifest, VideoEntry
 from pipeline.dataset.truth import split_truth
 from pipeline.dataset.windows import block_input_windows
 from reports.events import EventRule, find_events, observed
+from tests.tiny_backbone import PREPROCESSING, write_backbone
 from tests.videos import evenly, write_video
 
-PREPROCESSING = Preprocessing(32, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
 PLAN = WindowPlan(num_frames=4, sample_fps=4, stride_s=0.5, max_still_s=1.0)
 READER = ClipReader(PLAN, PREPROCESSING, "pyav")
 WINDOWS = (0, 1, 2, 3, 4, 24, 25, 26)
@@ -39,17 +38,7 @@ def video(tmp_path: Path) -> Path:
 @pytest.mark.usefixtures("one_thread")
 def test_extraction_leaves_windows_out_and_keeps_the_others_numbers(video: Path, tmp_path: Path) -> None:
     """Cache, store and block inputs have the windows' own numbers, in the cache's second run too."""
-    model = create(
-        seed=0,
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        crop_size=32,
-        num_frames=4,
-        num_pooler_layers=1,
-        num_labels=2,
-    )
-    save(model, tmp_path / "backbone", name="tiny", preprocessing=PREPROCESSING, dtype=torch.float32)
+    write_backbone(tmp_path / "backbone")
     backbone = load_backbone(tmp_path / "backbone", dtype=torch.float32)
     made_by = provenance(backbone, READER)
     assert json.loads(json.dumps(made_by))["windows"]["max_still_s"] == 1.0
