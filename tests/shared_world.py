@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from features.clips import Source
 from features.extraction import BlockInputSelection, Extraction
@@ -129,3 +130,18 @@ def made_up(num_windows: int, size: int = 8) -> VideoEmbeddings:
     brightness, contrast, motion = np.zeros((3, num_windows), dtype=np.float32)
     pictures = WindowPictures(brightness.copy(), contrast.copy(), motion.copy())
     return VideoEmbeddings(numbers, starts_s, starts_s + 1.0, numbers * 0, {"mean": vectors}, pictures)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_world(tmp_path_factory.mktemp("world"))
+
+
+@pytest.fixture(scope="module")
+def whole(world: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The stores of a single process with a cache of its own."""
+    root = tmp_path_factory.mktemp("whole")
+    extractor = loader(world, root / "cache")()
+    extraction = extractor.extract(sources(world), SELECTION)
+    assert (extraction.num_embedded, extraction.num_reused, dict(extraction.failures)) == (NUM_VIDEOS, 0, {})
+    return assemble(extractor, extraction, root)

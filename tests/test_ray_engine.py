@@ -15,22 +15,11 @@ from features.cache import EmbeddingCache
 from features.pieces.places import PiecesError
 from features.ray_engine import RayError, extract_on_ray
 from pipeline.frozen import Extractor
-from tests.shared_world import NAMES, NUM_VIDEOS, SELECTION, Trouble, assemble, loader, make_world, sources
+from tests.shared_world import NAMES, NUM_VIDEOS, SELECTION, Trouble, assemble, loader, sources, whole, world
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_world(tmp_path_factory.mktemp("world"))
-
-
-@pytest.fixture(scope="module")
-def whole(world: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The stores of a single process with a cache of its own."""
-    root = tmp_path_factory.mktemp("whole")
-    extractor = loader(world, root / "cache")()
-    return assemble(extractor, extractor.extract(sources(world), SELECTION), root)
+__all__ = ["whole", "world"]
 
 
 @pytest.fixture(scope="module")

@@ -31,27 +31,14 @@ from pipeline.layout import Layout
 from pipeline.plain_yaml import ParamsError
 from pipeline.stages.extract import main
 from pipeline.stages.extract_recordings import main as extract_recordings
-from tests.shared_world import NUM_VIDEOS, SELECTION, assemble, loader, made_up, make_world, sources
+from tests.shared_world import NUM_VIDEOS, SELECTION, assemble, loader, made_up, sources, whole, world
 from tests.videos import evenly, write_video
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
+__all__ = ["whole", "world"]
+
 BUCKET = "diary"
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_world(tmp_path_factory.mktemp("world"))
-
-
-@pytest.fixture(scope="module")
-def whole(world: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The stores of a single process with a cache of its own."""
-    root = tmp_path_factory.mktemp("whole")
-    extractor = loader(world, root / "cache")()
-    extraction = extractor.extract(sources(world), SELECTION)
-    assert (extraction.num_embedded, extraction.num_reused, dict(extraction.failures)) == (NUM_VIDEOS, 0, {})
-    return assemble(extractor, extraction, root)
 
 
 @pytest.fixture(scope="module")
