@@ -26,7 +26,7 @@ from features.gate import MotionGate
 from features.preprocess import Preprocessing
 from features.store.embeddings import VideoEmbeddings
 from features.video import Image, Segment, Views
-from heads.action_model import predict_clips
+from heads.action_model import ActionModel, predict_clips
 from heads.training.batches import frame_batches, plan_batches
 from heads.training.validation import on_frames, scores
 from pipeline import params
@@ -200,14 +200,18 @@ def test_a_diary_sees_what_its_model_was_trained_on(tmp_path: Path, world: Path,
         assert seen.seen_share == pytest.approx(share, abs=0.01)
 
 
+def random_model(folder: Path) -> ActionModel:
+    """A linear head that tells windows apart, on the tiny backbone."""
+    recogniser = load_recogniser(make_model_folder(folder)).model
+    assert isinstance(recogniser, WindowModel)
+    with torch.no_grad():
+        recogniser.model.tail.head.linear.weight.normal_(generator=torch.Generator().manual_seed(0))
+    return recogniser.model
+
+
 def test_a_linear_head_answers_for_the_joined_views(tmp_path: Path, world: Path) -> None:
     """Clips of pictures of any shapes, one after the other: each has the answer to its own joined vector."""
-    make_model_folder(tmp_path)
-    recogniser = load_recogniser(tmp_path / "model").model
-    assert isinstance(recogniser, WindowModel)
-    model = recogniser.model
-    with torch.no_grad():
-        model.tail.head.linear.weight.normal_(generator=torch.Generator().manual_seed(0))
+    model = random_model(tmp_path)
     clips = [
         (name, clip)
         for name in ("wide", "square", "high_cup")
@@ -224,12 +228,7 @@ def test_a_linear_head_answers_for_the_joined_views(tmp_path: Path, world: Path)
 
 def test_stage_2_trains_on_all_views(tmp_path: Path, world: Path) -> None:
     """Batches of pictures of any shapes, mirrored ones too, reach the last block; val is scored on joined views."""
-    make_model_folder(tmp_path)
-    recogniser = load_recogniser(tmp_path / "model").model
-    assert isinstance(recogniser, WindowModel)
-    model = recogniser.model
-    with torch.no_grad():
-        model.tail.head.linear.weight.normal_(generator=torch.Generator().manual_seed(0))
+    model = random_model(tmp_path)
     names, windows = ("wide_cup", "square", "high"), frozenset(range(5))
     sources = [Source(name, world / f"{name}.mp4", windows) for name in names]
 
