@@ -79,7 +79,7 @@ def train(params: Params, paths: Layout) -> None:
     tensors, stage_2 = weights.load(paths.model("finetune"), expected={})
     label_ids = [label["id"] for label in stage_2["labels"]]
     videos = manifest.read(paths.manifest)
-    (train, val), made_by = read_splits(
+    (train, val), provenance = read_splits(
         paths.finetuned_embeddings("videos"),
         videos,
         ("train", "val"),
@@ -89,7 +89,7 @@ def train(params: Params, paths: Layout) -> None:
     )
     trials = temporal_trials(params.temporal, train, val, stride_s=params.windows.stride_s, seed=params.seed)
     block = {name: tensor for name, tensor in tensors.items() if name.startswith(weights.LAST_BLOCK)}
-    config = {"provenance": stage_2["provenance"], "labels": stage_2["labels"], "embeddings": made_by}
+    config = {"provenance": stage_2["provenance"], "labels": stage_2["labels"], "embeddings": provenance}
     with atomic_folder(paths.model("finetune_temporal")) as folder:
         weights.save(
             folder, block | best_of(trials).head.state_dict(), config | temporal_config(trials, train, params.temporal)

@@ -48,7 +48,7 @@ _DROPPED = {
 }
 """What facts.json counts of each split, in the words of the report."""
 
-Looked = tuple[Predictions, float, Decoding, EventEvaluation | None, list[AnnotatedRecording]]
+LookedAt = tuple[Predictions, float, Decoding, EventEvaluation | None, list[AnnotatedRecording]]
 """What a closer look at a model needs: test windows, the threshold, and events of test videos."""
 
 
@@ -64,7 +64,7 @@ def main(params: Params, paths: Layout) -> None:
     results: dict[str, ModelResult] = {}
     scored: dict[str, Scored] = {}
     exclusions: tuple[Exclusion, ...] = ()
-    looked_at: dict[str, Looked] = {}
+    looked_at: dict[str, LookedAt] = {}
     models = models_of(params.temporal.embeddings)
     if "finetune_temporal" not in models:
         write_json(paths.metrics("finetune_temporal"), {})  # DVC wants a file
