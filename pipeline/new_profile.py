@@ -8,7 +8,7 @@ from pathlib import Path
 
 from features.files import write_text
 from pipeline import params, plain_yaml
-from pipeline.dataset import kinds
+from pipeline.dataset import kinds, labels
 from pipeline.dataset.labels import LabelSet, read_label_set
 from pipeline.dataset.roles import COLUMNS, check_roles, read_roles
 from pipeline.fetch_params import HUB
@@ -44,6 +44,12 @@ def make_profile(
     prepare = params.load(root, base).prepare
     annotations = kinds.read(dataset, val_share=prepare.val_share, seed=prepare.seed)
     label_set = read_label_set(paths.label_set) if paths.label_set.is_file() else annotations.classes
+    try:
+        labels.check(label_set, annotations.classes)
+    except labels.LabelError as error:
+        raise labels.LabelError(
+            f"{error}\nremove it, and it is written for this data set; or name another --profile"
+        ) from error
     if paths.roles.is_file():
         check_roles(paths.roles, read_roles(paths.roles), annotations.classes)
 

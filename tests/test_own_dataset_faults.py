@@ -97,3 +97,16 @@ def test_a_backbone_is_found_from_the_projects_folder(tmp_path: Path, folder: Pa
         fetch = params.load(project.root, "folder").fetch
         assert fetch.source == "folder"
         assert (fetch.dataset_dir, fetch.backbone_dir) == (str(folder), wanted)
+
+
+def test_labels_of_another_data_set_are_told_at_once(tmp_path: Path, folder: Path) -> None:
+    """A label set that is kept must be of the data set that is named now; else nothing changes."""
+    project = make_project(tmp_path / "project", "folder")
+    assert CliRunner().invoke(diary, ["dataset", str(folder), "--project", str(project.root)]).exit_code == 0
+    before = {path: path.read_bytes() for path in project.root.rglob("*") if path.is_file()}
+    write_metadata(folder, [(name, 0, 1, "Cooking") for name in NAMES])
+    done = CliRunner().invoke(diary, ["dataset", str(folder), "--project", str(project.root)])
+    assert done.exit_code == 1
+    assert "labels/folder/diary.txt:2: Reading is not among the 1 classes of" in done.output
+    assert "name another --profile" in done.output
+    assert {path: path.read_bytes() for path in project.root.rglob("*") if path.is_file()} == before
