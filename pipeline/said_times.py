@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from reports.diary.recording import Recording
 
-_TIME = re.compile(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d+)?)")
+_TIME = re.compile(r"(?:(?:(\d{1,3}):)?(\d{1,6}):)?(\d{1,9}(?:\.\d{1,9})?)")
 _BETWEEN = re.compile(r"\s*[-–]\s*|\s+")  # pages have a dash
 _DAY_S = 86_400
 
