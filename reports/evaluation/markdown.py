@@ -1,21 +1,19 @@
-"""The report as Markdown, for git and pull requests: the same numbers as the page's, without pictures and machine."""
+"""The report as Markdown, for git and pull requests: the page's numbers, and no video's name, picture or machine."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from features.files import write_text
-from reports.diary.escaping import in_code_span, in_markdown
+from reports.diary.escaping import in_markdown
 from reports.evaluation.event_tables import BEST_F1, CAREFUL, Cell, EventTable, event_table, score
-from reports.evaluation.examples import Example
 from reports.evaluation.protocols import protocol_table
 from reports.evaluation.results import ModelResult, Report
-from reports.evaluation.rows import SCORES, choices, chosen_model, clock, dropped_reasons, label_rows, metric_rows
+from reports.evaluation.rows import SCORES, choices, chosen_model, dropped_reasons, label_rows, metric_rows
 from reports.metrics.intervals import Interval
-
-_KINDS = {"hit": "Surest hits", "miss": "Worst misses", "false_alarm": "Worst false alarms"}
 
 
 def write_markdown(path: Path, report: Report) -> None:
@@ -32,7 +30,6 @@ def write_markdown(path: Path, report: Report) -> None:
         _numbers(report.models),
         _labels(rows, chosen, report.models[chosen]),
         _pairs(report, names),
-        _examples(report.closer.examples, names),
         _data(report),
     ]
     write_text(path, "\n".join(line for part in parts for line in part) + "\n")
@@ -179,25 +176,6 @@ def _counts(*numbers: float) -> list[str]:
     return [score(number, 1) if isinstance(number, float) else f"{number}" for number in numbers]
 
 
-def _examples(examples: Sequence[Example], names: Mapping[str, str]) -> Iterator[str]:
-    for kind, title in _KINDS.items():
-        own = [example for example in examples if example.kind == kind]
-        if not own:
-            continue
-        yield from (f"## {title}", "")
-        rows = [
-            [
-                names[each.label],
-                in_code_span(each.video_id),
-                f"{clock(each.segment.start_s)}–{clock(each.segment.end_s)}",
-                ", ".join(names[label] for label in each.meanwhile) or "–",
-                score(each.probability, 2),
-            ]
-            for each in own
-        ]
-        yield from _table(["Label", "Video", "Time", "Meanwhile", "Probability"], rows, texts=4)
-
-
 def _data(report: Report) -> Iterator[str]:
     yield from ("## Which split chose what", "")
     own = choices(report.splits, num_val_recordings=report.num_val_recordings)
@@ -213,7 +191,7 @@ def _data(report: Report) -> Iterator[str]:
     yield f"{len(report.failed)} could not be read." if report.failed else "Every video could be read."
     yield ""
     if report.failed:
-        failed = [[in_code_span(video.video_id), in_markdown(video.reason)] for video in report.failed]
-        yield from _table(["Video", "Why"], failed, texts=2)
+        reasons_failed = Counter(video.reason for video in report.failed)
+        yield from _table(["Why", "Videos"], [[in_markdown(why), f"{n:,}"] for why, n in reasons_failed.most_common()])
     for key, value in report.provenance.items():
         yield f"- {in_markdown(key)}: {in_markdown(value)}"
