@@ -55,13 +55,20 @@ def atomic_file(path: Path, mode: Literal["w", "wb"] = "w") -> Iterator[IO[Any]]
     partial = path.with_name(path.name + PARTIAL)
     text: dict[str, Any] = {"encoding": "utf-8", "newline": ""} if mode == "w" else {}
     path.parent.mkdir(parents=True, exist_ok=True)
-    try:
+    with _passing(partial):
         with partial.open(mode, **text) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
         _sync_folder(path.parent)
+
+
+@contextmanager
+def _passing(partial: Path) -> Iterator[None]:
+    """A partial file that is gone in the end; an `OSError` that names no file, as of a full disk, names it."""
+    try:
+        yield
     except OSError as error:
         if error.filename is None and error.errno is not None:
             raise OSError(error.errno, error.strerror, str(partial)) from error
@@ -93,7 +100,7 @@ def create_file(path: Path, content: bytes) -> bool:
         return False
     partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}{PARTIAL}")
     path.parent.mkdir(parents=True, exist_ok=True)
-    try:
+    with _passing(partial):
         with partial.open("xb") as file:
             file.write(content)
             file.flush()
@@ -107,12 +114,6 @@ def create_file(path: Path, content: bytes) -> bool:
                 return False
             partial.replace(path)
         _sync_folder(path.parent)
-    except OSError as error:
-        if error.filename is None and error.errno is not None:
-            raise OSError(error.errno, error.strerror, str(partial)) from error
-        raise
-    finally:
-        partial.unlink(missing_ok=True)
     return True
 
 

@@ -51,7 +51,6 @@ class _Setting:
     min_duration: float = 0.0
     merge_gap: float = 0.0
     smoothing: int = 1
-
     min_mean: float = 0.0
 
     def rule(self, onset: float, stride_s: float) -> EventRule:

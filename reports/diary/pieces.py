@@ -214,8 +214,7 @@ def _merged(found: Sequence[Piece], gap_starts: Sequence[int]) -> list[Piece]:
     last: dict[str, Piece] = {}
     for piece in found:
         before = last.get(piece.label)
-        is_near = before is not None and piece.span[0] - before.span[1] < _SAME_MS
-        if before is not None and is_near and _goes_on(before, piece, last.values(), gap_starts):
+        if before is not None and _goes_on(before, piece, last.values(), gap_starts):
             before.events += piece.events
             before.uses += piece.uses
             before.unsaid += piece.unsaid
@@ -228,7 +227,9 @@ def _merged(found: Sequence[Piece], gap_starts: Sequence[int]) -> list[Piece]:
 
 
 def _goes_on(before: Piece, piece: Piece, others: Iterable[Piece], gap_starts: Iterable[int]) -> bool:
-    """Whether nothing says that `before` ended ahead of `piece`, which is of the same label."""
+    """Whether `piece` begins shortly behind `before`, of the same label, and nothing says that this one had ended."""
+    if piece.span[0] - before.span[1] >= _SAME_MS:
+        return False
     if piece.kind not in ("state", "hold"):
         return True
     is_apart = before.closing is not None or piece.opening is not None
