@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import av
@@ -207,14 +208,19 @@ def embed_all(backbone: Backbone, work: Work) -> None:
 
 
 def pixel_batches(backbone: Backbone, work: Work) -> list[torch.Tensor]:
-    """The batches that `embed_all` puts through the backbone: normalised pixels (B, T, 3, H, W) on its device."""
+    """The batches that `embed_all` puts through the backbone: normalised pixels (B, T, 3, H, W) on its device.
+
+    Sources that are the same windows of the same file are decoded once.
+    """
     device = next(backbone.parameters()).device
-    batches = []
-    for source in work.sources:
-        frames = torch.from_numpy(np.stack([clip.frames for clip in work.reader.clips(source)]))
-        for batch in frames.split(work.batch_size):
-            batches.append(work.reader.preprocessing.normalise(batch.to(device), backbone.dtype))
-    return batches
+
+    @cache
+    def of(path: Path, windows: frozenset[int] | None) -> list[torch.Tensor]:
+        frames = torch.from_numpy(np.stack([clip.frames for clip in work.reader.clips(Source("", path, windows))]))
+        normalise = work.reader.preprocessing.normalise
+        return [normalise(batch.to(device), backbone.dtype) for batch in frames.split(work.batch_size)]
+
+    return [batch for source in work.sources for batch in of(source.path, source.windows)]
 
 
 @torch.inference_mode()

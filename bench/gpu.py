@@ -5,8 +5,8 @@ from __future__ import annotations
 import copy
 import tempfile
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -33,7 +33,10 @@ def measure() -> list[Row]:
             Row(_END_TO_END, "forward pass alone / end to end", None, goal=0.9, note=reason),
         ]
     with tempfile.TemporaryDirectory() as folder:
-        footage = [write_footage(Path(folder) / f"{k}.mp4", duration_s=30, seed=k) for k in range(4)]
+        with ThreadPoolExecutor() as threads:
+            footage = list(
+                threads.map(lambda k: write_footage(Path(folder) / f"{k}.mp4", duration_s=30, seed=k), range(4))
+            )
         work = Work(
             [Source(str(k), footage[k % len(footage)]) for k in range(32)],
             ClipReader(CHARADES_WINDOWS, VIT_L.preprocessing, "auto"),
@@ -57,15 +60,9 @@ def measure_on(
     """A row for each batch size, with at least `num_windows` windows a round, and one for extraction end to end."""
     peak = matmul_flops(device, matrix_side, rounds)
     plain = size.backbone(torch.bfloat16).to(device)
-    with_tables = with_rope_tables(plain, size)
-    backbones = {"plain": plain, "tables": with_tables, "compiled": compiled(plain, compiler)}
+    backbones = {"plain": plain, "compiled": compiled(plain, compiler)}
     pixels = torch.randn(max(batch_sizes), size.num_frames, 3, size.crop_size, size.crop_size, device=device)
     pixels = pixels.bfloat16()
-    with torch.inference_mode():
-        if torch.equal(plain.tokens(pixels[:1]), with_tables.tokens(pixels[:1])):
-            backbones["tables, compiled"] = compiled(with_tables, compiler)
-        else:
-            del backbones["tables"]
     rows = []
     for batch_size in batch_sizes:
         torch.compiler.reset()  # the compiler gives up on code that it has compiled for eight shapes
@@ -76,8 +73,6 @@ def measure_on(
         shares = {name: flops / median_s / peak for name, median_s in medians_s.items()}
         windows_per_s = {name: batch_size * len(batches) / median_s for name, median_s in medians_s.items()}
         variants = [f"{name} {share:.2f}" for name, share in shares.items() if name != "plain"]
-        if "tables" not in shares:
-            variants.append("RoPE tables are not bit-identical here")
         rows.append(
             Row(
                 _name(batch_size),
@@ -119,34 +114,6 @@ def matmul_flops(device: torch.device, side: int, rounds: int) -> float:
     return 2 * side**3 * repeats / min(taken["multiply"].wall.rounds)
 
 
-def with_rope_tables(backbone: VJepa2Backbone, size: ModelSize) -> VJepa2Backbone:
-    """A copy whose attention multiplies by tables of sines and cosines instead of computing them in every block.
-
-    The attention's own code makes the tables: a rotated vector that is 1 at even positions has the cosines there and
-    the sines at odd positions; a vector that is 1 at odd positions gives the rest.
-    """
-    changed = copy.deepcopy(backbone)
-    num_tokens, _ = backbone.block_input_shape(size.num_frames)
-    attention: Any = changed.last.attention
-    ones = torch.ones(1, 1, num_tokens, attention.attention_head_size, dtype=backbone.dtype, device=_device(backbone))
-    even, odd = ones.clone(), ones.clone()
-    even[..., 1::2], odd[..., 0::2] = 0, 0
-    positions = attention.get_position_ids(ones[:, 0])
-    turned_even, turned_odd = (attention.apply_rotary_embeddings(vectors, positions) for vectors in (even, odd))
-    cos, sin = turned_even * even + turned_odd * odd, turned_even * odd - turned_odd * even
-
-    def rotate(queries_or_keys: torch.Tensor, positions: object) -> torch.Tensor:
-        pairs = queries_or_keys.unflatten(-1, (-1, 2))
-        turned = torch.stack((-pairs[..., 1], pairs[..., 0]), dim=-1).flatten(-2)
-        return queries_or_keys * cos + turned * sin
-
-    block: Any
-    for block in (*changed.blocks, changed.last):
-        block.attention.get_position_ids = lambda hidden_states, masks=None: None
-        block.attention.apply_rotary_embeddings = rotate
-    return changed
-
-
 def compiled(backbone: VJepa2Backbone, compiler: str) -> VJepa2Backbone:
     """A copy with compiled blocks. They have the same code and shapes, so one compilation serves all of them."""
     changed = copy.deepcopy(backbone)
@@ -172,10 +139,6 @@ def _name(batch_size: int) -> str:
 
 def _goal(batch_size: int) -> float | None:
     return 0.55 if batch_size == _USUAL_BATCH_SIZE else None
-
-
-def _device(backbone: Backbone) -> torch.device:
-    return next(backbone.parameters()).device
 
 
 def _synchronize(device: torch.device) -> None:

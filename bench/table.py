@@ -42,18 +42,17 @@ def machine() -> dict[str, Any]:
 
 
 def table(folder: Path, topics: Sequence[str]) -> str:
-    """The rows of all measured topics as a Markdown table, below the machines they were measured on."""
-    machines: dict[str, None] = {}
-    lines = []
+    """The rows of all measured topics as Markdown tables, one below each machine that they were measured on."""
+    lines: dict[str, list[str]] = {}
     for topic in topics:
         path = folder / f"{topic}.json"
         if not path.is_file():
             continue
         content = json.loads(path.read_text(encoding="utf-8"))
-        machines.setdefault("{cpu}, {cores} cores, {device}, torch {torch}".format_map(content["machine"]))
-        lines += [_line(Row(**row)) for row in content["rows"]]
+        measured_on = "{cpu}, {cores} cores, {device}, torch {torch}".format_map(content["machine"])
+        lines.setdefault(measured_on, []).extend(_line(Row(**row)) for row in content["rows"])
     head = ["| what | ratio | measured | goal | |", "|---|---|--:|--:|---|"]
-    return "\n".join(["; ".join(machines) + ":", "", *head, *lines])
+    return "\n\n".join("\n".join([f"{machine}:", "", *head, *rows]) for machine, rows in lines.items())
 
 
 def put_into(page: str, table: str) -> str:

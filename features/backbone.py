@@ -29,6 +29,7 @@ from features.checkpoint import (
 from features.encoder import Attention, EncoderSizes, VideoEncoder
 from features.files import sha256_of, write_bytes, write_json
 from features.preprocess import Preprocessing
+from features.rotary import share_rotary_tables
 from features.vjepa21 import VJepa21Backbone
 
 if TYPE_CHECKING:
@@ -41,8 +42,14 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def best_device() -> torch.device:
-    """The accelerator that torch finds here, CUDA or MPS; else the CPU."""
+    """The accelerator that torch finds here, CUDA or MPS; else the CPU.
+
+    On CUDA convolutions in float32 are exact from then on, as matrix products are; torch's default rounds what they
+    multiply to ten bits (TF32), and patches would come in less than the precision that provenance states.
+    """
     found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    if found is not None and found.type == "cuda":
+        torch.backends.cudnn.allow_tf32 = False
     return found or torch.device("cpu")
 
 
@@ -150,6 +157,7 @@ class VJepa2Backbone(VideoEncoder):
         self.weights_sha256 = weights_sha256
         self.attention = model.config._attn_implementation
         self.dtype = model.dtype
+        share_rotary_tables([*self.blocks, self.last])
 
     @classmethod
     def load(cls, folder: Path, config: dict[str, Any], *, dtype: torch.dtype, attention: Attention) -> Self:

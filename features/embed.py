@@ -199,12 +199,14 @@ def submit_batch(
         for view in reader.preprocessing.views_of(frames):
             block_input = backbone.block_input(reader.preprocessing.normalise(view, backbone.dtype))
             pooled.append(backbone.pool_each(backbone.last_block(block_input), backbone.poolings))
-            # Indexed, which copies: the few that are kept must not keep all the others in memory.
-            kept_inputs.append(block_input[keep])
+            # Copied: the few that are kept must not keep all the others in memory. Indexed by numbers that the CPU has:
+            # a mask on a GPU would make this thread wait for it.
+            rows = [block_input[row : row + 1] for row in keep.nonzero().flatten().tolist()]
+            kept_inputs.append(torch.cat(rows or [block_input[:0]]))
         return {name: vectors.to(torch.float16) for name, vectors in join_views(pooled).items()}, kept_inputs[0]
 
     embedded_clips = [clip for clip in batch if not clip.repeats]
-    frames = torch.from_numpy(np.stack([clip.frames for clip in embedded_clips]))
+    frames = _stacked([clip.frames for clip in embedded_clips], pinned=device.type == "cuda")
     keep = torch.tensor([clip.window in kept for clip in embedded_clips])
     pending: Callable[[], Results]
     if cores is not None:
@@ -212,9 +214,7 @@ def submit_batch(
         pending = partial(_joined, [cores.threads.submit(embedded, *share) for share in shares])
     else:
         on_cuda = device.type == "cuda"
-        if on_cuda:
-            frames = frames.pin_memory()
-        pooled, block_inputs = embedded(frames.to(device, non_blocking=on_cuda), keep.to(device))
+        pooled, block_inputs = embedded(frames.to(device, non_blocking=on_cuda), keep)
         # On CUDA these copies are under way, too, until the event has happened.
         pooled = {name: vectors.to("cpu", non_blocking=on_cuda) for name, vectors in pooled.items()}
         block_inputs = block_inputs.to("cpu", non_blocking=on_cuda)
@@ -230,6 +230,13 @@ def submit_batch(
         [clip.window for clip in embedded_clips if clip.window in kept],
         pending,
     )
+
+
+def _stacked(images: Sequence[npt.NDArray[np.uint8]], *, pinned: bool) -> torch.Tensor:
+    """Images of one shape (…) as (n, …); `pinned` memory is what CUDA copies from while the CPU goes on."""
+    stacked = torch.empty((len(images), *images[0].shape), dtype=torch.uint8, pin_memory=pinned)
+    np.stack(images, out=stacked.numpy())
+    return stacked
 
 
 def _joined(shares: Sequence[Future[Results]]) -> Results:

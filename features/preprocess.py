@@ -9,6 +9,7 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -190,10 +191,16 @@ class Preprocessing:
         if frames.ndim != 5 or frames.shape[-1] != 3 or frames.dtype != torch.uint8:
             raise ValueError(f"frames are (B, T, H, W, 3) uint8, got {tuple(frames.shape)} {frames.dtype}")
         # Scaled in float32, not before: the order of the checkpoint's own processor, for the same last bit.
-        mean = torch.tensor(self.mean, device=frames.device).view(3, 1, 1) * 255.0
-        std = torch.tensor(self.std, device=frames.device).view(3, 1, 1) * 255.0
+        mean, std = _of_channels(self.mean, frames.device), _of_channels(self.std, frames.device)
         pixels = frames.permute(0, 1, 4, 2, 3).contiguous().to(torch.float32)
         return pixels.sub_(mean).div_(std).to(dtype)
+
+
+@lru_cache(maxsize=16)
+def _of_channels(values: tuple[float, float, float], device: torch.device) -> torch.Tensor:
+    """Values on a scale of 0 to 1 as (3, 1, 1) on one of 0 to 255, made once: a copy to a GPU waits for its work."""
+    with torch.inference_mode(False):
+        return torch.tensor(values, device=device).view(3, 1, 1) * 255.0
 
 
 def _side(crop_size: object) -> int:

@@ -114,7 +114,7 @@ def test_an_accelerator_is_measured_by_the_same_code(videos: list[Path]) -> None
         compiler="eager",
     )
     assert is_measured(rows)
-    assert set(rows[0].details["shares"]) == {"plain", "tables", "compiled", "tables, compiled"}
+    assert set(rows[0].details["shares"]) == {"plain", "compiled"}
     assert rows[-1].details["windows"] == 4
 
 
@@ -144,15 +144,6 @@ def test_finetuning_is_measured(videos: list[Path]) -> None:
     rows = finetuning.measure_sources("a small backbone", SMALL.backbone(torch.float32), training, rounds=1)
     assert [row.goal for row in rows] == [5.0, 2.5]
     assert is_measured(rows)
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_tables_of_sines_change_no_bit(dtype: torch.dtype) -> None:
-    """Attention with tables gives the same tokens, also if a head has positions that are not rotated."""
-    backbone = SMALL.backbone(dtype)
-    pixels = torch.randn(2, 4, 3, 32, 32, generator=torch.Generator().manual_seed(0)).to(dtype)
-    with torch.inference_mode():
-        assert torch.equal(gpu.with_rope_tables(backbone, SMALL).tokens(pixels), backbone.tokens(pixels))
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
@@ -239,6 +230,21 @@ def test_the_table_is_what_the_files_say(tmp_path: Path) -> None:
     assert put_into(put_into(readme, made), made) == put_into(readme, made)
     with pytest.raises(ValueError, match="no place"):
         put_into("no markers", made)
+
+
+def test_rows_stand_below_their_machine(tmp_path: Path) -> None:
+    """What was measured on another machine has a table of its own, which names it."""
+    for topic in ("extraction", "heads", "gpu"):
+        write(tmp_path, topic, [Row(f"of {topic}", "a / b", 1.0)])
+    file = tmp_path / "gpu.json"
+    content = json.loads(file.read_text())
+    content["machine"] = {"cpu": "a CPU", "cores": 16, "device": "a card", "torch": "2"}
+    file.write_text(json.dumps(content))
+    here, there = table(tmp_path, TOPICS).split("a CPU, 16 cores, a card, torch 2:")
+    assert "of extraction" in here
+    assert "of heads" in here
+    assert "of gpu" in there
+    assert there.count("| what |") == here.count("| what |") == 1
 
 
 @pytest.mark.skipif(not list(RESULTS.glob("*.json")), reason="nothing has been measured here")

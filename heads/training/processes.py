@@ -20,6 +20,10 @@ class PrecisionError(ValueError):
     """The device of a training does not compute in the precision that is asked for."""
 
 
+class TooFewDevices(ValueError):
+    """`torchrun` started more processes on this machine than it has GPUs."""
+
+
 @dataclass(frozen=True)
 class Processes:
     """This process of a training: number `rank` of `count`, on `device`, computing in `precision`."""
@@ -130,6 +134,12 @@ def joined_processes(*, cpu: bool, precision: Precision) -> Processes:
         return Processes(device, precision, rank=0, count=1)
     if device.type == "cuda":
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        num_devices, num_here = torch.cuda.device_count(), int(os.environ["LOCAL_WORLD_SIZE"])
+        if num_devices < num_here:
+            raise TooFewDevices(
+                f"each process of torchrun needs a GPU of its own, and this machine has {num_devices} for {num_here} "
+                f"processes: start them with --nproc-per-node {num_devices}"
+            )
         torch.cuda.set_device(device)
     if not dist.is_initialized():
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
