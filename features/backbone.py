@@ -26,7 +26,7 @@ from features.checkpoint import (
     weight_files,
     weight_names,
 )
-from features.encoder import Attention, EncoderSizes, VideoEncoder
+from features.encoder import Attention, EncoderSizes, Patches, VideoEncoder
 from features.files import sha256_of, write_bytes, write_json
 from features.preprocess import Preprocessing
 from features.rotary import share_rotary_tables
@@ -157,6 +157,8 @@ class VJepa2Backbone(VideoEncoder):
         self.weights_sha256 = weights_sha256
         self.attention = model.config._attn_implementation
         self.dtype = model.dtype
+        patches: Any = encoder.embeddings.patch_embeddings
+        patches.proj = Patches.like(patches.proj)
         share_rotary_tables([*self.blocks, self.last])
 
     @classmethod

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal, Self
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from features.checkpoint import BackboneError
@@ -15,6 +16,30 @@ from features.pooling import POOLINGS, pool
 
 Attention = Literal["sdpa", "eager"]
 """How attention is computed: by torch's fused kernels, or plainly where a device's kernels are wrong."""
+
+
+class Patches(nn.Conv3d):
+    """A convolution whose steps are as large as its kernel: on CUDA a matrix product, for which there are fast kernels.
+
+    Pixels (B, 3, T, H, W) to (B, D, T / tubelet, H / patch, W / patch).
+    """
+
+    @classmethod
+    def like(cls, conv: nn.Conv3d) -> Patches:
+        """The same convolution, with the same parameters."""
+        patches = cls(conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, device="meta")  # type: ignore[arg-type]
+        patches.weight, patches.bias = conv.weight, conv.bias
+        return patches
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        return self.by_product(pixels) if pixels.is_cuda else super().forward(pixels)
+
+    def by_product(self, pixels: torch.Tensor) -> torch.Tensor:
+        """The convolution as a product of the weights and of each patch as a row."""
+        t, h, w = self.kernel_size
+        patches = pixels.unflatten(4, (-1, w)).unflatten(3, (-1, h)).unflatten(2, (-1, t))
+        rows = patches.permute(0, 2, 4, 6, 1, 3, 5, 7).flatten(4)
+        return F.linear(rows, self.weight.flatten(1), self.bias).permute(0, 4, 1, 2, 3)
 
 
 @dataclass(frozen=True)

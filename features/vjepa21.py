@@ -44,7 +44,7 @@ from features.checkpoint import (
     require_finite,
     weight_files,
 )
-from features.encoder import Attention, EncoderSizes, VideoEncoder
+from features.encoder import Attention, EncoderSizes, Patches, VideoEncoder
 from features.files import sha256_of
 
 _KEYS = (*(size.name for size in fields(EncoderSizes)), "num_hidden_layers", "num_attention_heads", "mlp_ratio")
@@ -101,7 +101,7 @@ class _Embeddings(nn.Module):
     def __init__(self, sizes: EncoderSizes) -> None:
         super().__init__()
         kernel = (sizes.tubelet_size, sizes.patch_size, sizes.patch_size)
-        self.patch_embed = nn.ModuleDict({"proj": nn.Conv3d(3, sizes.hidden_size, kernel, stride=kernel)})
+        self.patch_embed = nn.ModuleDict({"proj": Patches(3, sizes.hidden_size, kernel, stride=kernel)})
         self.video_mod_embed = nn.Parameter(torch.empty(1, 1, sizes.hidden_size))
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:

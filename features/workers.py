@@ -18,11 +18,12 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
+from features.pipes import receive, send, widen
+
 Task = TypeVar("Task")
 
 _ATTEMPTS = 2  # a first crash may have come from outside, such as a lack of memory; a second one is the task's own
 _POLL_S = 0.2
-_PIPE_BYTES = 2**20  # what Linux grants without privileges
 
 _start_lock = threading.Lock()
 
@@ -211,8 +212,7 @@ class _Watcher(threading.Thread):
             waited_s += _POLL_S
             if waited_s >= self._hang_s:
                 raise _Hung
-        received: tuple[str, Any] = connection.recv()
-        return received
+        return receive(connection)
 
     def _give(self, number: int, item: Any) -> None:
         while True:
@@ -230,7 +230,7 @@ class _Watcher(threading.Thread):
             if sys.platform == "linux":
                 context.set_forkserver_preload([type(self._work).__module__])
             tasks, results = context.Pipe(duplex=False), context.Pipe(duplex=False)
-            _widen(results[1])
+            widen(results[1])
             arguments = (tasks[0], results[1], self._work, self._expected)
             process = context.Process(target=_serve, args=arguments, daemon=True)
             process.start()
@@ -269,15 +269,6 @@ def _main_not_imported_again() -> Iterator[None]:
         vars(main).update(hidden)
 
 
-def _widen(pipe: Connection) -> None:
-    """Room for a whole small clip, on Linux: else it comes in pieces, each a wait for the lock that threads share."""
-    if sys.platform == "linux":
-        import fcntl
-
-        with contextlib.suppress(OSError):
-            fcntl.fcntl(pipe.fileno(), fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
-
-
 def _serve(
     tasks: Connection, connection: Connection, work: Callable[[Any], Iterable[Any]], expected: type[Exception]
 ) -> None:
@@ -306,7 +297,7 @@ def _send_items(connection: Connection, items: Iterator[Any]) -> Any:
             item = next(items)
         except StopIteration as stop:
             return stop.value
-        connection.send(("item", item))
+        send(connection, ("item", item))
 
 
 class _Sender(logging.Handler):
