@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from features.backbone import BackboneError, create, load_backbone, save
+from features.backbone import BackboneError, best_device, create, load_backbone, save
 from features.preprocess import Preprocessing, PreprocessingError
 from features.sealed import DamagedFile, read_sealed_json, write_sealed_json
 from heads import weights
@@ -321,7 +321,7 @@ def probabilities(folder: Path) -> tuple[Any, ...]:
     found = load_recogniser(folder)
     assert isinstance(found.model, WindowModel)
     with torch.inference_mode():
-        logits = found.model.model(FRAMES)
+        logits = found.model.model.to(best_device())(FRAMES.to(best_device()))
     return logits.tolist(), dict(found.names), found.diary_model, found.decoding, found.model.reader, found.min_quiet_s
 
 

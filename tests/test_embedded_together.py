@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from features.backbone import best_device
 from features.cache import EmbeddingCache
 from features.clips import ClipReader, Source, VideoClips
 from features.decode.container import UnreadableVideo
@@ -77,7 +78,7 @@ def embed_apart(model: SequenceModel, video: Path, *, only_first: bool = False) 
                 selection=BlockInputSelection({}, "fp32"),
                 batch_size=4,
                 num_workers=0,
-                device=torch.device("cpu"),
+                device=best_device(),
                 thumbnails=True,
             )
 

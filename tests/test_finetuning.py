@@ -21,7 +21,7 @@ from click.testing import CliRunner
 from ruamel.yaml import YAML
 from torch import Tensor, nn
 
-from features.backbone import DTYPES, VJepa2Backbone, load_backbone
+from features.backbone import DTYPES, VJepa2Backbone, best_device, load_backbone
 from features.clips import ClipReader, Source, read_videos
 from features.decode.container import UnreadableVideo
 from features.embed import EmbeddedVideo, embed_videos
@@ -624,8 +624,10 @@ def test_the_stage_needs_no_video_where_block_inputs_are_stored(world: World, tm
             stages.paths.dataset.mkdir()
         assert f"finetuned from {source} for 12 steps" in stages.run(finetune.main)
         trained[source], _ = weights.load(stages.paths.model("finetune"), expected={})
+    # On a GPU frozen blocks round differently where a batch has another number of windows.
+    atol = 1e-6 if best_device().type == "cpu" else 1e-5
     for name, value in trained["video"].items():
-        torch.testing.assert_close(trained["block_inputs"][name], value, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(trained["block_inputs"][name], value, rtol=1e-4, atol=atol)
     # `predict` reads a video only where a window of it is not stored: here v5, of test.
     (stages.paths.dataset / "v5.mp4").symlink_to(world.sources["v5"].path)
     output = stages.run(predict.main)

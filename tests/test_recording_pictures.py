@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+from features.backbone import best_device
 from features.cache import EmbeddingCache
 from features.clips import ClipReader, Source, VideoClips
 from features.decode.container import UnreadableVideo
@@ -117,7 +118,8 @@ def test_a_finetuned_block_leaves_the_frozen_vectors_as_they_are(models: dict[bo
     with torch.no_grad():
         for parameter in model.model.tail.last_block.parameters():
             parameter.mul_(3)
-        model.model.tail.head.linear.weight.normal_(generator=torch.Generator().manual_seed(0))
+        weight = model.model.tail.head.linear.weight
+        weight.copy_(torch.randn(weight.shape, generator=torch.Generator().manual_seed(0)))
     after = model.recognise(tea, batch_size=4, num_workers=0)
     assert not np.array_equal(after.probabilities, before.probabilities)
     assert all(np.array_equal(after.vectors[name], before.vectors[name]) for name in before.vectors)
@@ -167,7 +169,7 @@ def test_embeddings_without_thumbnails_are_not_computed_again(
                 selection=BlockInputSelection({}, "fp32"),
                 batch_size=4,
                 num_workers=0,
-                device=torch.device("cpu"),
+                device=best_device(),
                 thumbnails=thumbnails,
             )
         return {path.name.partition(".")[2]: path.stat().st_ino for path in cache.folder.glob("*.safetensors")}

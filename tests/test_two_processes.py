@@ -39,6 +39,7 @@ def run_on_two(root: Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(torch.cuda.device_count() == 1, reason="each process wants a GPU of its own")
 @pytest.mark.parametrize(("batch_size", "accumulation", "source"), [(1, 2, "block_inputs"), (2, 1, "video")])
 def test_two_processes_have_the_losses_of_one(
     world: World,  # noqa: F811
