@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,8 +12,8 @@ import torch
 from bench import Row, Taken, interleaved
 from bench.extraction import Work, embed_all, forward_all, num_cores, pixel_batches
 from bench.worlds import CHARADES_WINDOWS, VIT_L, ModelSize, write_footage
-from features.backbone import Backbone, VJepa2Backbone
-from features.clips import ClipReader, Source
+from features.backbone import Backbone, best_device
+from features.clips import ClipReader, Source, read_videos
 
 _BATCH_SIZES = (1, 4, 16, 64)
 _USUAL_BATCH_SIZE = 16
@@ -32,18 +31,16 @@ def measure() -> list[Row]:
             *(Row(_name(size), _SHARE, None, goal=_goal(size), note=reason) for size in _BATCH_SIZES),
             Row(_END_TO_END, "forward pass alone / end to end", None, goal=0.9, note=reason),
         ]
-    with tempfile.TemporaryDirectory() as folder:
-        with ThreadPoolExecutor() as threads:
-            footage = list(
-                threads.map(lambda k: write_footage(Path(folder) / f"{k}.mp4", duration_s=30, seed=k), range(4))
-            )
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor() as threads:
+        paths = [Path(folder) / f"{k}.mp4" for k in range(2)]
+        footage = list(threads.map(lambda path: write_footage(path, duration_s=30, seed=int(path.stem)), paths))
         work = Work(
             [Source(str(k), footage[k % len(footage)]) for k in range(32)],
             ClipReader(CHARADES_WINDOWS, VIT_L.preprocessing, "auto"),
             batch_size=_USUAL_BATCH_SIZE,
             num_workers=num_cores(),
         )
-        return measure_on(torch.device("cuda"), VIT_L, work, _BATCH_SIZES, matrix_side=8192, rounds=5, num_windows=128)
+        return measure_on(best_device(), VIT_L, work, _BATCH_SIZES, matrix_side=8192, rounds=3, num_windows=128)
 
 
 def measure_on(
@@ -55,49 +52,55 @@ def measure_on(
     matrix_side: int,
     rounds: int,
     num_windows: int,
-    compiler: str = "inductor",
 ) -> list[Row]:
     """A row for each batch size, with at least `num_windows` windows a round, and one for extraction end to end."""
     peak = matmul_flops(device, matrix_side, rounds)
-    plain = size.backbone(torch.bfloat16).to(device)
-    backbones = {"plain": plain, "compiled": compiled(plain, compiler)}
+    backbone = size.backbone(torch.bfloat16).to(device)
     pixels = torch.randn(max(batch_sizes), size.num_frames, 3, size.crop_size, size.crop_size, device=device)
     pixels = pixels.bfloat16()
     rows = []
     for batch_size in batch_sizes:
-        torch.compiler.reset()  # the compiler gives up on code that it has compiled for eight shapes
         batches = [pixels[:batch_size]] * max(1, num_windows // batch_size)
-        taken = _warm({name: _forward(backbone, batches) for name, backbone in backbones.items()}, rounds)
-        flops = size.clip_flops * batch_size * len(batches)
-        medians_s = {name: times.wall.median_s for name, times in taken.items()}
-        shares = {name: flops / median_s / peak for name, median_s in medians_s.items()}
-        windows_per_s = {name: batch_size * len(batches) / median_s for name, median_s in medians_s.items()}
-        variants = [f"{name} {share:.2f}" for name, share in shares.items() if name != "plain"]
+        taken = _warm({"forward": _forward(backbone, batches)}, rounds)["forward"].wall
+        windows_per_s = batch_size * len(batches) / taken.median_s
         rows.append(
             Row(
                 _name(batch_size),
                 _SHARE,
-                shares["plain"],
+                size.clip_flops * windows_per_s / peak,
                 goal=_goal(batch_size),
-                note=f"{windows_per_s['plain']:.3g} windows/s; " + ", ".join(variants),
-                details={"shares": shares, "windows_per_s": windows_per_s, "peak_flops_per_s": peak, "rounds": rounds},
+                note=f"{windows_per_s:.3g} windows/s",
+                details={**taken.details("forward"), "peak_flops_per_s": peak, "rounds": rounds},
             )
         )
-    batches = pixel_batches(plain, work)
-    taken = _warm({"end_to_end": lambda: embed_all(plain, work), "forward": _forward(plain, batches)}, rounds)
-    end_to_end, forward = taken["end_to_end"].wall, taken["forward"].wall
-    details = {**end_to_end.details("end_to_end"), **forward.details("forward"), "windows": sum(map(len, batches))}
+    batches = pixel_batches(backbone, work)
+    ways = {
+        "end_to_end": lambda: embed_all(backbone, work),
+        "forward": _forward(backbone, batches),
+        "decoding": lambda: decode_beside(work),
+    }
+    walls = {name: taken.wall for name, taken in _warm(ways, rounds).items()}
+    windows = sum(map(len, batches))
+    details = {key: value for name, wall in walls.items() for key, value in wall.details(name).items()}
+    alone = ", ".join(f"{name} alone {windows / walls[name].median_s:.3g}" for name in ("forward", "decoding"))
     rows.append(
         Row(
             _END_TO_END,
             "forward pass alone / end to end",
-            forward.over(end_to_end),
+            walls["forward"].over(walls["end_to_end"]),
             goal=0.9,
-            note=f"{work.num_workers} decoding workers",
-            details={**details, "rounds": rounds},
+            note=f"windows/s with {work.num_workers} decoding workers: {alone}",
+            details={**details, "windows": windows, "rounds": rounds},
         )
     )
     return rows
+
+
+def decode_beside(work: Work) -> None:
+    """Take all clips as they come from the decoding workers."""
+    for _, clips in read_videos(work.sources, work.reader, num_workers=work.num_workers):
+        for _ in clips:
+            pass
 
 
 def matmul_flops(device: torch.device, side: int, rounds: int) -> float:
@@ -112,14 +115,6 @@ def matmul_flops(device: torch.device, side: int, rounds: int) -> float:
 
     taken = _warm({"multiply": multiply}, rounds)
     return 2 * side**3 * repeats / min(taken["multiply"].wall.rounds)
-
-
-def compiled(backbone: VJepa2Backbone, compiler: str) -> VJepa2Backbone:
-    """A copy with compiled blocks. They have the same code and shapes, so one compilation serves all of them."""
-    changed = copy.deepcopy(backbone)
-    for block in (*changed.blocks, changed.last):
-        block.compile(backend=compiler, dynamic=False)
-    return changed
 
 
 def _forward(backbone: Backbone, batches: Sequence[torch.Tensor]) -> Callable[[], None]:

@@ -102,7 +102,7 @@ def test_precisions_are_measured(videos: list[Path]) -> None:
 
 
 def test_an_accelerator_is_measured_by_the_same_code(videos: list[Path]) -> None:
-    """The code for CUDA runs on the CPU: every variant, the peak, and extraction end to end."""
+    """The code for CUDA runs on the CPU: the peak, each batch size, and extraction end to end."""
     rows = gpu.measure_on(
         torch.device("cpu"),
         SMALL,
@@ -111,10 +111,8 @@ def test_an_accelerator_is_measured_by_the_same_code(videos: list[Path]) -> None
         matrix_side=32,
         rounds=1,
         num_windows=2,
-        compiler="eager",
     )
     assert is_measured(rows)
-    assert set(rows[0].details["shares"]) == {"plain", "compiled"}
     assert rows[-1].details["windows"] == 4
 
 
