@@ -36,7 +36,7 @@ def measure() -> list[Row]:
         footage = list(threads.map(lambda path: write_footage(path, duration_s=30, seed=int(path.stem)), paths))
         work = Work(
             [Source(str(k), footage[k % len(footage)]) for k in range(32)],
-            ClipReader(CHARADES_WINDOWS, VIT_L.preprocessing, "auto"),
+            ClipReader(CHARADES_WINDOWS, VIT_L.preprocessing, "pyav"),
             batch_size=_USUAL_BATCH_SIZE,
             num_workers=num_cores(),
         )

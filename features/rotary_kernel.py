@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import triton
 import triton.language as tl
@@ -20,23 +18,22 @@ def turned(vectors: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch
     size, row = vectors.numel(), vectors.shape[2] * vectors.shape[3]
     with torch.cuda.device(vectors.device):
         _turn[(triton.cdiv(size, _BLOCK),)](
-            out, vectors, cos, sin, size, row, vectors.shape[1], CHANNELS=vectors.shape[3], BLOCK=_BLOCK
+            out,
+            vectors,
+            cos,
+            sin,
+            size,
+            row,
+            vectors.shape[1],
+            CHANNELS=vectors.shape[3],
+            BLOCK=_BLOCK,
+            enable_fp_fusion=False,  # a fused product and sum is rounded once
         )
     return out
 
 
 @triton.jit
-def _turn(
-    out: Any,
-    vectors: Any,
-    cos: Any,
-    sin: Any,
-    size: Any,
-    row: Any,
-    num_tokens: Any,
-    CHANNELS: tl.constexpr,  # noqa: N803 (a constant of the compiled kernel)
-    BLOCK: tl.constexpr,  # noqa: N803
-) -> None:
+def _turn(out, vectors, cos, sin, size, row, num_tokens, CHANNELS: tl.constexpr, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]  # noqa: N803
     at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     inside = at < size
     place = at // row % num_tokens * CHANNELS + at % CHANNELS

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -20,7 +22,7 @@ def test_a_product_gives_what_the_convolution_gives(kernel: tuple[int, int, int]
     """For pictures that are no squares, and where the channels of a frame do not lie beside each other."""
     torch.manual_seed(0)
     conv = nn.Conv3d(3, 5, kernel, stride=kernel)
-    patches = Patches.like(conv).to(device)
+    patches = Patches.like(copy.deepcopy(conv)).to(device)
     t, h, w = kernel
     pixels = torch.randn(2, 3 * t, 3, 2 * h, 4 * w).transpose(1, 2)
     wanted = conv(pixels)
