@@ -229,8 +229,9 @@ def make_story(
 ) -> Story:
     """A script of about `length_s` for a person in a `room`, or in a new one.
 
-    Every interval lies in [0, the story's own time). They are not cut at `length_s`: what is still going on ends after it, as annotators' intervals do. With
-    `nobody` the room stays empty and nothing happens; after a third of the time it is empty for `away_s`.
+    Every interval lies in [0, the story's own time). It is not cut at `length_s`: what is still going on ends after it,
+    as annotators' intervals do. With `nobody` the room stays empty and nothing happens; after a third of the time it is
+    empty for `away_s`.
     """
     story = Story(person, room or make_room(rng), length_s)
     story.door = Track(float(rng.integers(2)))
