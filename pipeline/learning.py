@@ -39,7 +39,7 @@ from pipeline.training import temporal_config, temporal_trials
 from reports.corrections import Correction, read_corrections
 from reports.decoding import Decoding
 from reports.metrics.matching import AnnotatedRecording, Kind, TrueEvent
-from reports.tuning import tune
+from reports.tuning import carried_over
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +80,8 @@ def require_place(out: Path, output: OutputFolder) -> None:
 def learn(out: Path, diaries: Sequence[OutputFolder], params: Params, paths: Layout) -> Learned:
     """Write the model folder `out`: the project's temporal head, gone on from with the corrections of `diaries`.
 
-    Calibration and event rules are tuned on the project's val, as stage `sweep` does. Raises `NothingToLearn`.
+    Calibration and event rules stay: tuned anew on val they gain nothing there and lose on the person's recordings
+    (LOG.md). Their scores are measured on val again. Raises `NothingToLearn`.
     """
     model_name = _model_to_go_on_from(paths)
     base = paths.model(model_name)
@@ -147,15 +148,13 @@ def learn(out: Path, diaries: Sequence[OutputFolder], params: Params, paths: Lay
             | temporal_config(trials, train, temporal)
             | reviewed.facts(repeats=repeats),
         )
-        decoding = tune(
+        decoding = carried_over(
+            before,
             [
                 *annotated("video", val.embeddings, of_videos),
                 *annotated("recording", recordings, true_actions(paths.recordings, "val", stored)),
             ],
-            label_set.ids,
             stride_s=stride_s,
-            exclusions=before.exclusions,
-            min_precision=params.diary.min_precision,
             model_sha256=weights.sha256(model),
         )
         decoding.save(decoding_path)
