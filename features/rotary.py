@@ -17,7 +17,7 @@ def share_rotary_tables(blocks: Iterable[nn.Module]) -> None:
     """Let all blocks turn queries and keys by tables that are computed once for each number of tokens and precision.
 
     The attention's own code makes the tables, and no bit of what it gives changes, nor of gradients. On a CPU the
-    forward pass takes a tenth less time; on a GPU, where what is computed for each element waits for memory, a third.
+    forward pass takes a tenth less time; on a GPU, where what is computed for each element waits for memory, a fifth.
     """
     attentions: list[Any] = [block.attention for block in blocks]
     tables: dict[tuple[object, ...], tuple[Tensor, Tensor]] = {}
