@@ -47,7 +47,7 @@ def write_not_asked_for(why: str, folders: Iterable[Path], tables: Iterable[Path
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Inside a click command: this project's own errors, a full disk and an unreadable file become "Error: …".
+    """Inside a click command: this project's own errors, a full disk or GPU and an unreadable file become "Error: …".
 
     The message of an error that this project defines tells the user what to do; any other error keeps its traceback.
     """
@@ -63,6 +63,13 @@ def one_line_errors() -> Iterator[None]:
             raise
         raise click.ClickException(f"{error.filename}: {error.strerror}") from error
     except Exception as error:
+        torch = sys.modules.get("torch")  # not imported for this: some stages run without it
+        if torch is not None and isinstance(error, torch.OutOfMemoryError):
+            raise click.ClickException(
+                f"no room on the GPU: {str(error).partition('. See')[0]}; what was finished is kept: end what else "
+                "uses the GPU, or lower extract.batch_size, or a training's batch_size (raise its accumulation by as "
+                "much)"
+            ) from error
         if type(error).__module__.partition(".")[0] not in OWN_PACKAGES:
             raise
         raise click.ClickException(str(error)) from error

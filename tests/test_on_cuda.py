@@ -8,10 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from click.testing import CliRunner
 
 from features.backbone import best_device, load_backbone
 from features.clips import ClipReader, Source
@@ -24,6 +26,7 @@ from heads.training.candidates import Candidate, History
 from heads.training.loop import fit
 from heads.training.processes import TooFewDevices, joined_processes
 from heads.training.schedule import Precision
+from pipeline.stage import one_line_errors
 from tests.shared_world import PLAN
 from tests.test_training import SCHEDULE, evaluate_on_val, group_of, new_head, world
 from tests.tiny_backbone import PREPROCESSING, write_backbone
@@ -138,6 +141,35 @@ def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -
         monkeypatch.setenv(name, str(value))
     with pytest.raises(TooFewDevices, match=f"has {num_devices} for {num_devices + 1} processes.*{num_devices}$"):
         joined_processes(cpu=False, precision="fp32")
+
+
+@click.command()
+@click.option("--gib", type=int, default=0)
+def fill(gib: int) -> None:
+    with one_line_errors():
+        if not gib:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. See documentation")
+        torch.empty(gib * 2**30, dtype=torch.uint8, device="cuda")
+
+
+def test_a_full_device_is_told_in_a_line() -> None:
+    """With what torch says of the sizes, and which params take less room."""
+    done = CliRunner().invoke(fill)
+    assert done.exit_code == 1
+    assert done.output.startswith(
+        "Error: no room on the GPU: CUDA out of memory. Tried to allocate 2.00 GiB; what was finished is kept: "
+    )
+    assert "lower extract.batch_size, or a training's batch_size (raise its accumulation by as much)" in done.output
+    assert done.output.count("\n") == 1
+
+
+@NEEDS_CUDA
+def test_a_device_that_is_full_is_told_in_a_line() -> None:
+    """What CUDA itself raises."""
+    gib = torch.cuda.get_device_properties(0).total_memory // 2**30 + 1
+    done = CliRunner().invoke(fill, ["--gib", str(gib)])
+    assert done.exit_code == 1
+    assert done.output.startswith("Error: no room on the GPU: CUDA out of memory. Tried to allocate ")
 
 
 def test_a_hidden_device_is_not_used() -> None:
