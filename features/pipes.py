@@ -2,61 +2,54 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import pickle
+import socket
 import sys
 from multiprocessing.connection import Connection
 from typing import Any
 
 import numpy as np
 
-_PIPE_BYTES = 2**20  # what Linux grants without privileges
-
 
 def send(connection: Connection, message: tuple[str, Any]) -> None:
-    """Send a message, then its arrays as they lie in memory."""
+    """Send a message, then its arrays as they lie in memory. The connection is one of `Pipe(duplex=True)`."""
     arrays: list[pickle.PickleBuffer] = []
     head = pickle.dumps(message, protocol=5, buffer_callback=arrays.append)
-    views = [array.raw() for array in arrays]
-    connection.send((head, [view.nbytes for view in views]))
-    for view in views:
-        if sys.platform == "win32" and view.nbytes:
+    views = [array.raw() for array in arrays if array.raw().nbytes]
+    connection.send((head, [array.raw().nbytes for array in arrays]))
+    if sys.platform == "win32":
+        for view in views:
             connection.send_bytes(view)
-        else:
-            num_sent = 0
-            while num_sent < view.nbytes:
-                num_sent += os.write(connection.fileno(), view[num_sent:])
+    elif views:
+        with _as_socket(connection) as end:
+            for view in views:
+                end.sendall(view)
 
 
 def receive(connection: Connection) -> tuple[str, Any]:
     """What the other end sent, by `send` or plainly.
 
-    Arrays are read to where they stay. Python's lock is free meanwhile: whoever launches the work of a GPU needs that
-    lock for each operation, while many workers send.
+    Arrays are read to where they stay, each in one call. Python's lock is free meanwhile: whoever launches the work of
+    a GPU needs that lock for each operation, while many workers send.
     """
     head, content = connection.recv()
     if not isinstance(head, bytes):
         return head, content
     arrays = [np.empty(num_bytes, dtype=np.uint8) for num_bytes in content]
-    for array in arrays:
-        view, num_read = array.data, 0
-        while num_read < view.nbytes:
-            if sys.platform == "win32":
-                new = connection.recv_bytes_into(view)
-            else:
-                new = os.readv(connection.fileno(), [view[num_read:]])
-            if not new:
-                raise EOFError
-            num_read += new
+    views = [array.data for array in arrays if array.nbytes]
+    if sys.platform == "win32":
+        for view in views:
+            connection.recv_bytes_into(view)
+    elif views:
+        with _as_socket(connection) as end:
+            for view in views:
+                if end.recv_into(view, 0, socket.MSG_WAITALL) < view.nbytes:
+                    raise EOFError
     message: tuple[str, Any] = pickle.loads(head, buffers=arrays)
     return message
 
 
-def widen(pipe: Connection) -> None:
-    """Room for a whole small clip, on Linux: else it comes in pieces, each a wait for the lock that threads share."""
-    if sys.platform == "linux":
-        import fcntl
-
-        with contextlib.suppress(OSError):
-            fcntl.fcntl(pipe.fileno(), fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+def _as_socket(connection: Connection) -> socket.socket:
+    """The socket that one of a pair of connections is, on a file descriptor of its own."""
+    return socket.socket(fileno=os.dup(connection.fileno()))

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
-from features.pipes import receive, send, widen
+from features.pipes import receive, send
 
 Task = TypeVar("Task")
 
@@ -229,8 +229,7 @@ class _Watcher(threading.Thread):
         with _start_lock, _main_not_imported_again():
             if sys.platform == "linux":
                 context.set_forkserver_preload([type(self._work).__module__])
-            tasks, results = context.Pipe(duplex=False), context.Pipe(duplex=False)
-            widen(results[1])
+            tasks, results = context.Pipe(duplex=False), context.Pipe(duplex=True)  # a pair of sockets
             arguments = (tasks[0], results[1], self._work, self._expected)
             process = context.Process(target=_serve, args=arguments, daemon=True)
             process.start()

@@ -9,7 +9,7 @@ from multiprocessing import Pipe
 import numpy as np
 import pytest
 
-from features.pipes import receive, send, widen
+from features.pipes import receive, send
 
 
 @dataclass(frozen=True)
@@ -22,8 +22,7 @@ class Item:
 
 def test_what_is_sent_is_received() -> None:
     """Larger than a pipe holds, empty, of rows with gaps, and messages without arrays; what comes may be written to."""
-    receiver, sender = Pipe(duplex=False)
-    widen(sender)
+    receiver, sender = Pipe()
     large = np.random.default_rng(0).integers(0, 256, (16, 256, 256, 3), dtype=np.uint8)
     items = [
         ("item", Item(1, large, "a", np.arange(7))),
@@ -52,7 +51,7 @@ def test_what_is_sent_is_received() -> None:
 
 def test_a_sender_that_ends_within_an_array_is_seen() -> None:
     """The error is that of a pipe that ends between two messages."""
-    receiver, sender = Pipe(duplex=False)
+    receiver, sender = Pipe()
     sender.send((b"head", [1000]))
     sender.send_bytes(b"x" * 10)
     sender.close()
