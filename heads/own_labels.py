@@ -158,7 +158,7 @@ def _directions(windows: Floats, stretches: Floats) -> Floats:
     covariance = windows.T @ windows / len(windows)
     variance = float(np.trace(covariance)) / len(covariance)
     shrunk = (1 - _SHRINKAGE) * covariance + (_SHRINKAGE * variance + 1e-6) * np.eye(len(covariance))
-    directions = np.linalg.solve(shrunk, stretches.T).T
+    directions = np.asarray(np.linalg.solve(shrunk, stretches.T).T, dtype=np.float64)
     return directions / max(float((windows @ directions.mean(axis=0)).std()), 1e-9)
 
 

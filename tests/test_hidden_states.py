@@ -1,4 +1,4 @@
-"""What the last layers of temporal heads see of a video: in parts as at once, and what the probabilities are made of."""
+"""What the last layers of temporal heads see of a video: in parts as at once, and what gives the probabilities."""
 
 from __future__ import annotations
 
@@ -24,9 +24,11 @@ def test_the_last_layers_make_the_probabilities_of_it() -> None:
     head = ensemble()
     hidden = video_hidden(head, VECTORS, START_S, stride_s=STRIDE_S)
     assert hidden.shape == (50, 2 * 6)
-    own = zip(head.members, torch.from_numpy(hidden).split(6, dim=1), strict=True)
+    own = zip(
+        (head.members[k].get_submodule("linear") for k in (0, 1)), torch.from_numpy(hidden).split(6, 1), strict=True
+    )
     with torch.no_grad():
-        members = torch.stack([member.linear(states).sigmoid() for member, states in own])
+        members = torch.stack([linear(states).sigmoid() for linear, states in own])
     expected = video_probabilities(head, VECTORS, START_S, stride_s=STRIDE_S)
     np.testing.assert_allclose(members.mean(0).numpy(), expected, atol=1e-6)
 
