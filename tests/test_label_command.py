@@ -37,7 +37,7 @@ class Home:
     """Two videos, of which one is red from 4 to 8, 12 to 16 and 20 to 24 s, the other from 10 to 14 s."""
 
     def __init__(self, folder: Path) -> None:
-        self.model = make_model_folder(folder, temporal=True)
+        self.model = make_model_folder(folder, temporal=True, seed=0)
         self.first, self.second = folder / "first.mp4", folder / "second.mp4"
         film(self.first, [(4, 8), (12, 16), (20, 24)], seed=1)
         film(self.second, [(10, 14)], seed=2)

@@ -27,7 +27,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
 @pytest.fixture(scope="module")
 def other_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Of the same backbone, with another head."""
-    return make_model_folder(tmp_path_factory.mktemp("other"), temporal=True)
+    return make_model_folder(tmp_path_factory.mktemp("other"), temporal=True, seed=1)
 
 
 def stored(home: Home) -> dict[str, Any]:
@@ -66,6 +66,7 @@ def test_with_another_head_a_label_is_learned_again(home: Home, other_model: Pat
 
 def test_a_file_of_the_first_version_goes_on(home: Home) -> None:
     """It says nothing of the model, so what it was learned from is learned again."""
+    home.write()
     before = stored(home)
     old = {key: value for key, value in before.items() if key != "learned_with"} | {"weights": [0.0] * 192}
     write_sealed_json(home.diaries / "labels.json", {"version": 1, "provenance": {}, "labels": [old]})
@@ -79,6 +80,7 @@ def test_a_label_whose_videos_are_not_in_the_cache_is_kept_and_not_told(
     home: Home, other_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It says what to do; once the diaries are written, it can be learned."""
+    home.write()
     before = stored(home)
     monkeypatch.setenv("VIDEO_DIARY_CACHE", str(tmp_path / "cache"))
     refused = home.label("like", "Red light!", "--model", other_model)
