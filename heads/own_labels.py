@@ -1,10 +1,11 @@
 """A label that no data set has, learned from a handful of stretches: `OwnLabel`. Knows vectors and times, no file.
 
-A window is seen in parts: what temporal heads know of it, which learned from other labels what tells actions apart, and
-in what it and its neighbours differ from all of their video. In each part a linear discriminant, the direction from the
-mean of all of a person's windows to that of the examples, where directions in which windows differ anyway count less;
-the parts' scores are added, each with the same spread. The covariance is shrunk towards the identity (Ledoit and Wolf,
-2004), since a few recordings hardly show it. LOG.md has what else was tried on held-out classes of the demo.
+A window is seen in parts: what temporal heads know of it, which learned from other labels what tells actions apart; in
+what it and its neighbours differ from all of their video; and what the backbone's pooler, if it has one, makes of them.
+In each part a linear discriminant: the direction from the mean of all of a person's windows to that of the examples,
+where directions in which windows differ anyway count less. The parts' scores are added, each with the same spread. The
+covariance is shrunk towards the identity (Ledoit and Wolf, 2004), since a few recordings hardly show it. LOG.md has
+what else was tried on held-out classes of the demo.
 
 All other windows are unlabelled, and some may show the same: so the threshold is the one that maximises
 recall² / share of stated windows, which needs no negatives (Lee and Liu, "Learning with positive and unlabeled examples
@@ -54,14 +55,16 @@ class Windows:
         Beside a pause and at the ends a window stands for its neighbour.
         """
         mean = vectors["mean"].astype(np.float32)
-        changed = mean - mean.sum(axis=0) / max(1, len(mean))
+        with_neighbours = [mean - mean.sum(axis=0) / max(1, len(mean))]
+        if "pooler" in vectors:
+            with_neighbours.append(vectors["pooler"].astype(np.float32))
         starts = np.array([window.start_s for window in windows])
         numbers = np.arange(len(windows))
         follows = np.diff(starts) < 1.5 * stride_s
         before = np.where(np.r_[False, follows], numbers - 1, numbers) if len(numbers) else numbers
         after = np.where(np.r_[follows, False], numbers + 1, numbers) if len(numbers) else numbers
-        rows = np.concatenate([hidden, changed[before], changed, changed[after]], axis=1)
-        return cls(windows, rows, (hidden.shape[1], 3 * mean.shape[1]))
+        parts = [hidden, *(np.concatenate([own[before], own, own[after]], axis=1) for own in with_neighbours)]
+        return cls(windows, np.concatenate(parts, axis=1), tuple(part.shape[1] for part in parts))
 
     def shows(self, stretch: Segment) -> npt.NDArray[np.bool_]:
         """Which windows share half a second with the stretch, or half of a shorter one, (n,)."""

@@ -74,13 +74,18 @@ def test_two_stretches_are_too_few_to_say() -> None:
 
 
 def test_a_window_is_seen_by_heads_and_with_its_neighbours_but_not_across_a_pause() -> None:
-    """What heads see of it first, then by how much it, and those beside it, differ from the video's mean."""
+    """What heads see of it, by how much it and those beside it differ from the video's mean, and what a pooler says."""
     vectors = np.arange(4, dtype=np.float32)[:, None]
     windows = [Segment(0, 2), Segment(1, 3), Segment(7, 9), Segment(8, 10)]
     found = seen(windows, vectors, vectors + 10)
     assert found.sizes == (1, 3)
     assert found.rows[:, 0].tolist() == [10, 11, 12, 13]
-    assert (found.rows[:, 1:] + 1.5).tolist() == [[0, 0, 1], [0, 1, 1], [2, 2, 3], [2, 3, 3]]
+    beside = [[0, 0, 1], [0, 1, 1], [2, 2, 3], [2, 3, 3]]
+    assert (found.rows[:, 1:] + 1.5).tolist() == beside
+    pooled = Windows.of(windows, {"mean": vectors, "pooler": vectors + 7}, found.rows[:, :1], stride_s=STRIDE_S)
+    assert pooled.sizes == (1, 3, 3)
+    assert (pooled.rows[:, :4] == found.rows).all()
+    assert (pooled.rows[:, 4:] - 7).tolist() == beside
 
 
 def test_what_cannot_be_learned_is_refused() -> None:
