@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -220,15 +221,10 @@ def video_probabilities(
 
     Of a long video a part is joined at a time, with the windows in reach. `start_s` (n,) ascends.
     """
+    compute = partial(predict_sequence, head)
     steps = window_steps(start_s, stride_s=stride_s)
-    return _in_parts(
-        head,
-        lambda *part: predict_sequence(head, *part).sigmoid(),
-        head.num_labels,
-        vectors,
-        steps,
-        part_windows=part_windows,
-    )
+    parts = _in_parts(head, compute, head.num_labels, vectors, steps, part_windows=part_windows)
+    return np.concatenate([logits.sigmoid().numpy() for logits in parts])
 
 
 def video_hidden(
@@ -241,15 +237,10 @@ def video_hidden(
 ) -> npt.NDArray[np.float32]:
     """What the last layers see of a video's windows, (n, K width), as `video_probabilities` has it."""
     size = len(head.members) * head.shape.width
+    compute = partial(_in_chunks, head, head.hidden, size)
     steps = window_steps(start_s, stride_s=stride_s)
-    return _in_parts(
-        head,
-        lambda *part: _in_chunks(head, head.hidden, size, *part),
-        size,
-        vectors,
-        steps,
-        part_windows=part_windows,
-    )
+    parts = _in_parts(head, compute, size, vectors, steps, part_windows=part_windows)
+    return np.concatenate([hidden.numpy() for hidden in parts])
 
 
 def _in_parts(
@@ -260,16 +251,14 @@ def _in_parts(
     steps: npt.NDArray[np.int64],
     *,
     part_windows: int,
-) -> npt.NDArray[np.float32]:
-    """What `compute` makes of joined vectors and steps, (n, size), a part with what is in reach at a time."""
-    rows, reach = [np.empty((0, size), dtype=np.float32)], head.shape.reach
+) -> Iterator[Tensor]:
+    """What `compute` makes of joined vectors and steps, (n, size), part by part with what is in reach; first none."""
+    yield torch.zeros(0, size)
     for first in range(0, len(steps), part_windows):
         last = min(first + part_windows, len(steps)) - 1
-        begin, end = np.searchsorted(steps, [steps[first] - reach, steps[last] + reach + 1])
+        begin, end = np.searchsorted(steps, [steps[first] - head.shape.reach, steps[last] + head.shape.reach + 1])
         part = torch.from_numpy(np.concatenate([each[begin:end] for each in vectors], axis=1))
-        own = compute(part, torch.from_numpy(steps[begin:end] - steps[begin]))
-        rows.append(own[first - begin : last + 1 - begin].numpy())
-    return np.concatenate(rows)
+        yield compute(part, torch.from_numpy(steps[begin:end] - steps[begin]))[first - begin : last + 1 - begin]
 
 
 def load_temporal_head(folder: Path, *, expected: Mapping[str, Any]) -> tuple[TemporalEnsemble, dict[str, Any]]:
