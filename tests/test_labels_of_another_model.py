@@ -8,7 +8,11 @@ from typing import Any
 
 import pytest
 
+from features.files import locked
 from features.sealed import write_sealed_json
+from pipeline.diaries.output import OutputFolder
+from pipeline.model_folder import load_recogniser
+from pipeline.recordings import restate_diaries
 from tests.model_folders import make_model_folder
 from tests.test_label_command import Home
 
@@ -62,6 +66,16 @@ def test_with_another_head_a_label_is_learned_again(home: Home, other_model: Pat
     home.write()
     assert is_told(home)
     assert stored(home) == before
+
+
+def test_diaries_that_are_stated_anew_tell_it(home: Home, other_model: Path) -> None:
+    """As `diary learn` does, with another head and without reading a video."""
+    home.write()
+    output = OutputFolder(home.diaries)
+    with locked(home.diaries):
+        restated, failures = restate_diaries(output, load_recogniser(other_model))
+    assert (len(restated), failures) == (2, [])
+    assert is_told(home)
 
 
 def test_a_file_of_the_first_version_goes_on(home: Home) -> None:
