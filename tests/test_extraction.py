@@ -331,10 +331,10 @@ def test_inference_mode_does_not_leak(world: Path) -> None:
 class Kennel:
     """A process with one thread and all imports done; the processes to be killed are forked from it."""
 
-    def __init__(self) -> None:
+    def __init__(self, backbone: Path) -> None:
         spawn = multiprocessing.get_context("spawn")
         self._connection, theirs = spawn.Pipe()
-        self._process = spawn.Process(target=_kennel, args=(theirs,))
+        self._process = spawn.Process(target=_kennel, args=(theirs, backbone))
         self._process.start()
 
     def start(self, target: Callable[..., object], *args: Any) -> int:
@@ -351,8 +351,9 @@ class Kennel:
         self._process.join()
 
 
-def _kennel(connection: Any) -> None:
+def _kennel(connection: Any, backbone: Path) -> None:
     torch.set_num_threads(1)
+    load_backbone(backbone, dtype=torch.float32)  # the import of transformers, of two seconds
     with contextlib.suppress(EOFError):
         while True:
             target, args = connection.recv()
@@ -364,8 +365,8 @@ def _kennel(connection: Any) -> None:
 
 
 @pytest.fixture(scope="module")
-def kennel() -> Iterator[Kennel]:
-    made = Kennel()
+def kennel(world: Path) -> Iterator[Kennel]:
+    made = Kennel(world / "backbone0")
     yield made
     made.close()
 
