@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import signal
 import subprocess
@@ -651,7 +652,8 @@ def test_too_few_block_inputs_say_what_to_raise(world: World, tmp_path: Path) ->
 
 
 def be_killed(folder: Path, checkpoint: Path, moments: list[int]) -> None:
-    """Trainings in child processes, each killed at one of the moments; torch is imported once for all."""
+    """Trainings in child processes, each killed at one of the moments; imports are done once for all."""
+    importlib.import_module("transformers.models.vjepa2.modeling_vjepa2")
     for die_at in moments:
         child = os.fork()
         if not child:
