@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.forks import Kennel
 from tests.offline import on_this_machine
 
 
@@ -35,3 +36,10 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def kennel() -> Iterator[Kennel]:
+    started = Kennel()
+    yield started
+    started.close()

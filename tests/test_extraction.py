@@ -5,10 +5,8 @@ The worlds are short videos of numbered frames and a tiny backbone with random w
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import hashlib
-import multiprocessing
 import os
 import random
 import resource
@@ -16,7 +14,7 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +34,7 @@ from features.pieces import places
 from features.store import block_inputs
 from features.store import embeddings as store
 from features.video import WindowPlan
+from tests.forks import Kennel
 from tests.tiny_backbone import PREPROCESSING, write_backbone
 from tests.videos import OPEN_GOP, evenly, write_video
 
@@ -328,49 +327,6 @@ def test_inference_mode_does_not_leak(world: Path) -> None:
     assert not torch.is_inference_mode_enabled()
 
 
-class Kennel:
-    """A process with one thread and all imports done; the processes to be killed are forked from it."""
-
-    def __init__(self, backbone: Path) -> None:
-        spawn = multiprocessing.get_context("spawn")
-        self._connection, theirs = spawn.Pipe()
-        self._process = spawn.Process(target=_kennel, args=(theirs, backbone))
-        self._process.start()
-
-    def start(self, target: Callable[..., object], *args: Any) -> int:
-        """Call `target` in a new process and return its process id."""
-        self._connection.send((target, args))
-        return int(self._connection.recv())
-
-    def wait(self) -> int:
-        """The exit status of the process that was started."""
-        return int(self._connection.recv())
-
-    def close(self) -> None:
-        self._connection.close()
-        self._process.join()
-
-
-def _kennel(connection: Any, backbone: Path) -> None:
-    torch.set_num_threads(1)
-    load_backbone(backbone, dtype=torch.float32)  # the import of transformers, of two seconds
-    with contextlib.suppress(EOFError):
-        while True:
-            target, args = connection.recv()
-            process = multiprocessing.get_context("fork").Process(target=target, args=args)
-            process.start()
-            connection.send(process.pid)
-            process.join()
-            connection.send(process.exitcode)
-
-
-@pytest.fixture(scope="module")
-def kennel(world: Path) -> Iterator[Kennel]:
-    made = Kennel(world / "backbone0")
-    yield made
-    made.close()
-
-
 PHASES: dict[str, list[tuple[Any, str]]] = {
     "decode": [(ClipReader, "clips")],
     "forward": [(embed, "submit_batch")],
@@ -445,8 +401,7 @@ def test_a_kill_at_any_moment_loses_nothing(
     """
     for seed in range(6):
         root = tmp_path / str(seed)
-        kennel.start(killed, world, root, phase, seed)
-        assert kennel.wait() == -signal.SIGKILL
+        assert kennel.wait(kennel.start(killed, world, root, phase, seed)) == -signal.SIGKILL
         finished = len([path for path in root.glob("cache/*/*.safetensors") if ".block-inputs-" not in path.name])
         block_inputs_finished = {path.name[:64] for path in root.glob("cache/*/*.block-inputs-*.safetensors")}
         extraction = run(world, root)
@@ -463,7 +418,7 @@ def test_a_killed_run_leaves_no_worker_behind(world: Path, whole: Path, kennel: 
     while len(offspring := process.children(recursive=True)) < 3:
         time.sleep(0.02)
     process.kill()
-    assert kennel.wait() == -signal.SIGKILL
+    assert kennel.wait(process.pid) == -signal.SIGKILL
     _, alive = psutil.wait_procs(offspring, timeout=30)
     assert alive == []
     run(world, tmp_path)
@@ -472,8 +427,7 @@ def test_a_killed_run_leaves_no_worker_behind(world: Path, whole: Path, kennel: 
 
 def test_a_full_disk_loses_nothing(world: Path, whole: Path, kennel: Kennel, tmp_path: Path) -> None:
     """The run ends with the system's error and keeps finished videos; with room again, it goes on from there."""
-    kennel.start(limited, world, tmp_path)
-    assert kennel.wait() == errno.EFBIG
+    assert kennel.wait(kennel.start(limited, world, tmp_path)) == errno.EFBIG
     kept = [path for path in tmp_path.glob("cache/*/*") if path.suffix == ".safetensors"]
     assert 0 < len(kept) < 8
     assert not list(tmp_path.glob("cache/*/*.partial"))
@@ -484,13 +438,13 @@ def test_a_full_disk_loses_nothing(world: Path, whole: Path, kennel: Kennel, tmp
 
 def test_two_runs_at_once_do_not_wait_for_each_other(world: Path, whole: Path, kennel: Kennel, tmp_path: Path) -> None:
     """One comes and goes while the other is at work; nothing is evicted meanwhile, and all bytes are the same."""
-    kennel.start(slow, world, tmp_path)
+    other = kennel.start(slow, world, tmp_path)
     while not (tmp_path / "entered").exists() or not list(tmp_path.glob("cache/*/provenance.json")):
         time.sleep(0.01)
     assert run(world, tmp_path).num_embedded == 5
     assert EmbeddingCache(tmp_path / "cache", {}).shrink(0) == 0
     (tmp_path / "entered").unlink()
-    assert kennel.wait() == 0
+    assert kennel.wait(other) == 0
     assert outputs(tmp_path) == outputs(whole)
     assert tree(tmp_path / "cache") == tree(whole / "cache")
     assert EmbeddingCache(tmp_path / "cache", {}).shrink(0) == 8
