@@ -6,8 +6,10 @@ import contextlib
 import importlib
 import multiprocessing
 from collections.abc import Callable
-from multiprocessing.context import ForkProcess
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from multiprocessing.context import ForkProcess
 
 
 class Kennel:
