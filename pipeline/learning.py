@@ -27,7 +27,7 @@ from pipeline.dataset.annotated import video_actions
 from pipeline.dataset.manifest import Action
 from pipeline.dataset.recordings import true_actions
 from pipeline.dataset.roles import read_roles
-from pipeline.dataset.truth import split_truth
+from pipeline.dataset.truth import NothingToLearn, read_splits
 from pipeline.diaries.failure import printable
 from pipeline.diaries.output import CORRECTIONS, OutputFolder
 from pipeline.layout import Layout
@@ -39,13 +39,9 @@ from pipeline.training import temporal_config, temporal_trials
 from reports.corrections import Correction, read_corrections
 from reports.decoding import Decoding
 from reports.metrics.matching import AnnotatedRecording, Kind, TrueEvent
-from reports.tuning import tune
+from reports.tuning import carried_over
 
 log = logging.getLogger(__name__)
-
-
-class NothingToLearn(Exception):
-    """No correction can teach anything."""
 
 
 @dataclass(frozen=True)
@@ -84,21 +80,30 @@ def require_place(out: Path, output: OutputFolder) -> None:
 def learn(out: Path, diaries: Sequence[OutputFolder], params: Params, paths: Layout) -> Learned:
     """Write the model folder `out`: the project's temporal head, gone on from with the corrections of `diaries`.
 
-    Calibration and event rules are tuned on the project's val, as stage `sweep` does. Raises `NothingToLearn`.
+    Calibration and event rules stay: tuned anew on val they gain nothing there and lose on the person's recordings
+    (LOG.md). Their scores are measured on val again. Raises `NothingToLearn`.
     """
     model_name = _model_to_go_on_from(paths)
     base = paths.model(model_name)
     is_frozen = model_name == "temporal"
-    embeddings, provenance = read_embeddings(paths.embeddings if is_frozen else paths.finetuned_embeddings("videos"))
+    head, config = load_temporal_head(base, expected={})
+    features, label_set = tuple(config["features"]), labels.read_label_set(paths.label_set)
+    videos = manifest.read(paths.manifest)
+    (train, val), provenance = read_splits(
+        paths.embeddings if is_frozen else paths.finetuned_embeddings("videos"),
+        videos,
+        ("train", "val"),
+        label_set.ids,
+        poolings=features,
+        min_overlap_s=params.targets.min_overlap_s,
+    )
+    made_of = config["provenance"] if is_frozen else config["embeddings"]
+    require_provenance(made_of | config, expected=provenance | {"labels": label_set.to_json()}, path=base)
     store = paths.recording_embeddings if is_frozen else paths.finetuned_embeddings("recordings")
-    recordings, recordings_provenance = read_embeddings(store)
+    recordings, recordings_provenance = read_embeddings(store, poolings=features)
     require_provenance(recordings_provenance, expected=provenance, path=store)
     before = Decoding.load(paths.decoding(model_name))
     before.require_model(weights.sha256(base), paths.decoding(model_name))
-    head, config = load_temporal_head(base, expected=provenance if is_frozen else {})
-    label_set = labels.read_label_set(paths.label_set)
-    made_of = {"labels": label_set.to_json()}
-    require_provenance(config, expected=made_of | ({} if is_frozen else {"embeddings": provenance}), path=base)
     stride_s = params.windows.stride_s
     reviewed = reviewed_windows(
         *_taught(diaries, paths, provenance, params.recordings.gate),
@@ -111,13 +116,8 @@ def learn(out: Path, diaries: Sequence[OutputFolder], params: Params, paths: Lay
         raise NothingToLearn(
             "no window of the reviewed videos was judged with certainty: say of events that they are right or wrong"
         )
-    videos, repeats = manifest.read(paths.manifest), params.corrections.repeats
-    train, val = (
-        split_truth(embeddings, videos, split, label_set.ids, min_overlap_s=params.targets.min_overlap_s)
-        for split in ("train", "val")
-    )
+    repeats = params.corrections.repeats
     # The head as it is, whatever the params say by now.
-    features = tuple(config["features"])
     temporal = replace(params.temporal, features=features, members=len(head.members), **config["temporal"])
     trials = temporal_trials(
         temporal,
@@ -148,15 +148,13 @@ def learn(out: Path, diaries: Sequence[OutputFolder], params: Params, paths: Lay
             | temporal_config(trials, train, temporal)
             | reviewed.facts(repeats=repeats),
         )
-        decoding = tune(
+        decoding = carried_over(
+            before,
             [
-                *annotated("video", embeddings, of_videos),
+                *annotated("video", val.embeddings, of_videos),
                 *annotated("recording", recordings, true_actions(paths.recordings, "val", stored)),
             ],
-            label_set.ids,
             stride_s=stride_s,
-            exclusions=before.exclusions,
-            min_precision=params.diary.min_precision,
             model_sha256=weights.sha256(model),
         )
         decoding.save(decoding_path)

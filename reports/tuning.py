@@ -1,4 +1,7 @@
-"""Choose a `Decoding` on val, by event F1 and then by precision: `tune`. Nothing here may see test."""
+"""Choose a `Decoding` on val, by event F1 and then by precision: `tune`. Nothing here may see test.
+
+`carried_over` keeps one for a model that went on learning, and measures it anew.
+"""
 
 from __future__ import annotations
 
@@ -137,6 +140,19 @@ def tune(
         careful_rules=careful.rules,
         scores=val.scores(best),
         careful_scores=val.scores(careful),
+    )
+
+
+def carried_over(
+    decoding: Decoding, recordings: Sequence[AnnotatedRecording], *, stride_s: float, model_sha256: str
+) -> Decoding:
+    """Calibration and rules as they are, for another model: with the scores of what it says of val's `recordings`."""
+    val = _Val(recordings, decoding.labels, stride_s)
+    return dataclasses.replace(
+        decoding,
+        scores=val.scores(decoding),
+        careful_scores=val.scores(dataclasses.replace(decoding, rules=decoding.careful_rules)),
+        model_sha256=model_sha256,
     )
 
 

@@ -19,6 +19,7 @@ from pipeline.cli.learn import learn
 from pipeline.layout import Layout
 from pipeline.reviewed import corrections_here, read_hashes, reviewed_windows
 from reports.corrections import Correction
+from reports.decoding import Decoding
 from reports.exclusions import Exclusion
 from tests.learning_world import (
     NAMES,
@@ -180,6 +181,9 @@ def test_learn_states_diaries_anew(project: Layout, tmp_path: Path) -> None:
     assert result.output.splitlines()[-1] == str(out / "model")
     assert hits(events(out, "tuesday"), 51) > 8  # of 12 seconds; before, none
     assert (out / "model" / "diary.json").is_file()
+    own, learned = (Decoding.load(path) for path in (project.decoding("temporal"), out / "model" / "decoding.json"))
+    assert (learned.rules, learned.careful_rules) == (own.rules, own.careful_rules)
+    assert learned.scores != own.scores
     assert (out / "model").stat().st_mode & 0o077 == 0
     assert trained(project) == project_before
     # What people said holds over what the model states.

@@ -20,7 +20,7 @@ from pipeline.dataset.windows import spread_windows
 
 
 class NothingToLearn(Exception):
-    """A split has no embedded video, or train or val no window with a label of the label set."""
+    """A split has no embedded video, train or val no window with a label of the label set, or no correction teaches."""
 
 
 @dataclass(frozen=True)

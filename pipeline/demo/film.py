@@ -19,14 +19,17 @@ from pipeline.demo.canvas import HEIGHT, WIDTH
 from pipeline.demo.render import Renderer
 from pipeline.demo.script import make_story
 from pipeline.demo.story import Story
-from pipeline.demo.world import Person, make_person
+from pipeline.demo.world import Person, make_person, make_room
 
 FPS = 10
 
 
 @dataclass(frozen=True)
 class Film:
-    """One video to be made: everything that a worker needs to know. `nobody` and `away_s` are those of `make_story`."""
+    """One video to be made: everything that a worker needs to know. `nobody` and `away_s` are those of `make_story`.
+
+    The same `room_seed` gives the same room and camera; without one each film has its own.
+    """
 
     path: Path
     seed: tuple[int, ...]
@@ -34,13 +37,15 @@ class Film:
     length_s: float
     nobody: bool = False
     away_s: float = 0.0
+    room_seed: tuple[int, ...] | None = None
     recorded_at: datetime | None = None
 
 
 def _story(film: Film) -> Story:
     rng = np.random.default_rng(film.seed)
     person: Person = make_person(np.random.default_rng(film.person_seed))
-    return make_story(rng, person, film.length_s, nobody=film.nobody, away_s=film.away_s)
+    room = None if film.room_seed is None else make_room(np.random.default_rng(film.room_seed))
+    return make_story(rng, person, film.length_s, room=room, nobody=film.nobody, away_s=film.away_s)
 
 
 def encode(path: Path, pictures: Iterator[np.ndarray], *, fps: int, recorded_at: datetime | None) -> None:

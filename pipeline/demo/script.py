@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 
 from pipeline.demo.story import Choice, Story, Track
-from pipeline.demo.world import CLASSES, DOOR_X, REACH, SWITCH, USES, Person, Point, make_room
+from pipeline.demo.world import CLASSES, DOOR_X, REACH, SWITCH, USES, Person, Point, Room, make_room
 
 
 class _Script:
@@ -219,14 +219,21 @@ class _Script:
 
 
 def make_story(
-    rng: np.random.Generator, person: Person, length_s: float, *, nobody: bool = False, away_s: float = 0.0
+    rng: np.random.Generator,
+    person: Person,
+    length_s: float,
+    *,
+    room: Room | None = None,
+    nobody: bool = False,
+    away_s: float = 0.0,
 ) -> Story:
-    """A new room and a script of about `length_s` for a person; every interval lies in [0, the story's own time).
+    """A script of about `length_s` for a person in a `room`, or in a new one.
 
-    Intervals are not cut at `length_s`: what is still going on ends after it, as annotators' intervals do. With
-    `nobody` the room stays empty and nothing happens; after a third of the time it is empty for `away_s`.
+    Every interval lies in [0, the story's own time). It is not cut at `length_s`: what is still going on ends after it,
+    as annotators' intervals do. With `nobody` the room stays empty and nothing happens; after a third of the time it is
+    empty for `away_s`.
     """
-    story = Story(person, make_room(rng), length_s)
+    story = Story(person, room or make_room(rng), length_s)
     story.door = Track(float(rng.integers(2)))
     story.light = Track(float(rng.random() < 0.65))
     story.lid = Track(float(rng.integers(2)))
