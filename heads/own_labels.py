@@ -1,8 +1,11 @@
 """A label that no data set has, learned from a handful of stretches: `OwnLabel`. Knows vectors and times, no file.
 
-A linear discriminant: the direction from the mean of all of a person's windows to that of the examples, where
-directions in which windows differ anyway count less. The covariance is shrunk towards the identity (Ledoit and Wolf,
-2004), since a few recordings hardly show it. It was chosen over logistic regression on held-out classes of the demo.
+A window is seen in parts: what temporal heads know of it, which learned from other labels what tells actions apart; in
+what it and its neighbours differ from all of their video; and what the backbone's pooler, if it has one, makes of them.
+In each part a linear discriminant: the direction from the mean of all of a person's windows to that of the examples,
+where directions in which windows differ anyway count less. The parts' scores are added, each with the same spread. The
+covariance is shrunk towards the identity (Ledoit and Wolf, 2004), since a few recordings hardly show it. LOG.md has
+what else was tried on held-out classes of the demo.
 
 All other windows are unlabelled, and some may show the same: so the threshold is the one that maximises
 recall² / share of stated windows, which needs no negatives (Lee and Liu, "Learning with positive and unlabeled examples
@@ -22,15 +25,13 @@ from features.video import Segment
 Floats = npt.NDArray[np.float64]
 Vectors = Mapping[str, npt.NDArray[np.floating]]
 
-_SHRINKAGE = 0.5
+_SHRINKAGE = 0.7
 _MAX_WINDOWS = 20_000
 _MIN_STRETCHES = 3
 """Fewer say nothing of how well a label is recognised."""
 _SLOPE = 4.0
 """Of the probability, in standard deviations of the score: one above the threshold is 0.98."""
 _MIN_OVERLAP_S = 0.5
-_POOLINGS = ("pooler", "mean", "max")
-"""The first of these that a backbone has is looked at."""
 
 
 class CannotLearn(Exception):
@@ -39,27 +40,31 @@ class CannotLearn(Exception):
 
 @dataclass(frozen=True, eq=False)
 class Windows:
-    """A video's `windows` (n,) in order and `rows` (n, 3 D): each with the windows before and after it.
-
-    Of a backbone without a pooler, vectors stand beside what they differ by from their mean over the video: (n, 6 D).
-    """
+    """A video's `windows` (n,) in order, and the `rows` (n, F) that they are seen as, in parts of these `sizes`."""
 
     windows: Sequence[Segment]
     rows: npt.NDArray[np.float32]
+    sizes: tuple[int, ...]
 
     @classmethod
-    def of(cls, windows: Sequence[Segment], vectors: Vectors, *, stride_s: float) -> Windows:
-        """From `vectors` by pooling (n, D). Beside a pause and at the ends a window stands for its neighbour."""
-        pooling = next(name for name in _POOLINGS if name in vectors)
-        own = vectors[pooling].astype(np.float32)
-        if pooling != "pooler":
-            own = np.concatenate([own, own - own.sum(axis=0) / max(1, len(own))], axis=1)
+    def of(
+        cls, windows: Sequence[Segment], vectors: Vectors, hidden: npt.NDArray[np.float32], *, stride_s: float
+    ) -> Windows:
+        """From a backbone's `vectors` by pooling (n, D) and what heads see of them, `hidden` (n, H), where H may be 0.
+
+        Beside a pause and at the ends a window stands for its neighbour.
+        """
+        mean = vectors["mean"].astype(np.float32)
+        with_neighbours = [mean - mean.sum(axis=0) / max(1, len(mean))]
+        if "pooler" in vectors:
+            with_neighbours.append(vectors["pooler"].astype(np.float32))
         starts = np.array([window.start_s for window in windows])
         numbers = np.arange(len(windows))
         follows = np.diff(starts) < 1.5 * stride_s
         before = np.where(np.r_[False, follows], numbers - 1, numbers) if len(numbers) else numbers
         after = np.where(np.r_[follows, False], numbers + 1, numbers) if len(numbers) else numbers
-        return cls(windows, np.concatenate([own[before], own, own[after]], axis=1))
+        parts = [hidden, *(np.concatenate([own[before], own, own[after]], axis=1) for own in with_neighbours)]
+        return cls(windows, np.concatenate(parts, axis=1), tuple(part.shape[1] for part in parts))
 
     def shows(self, stretch: Segment) -> npt.NDArray[np.bool_]:
         """Which windows share half a second with the stretch, or half of a shorter one, (n,)."""
@@ -69,7 +74,7 @@ class Windows:
 
 @dataclass(frozen=True, eq=False)
 class OwnLabel:
-    """A trained label: `weights` (3 D,) and the `threshold` of their sum, at which the probability is a half."""
+    """A trained label: `weights` (F,) and the `threshold` of their sum, at which the probability is a half."""
 
     weights: npt.NDArray[np.float32]
     threshold: float
@@ -122,11 +127,11 @@ def learn(examples: Sequence[tuple[Windows, Segment]], others: Sequence[Windows]
     middle, spread = rows.mean(axis=0), rows.std(axis=0) + 1e-6
     standardised = (rows - middle) / spread
     own = [(video.rows[shown].astype(np.float64) - middle) / spread for video, shown in stretches]
-    covariance = standardised.T @ standardised / len(standardised)
-    variance = float(np.trace(covariance)) / len(covariance)
-    shrunk = (1 - _SHRINKAGE) * covariance + (_SHRINKAGE * variance + 1e-6) * np.eye(len(covariance))
+    means = np.stack([each.mean(axis=0) for each in own])
+    ends = np.cumsum(stretches[0][0].sizes)[:-1]
     # The direction of each stretch; that of several is their mean.
-    directions = np.linalg.solve(shrunk, np.stack([each.mean(axis=0) for each in own], axis=1)).T
+    parts = zip(np.split(standardised, ends, axis=1), np.split(means, ends, axis=1), strict=True)
+    directions = np.concatenate([_directions(*part) for part in parts], axis=1)
 
     def scaled(direction: Floats) -> Floats:
         return direction / max(float((standardised @ direction).std()), 1e-9)
@@ -147,6 +152,17 @@ def learn(examples: Sequence[tuple[Windows, Segment]], others: Sequence[Windows]
             average_precision=_average_precision(positives, unlabelled),
         )
     return OwnLabel((weights / spread).astype(np.float32), threshold + float(middle @ (weights / spread))), certainty
+
+
+def _directions(windows: Floats, stretches: Floats) -> Floats:
+    """From the mean of standardised windows (n, F) to each stretch (k, F): (k, F), whose mean spreads windows by 1."""
+    if not windows.shape[1]:
+        return stretches
+    covariance = windows.T @ windows / len(windows)
+    variance = float(np.trace(covariance)) / len(covariance)
+    shrunk = (1 - _SHRINKAGE) * covariance + (_SHRINKAGE * variance + 1e-6) * np.eye(len(covariance))
+    directions = np.asarray(np.linalg.solve(shrunk, stretches.T).T, dtype=np.float64)
+    return directions / max(float((windows @ directions.mean(axis=0)).std()), 1e-9)
 
 
 def _threshold(positives: Floats, unlabelled: Floats) -> float:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -64,12 +65,16 @@ class TemporalHead(nn.Module):
         self.linear.bias.copy_(torch.logit(targets.float().nanmean(0).nan_to_num(0).clamp(1e-4, 1 - 1e-4)))
 
     def forward(self, features: Tensor, mask: Tensor) -> Tensor:
+        return self.linear(self.hidden(features, mask))
+
+    def hidden(self, features: Tensor, mask: Tensor) -> Tensor:
+        """What the last layer sees, (B, T, width)."""
         present = mask[..., None]
         x = self.project(self.dropout((features.float() - self.mean) * self.inverse_std))
         x = x.masked_fill(~present, 0.0)  # and not a product, which nan would survive
         for block in self.blocks:
             x = block(x, present)
-        return self.linear(self.norm(x))
+        return self.norm(x)
 
 
 class _Block(nn.Module):
@@ -123,6 +128,10 @@ class TemporalEnsemble(nn.Module):
         """The members' own logits (K, B, T, L); in training mode each draws dropout of its own."""
         return torch.stack([member(features, mask) for member in self.members])
 
+    def hidden(self, features: Tensor, mask: Tensor) -> Tensor:
+        """What the last layers of the members see, side by side: (B, T, K width)."""
+        return torch.cat([head.hidden(features, mask) for head in self._heads], dim=-1)
+
     def forward(self, features: Tensor, mask: Tensor) -> Tensor:
         logits = self.each(features, mask)
         if len(logits) == 1:
@@ -160,7 +169,6 @@ def window_steps(start_s: npt.NDArray[np.floating], *, stride_s: float) -> npt.N
     return np.concatenate([np.zeros(min(1, len(start_s)), dtype=np.int64), np.cumsum(strides)])
 
 
-@torch.no_grad()
 def predict_sequence(
     head: TemporalHead | TemporalEnsemble, features: Tensor, steps: Tensor, *, chunk_windows: int = _CHUNK_WINDOWS
 ) -> Tensor:
@@ -170,21 +178,35 @@ def predict_sequence(
     and each window's logits are those of the whole sequence, but for rounding. A head in training mode raises
     `ValueError`.
     """
+    return _in_chunks(head, head, head.num_labels, features, steps, chunk_windows=chunk_windows)
+
+
+@torch.no_grad()
+def _in_chunks(
+    head: TemporalHead | TemporalEnsemble,
+    compute: Callable[[Tensor, Tensor], Tensor],
+    size: int,
+    features: Tensor,
+    steps: Tensor,
+    *,
+    chunk_windows: int = _CHUNK_WINDOWS,
+) -> Tensor:
+    """What the head's `compute` makes of features and mask, (n, size), as `predict_sequence` says."""
     if head.training:
         raise ValueError("dropout is on: a head predicts in eval mode")
     device = next(head.parameters()).device
     num_steps = int(steps[-1]) + 1 if len(steps) else 0
     row = torch.full((num_steps,), -1)
     row[steps] = torch.arange(len(steps))
-    logits = [torch.zeros(0, head.num_labels)]
+    found = [torch.zeros(0, size)]
     for first in range(0, num_steps, chunk_windows):
         begin, end = max(0, first - head.shape.reach), first + chunk_windows + head.shape.reach
         rows = row[begin:end]
         mask = rows >= 0
-        own = head(features[rows.clamp_min(0)][None].to(device), mask[None].to(device))[0].float().cpu()
+        own = compute(features[rows.clamp_min(0)][None].to(device), mask[None].to(device))[0].float().cpu()
         wanted = slice(first - begin, first - begin + chunk_windows)
-        logits.append(own[wanted][mask[wanted]])
-    return torch.cat(logits)
+        found.append(own[wanted][mask[wanted]])
+    return torch.cat(found)
 
 
 def video_probabilities(
@@ -199,15 +221,44 @@ def video_probabilities(
 
     Of a long video a part is joined at a time, with the windows in reach. `start_s` (n,) ascends.
     """
-    steps, reach = window_steps(start_s, stride_s=stride_s), head.shape.reach
-    rows = [np.empty((0, head.num_labels), dtype=np.float32)]
+    compute = partial(predict_sequence, head)
+    steps = window_steps(start_s, stride_s=stride_s)
+    parts = _in_parts(head, compute, head.num_labels, vectors, steps, part_windows=part_windows)
+    return np.concatenate([logits.sigmoid().numpy() for logits in parts])
+
+
+def video_hidden(
+    head: TemporalEnsemble,
+    vectors: Sequence[npt.NDArray[np.floating]],
+    start_s: npt.NDArray[np.floating],
+    *,
+    stride_s: float,
+    part_windows: int = _CHUNK_WINDOWS,
+) -> npt.NDArray[np.float32]:
+    """What the last layers see of a video's windows, (n, K width), as `video_probabilities` has it."""
+    size = len(head.members) * head.shape.width
+    compute = partial(_in_chunks, head, head.hidden, size)
+    steps = window_steps(start_s, stride_s=stride_s)
+    parts = _in_parts(head, compute, size, vectors, steps, part_windows=part_windows)
+    return np.concatenate([hidden.numpy() for hidden in parts])
+
+
+def _in_parts(
+    head: TemporalHead | TemporalEnsemble,
+    compute: Callable[[Tensor, Tensor], Tensor],
+    size: int,
+    vectors: Sequence[npt.NDArray[np.floating]],
+    steps: npt.NDArray[np.int64],
+    *,
+    part_windows: int,
+) -> Iterator[Tensor]:
+    """What `compute` makes of joined vectors and steps, (n, size), part by part with what is in reach; first none."""
+    yield torch.zeros(0, size)
     for first in range(0, len(steps), part_windows):
         last = min(first + part_windows, len(steps)) - 1
-        begin, end = np.searchsorted(steps, [steps[first] - reach, steps[last] + reach + 1])
+        begin, end = np.searchsorted(steps, [steps[first] - head.shape.reach, steps[last] + head.shape.reach + 1])
         part = torch.from_numpy(np.concatenate([each[begin:end] for each in vectors], axis=1))
-        logits = predict_sequence(head, part, torch.from_numpy(steps[begin:end] - steps[begin]))
-        rows.append(logits[first - begin : last + 1 - begin].sigmoid().numpy())
-    return np.concatenate(rows)
+        yield compute(part, torch.from_numpy(steps[begin:end] - steps[begin]))[first - begin : last + 1 - begin]
 
 
 def load_temporal_head(folder: Path, *, expected: Mapping[str, Any]) -> tuple[TemporalEnsemble, dict[str, Any]]:

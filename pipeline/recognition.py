@@ -28,7 +28,7 @@ from features.thumbnails import Thumbnails
 from features.twins import apart, twins
 from features.video import Clip, Segment
 from heads.action_model import ActionModel
-from heads.temporal import TemporalEnsemble, video_probabilities
+from heads.temporal import TemporalEnsemble, video_hidden, video_probabilities
 
 Embed = Callable[[Backbone, EmbeddingCache], tuple[VideoEmbeddings, VideoEnd, Thumbnails, str]]
 
@@ -37,7 +37,8 @@ Embed = Callable[[Backbone, EmbeddingCache], tuple[VideoEmbeddings, VideoEnd, Th
 class Recognition:
     """A video's `windows` (n,) in order, the `probabilities` (n, L) of their labels, and what decoding found.
 
-    `pictures` are what the windows' pixels show, `vectors` by pooling (n, D) what the frozen backbone makes of them.
+    `pictures` are what the windows' pixels show, `vectors` by pooling (n, D) what the frozen backbone makes of them,
+    `hidden` (n, H) what the last layers of temporal heads see; of other heads H is 0.
     `seen_share` are the shares of the picture's width and height that the model sees.
     """
 
@@ -47,6 +48,7 @@ class Recognition:
     pictures: WindowPictures
     thumbnails: Thumbnails
     vectors: Mapping[str, npt.NDArray[np.float16]]
+    hidden: npt.NDArray[np.float32]
     seen_share: tuple[float, float] = (1.0, 1.0)
 
 
@@ -102,6 +104,7 @@ class WindowModel:
             WindowPictures.of(numbers),
             pictures,
             {name: np.concatenate(each) for name, each in vectors.items()},
+            np.empty((len(windows), 0), dtype=np.float32),
             self.reader.seen_share(pictures),
         )
 
@@ -192,11 +195,12 @@ class SequenceModel:
     ) -> Recognition:
         """What the head says of a video's embeddings."""
         vectors = [video.vectors[name] for name in self.features]
-        probabilities = video_probabilities(self.head, vectors, video.start_s, stride_s=self.reader.plan.stride_s)
+        stride_s, seen_share = self.reader.plan.stride_s, self.reader.seen_share(thumbnails)
+        probabilities = video_probabilities(self.head, vectors, video.start_s, stride_s=stride_s)
+        hidden = video_hidden(self.head, vectors, video.start_s, stride_s=stride_s)
         windows = [Segment(start_s, end_s) for start_s, end_s in zip(video.start_s, video.end_s, strict=True)]
         assert video.pictures is not None  # the cache keeps them
-        seen_share = self.reader.seen_share(thumbnails)
-        return Recognition(windows, probabilities, end, video.pictures, thumbnails, frozen_vectors, seen_share)
+        return Recognition(windows, probabilities, end, video.pictures, thumbnails, frozen_vectors, hidden, seen_share)
 
 
 def _embedded(

@@ -65,7 +65,7 @@ def write_diaries(
     user says that the first of `videos` begins, readable or not. An error inside one recording, of any type, is that
     recording's failure; only a full disk ends the run.
     """
-    own_labels = labels_for(output.path, recogniser)
+    own_labels = labels_for(output, recogniser)
     if own_labels is not None:
         recogniser = own_labels.told_by(recogniser)
     written: list[str] = []
@@ -88,7 +88,7 @@ def write_diaries(
             recording = recording_of(row.id, path, seen, start, recogniser.unrecognisable(seen))
             found = recogniser.events(row.id, seen, recording.unrecognisable)
             if own_labels is not None:
-                found = own_labels.with_events(found, recording, seen)
+                found = own_labels.with_events(found, recording, seen, stride_s=recogniser.stride_s)
             with output.writing(row, is_damaged=bool(seen.end.faults)) as folder:
                 _write_recording(
                     folder,
@@ -141,7 +141,7 @@ def restate_diaries(output: OutputFolder, recogniser: Recogniser) -> tuple[list[
     No video is read. What people said of them holds. Also returns a line for each recording that stays as it is, since
     nothing is kept of its video, or whose files could not be written. Use it while the folder is `locked`.
     """
-    own_labels = labels_for(output.path, recogniser)
+    own_labels = labels_for(output, recogniser)
     if own_labels is not None:
         recogniser = own_labels.told_by(recogniser)
     restated, failures, corrections = [], [], Corrections(output.path)
@@ -160,7 +160,7 @@ def restate_diaries(output: OutputFolder, recogniser: Recogniser) -> tuple[list[
             )
             found = recogniser.events(row.id, seen, recording.unrecognisable)
             if own_labels is not None:
-                found = own_labels.with_events(found, recording, seen)
+                found = own_labels.with_events(found, recording, seen, stride_s=recogniser.stride_s)
             fresh = Row(row.id, row.file_name, row.sha256)
             with output.writing(fresh, is_damaged=row.status == "damaged") as folder:
                 after = _write_recording(

@@ -57,8 +57,13 @@ def write_limits(folder: Path, *, backbone_sha256: str, size: int) -> dict[str, 
     return paths
 
 
-def make_model_folder(folder: Path, *, temporal: bool = False, views: Views = "center", card: str = "") -> Path:
-    """Write `folder/model`, of a linear or a temporal head, and what it is made of beside it."""
+def make_model_folder(
+    folder: Path, *, temporal: bool = False, views: Views = "center", card: str = "", seed: int | None = None
+) -> Path:
+    """Write `folder/model`, of a linear or a temporal head, and what it is made of beside it.
+
+    Without a seed each has a head of its own.
+    """
     write_backbone(folder / "backbone")
     backbone = load_backbone(folder / "backbone", dtype=torch.float32, attention="sdpa")
     made_by = provenance(backbone, ClipReader(PLAN, PREPROCESSING, "pyav", views=views))
@@ -69,7 +74,10 @@ def make_model_folder(folder: Path, *, temporal: bool = False, views: Views = "c
         "features": ["mean"],
     }
     shape = TemporalShape(width=4, blocks=1, dropout=0.0)
-    head = TemporalHead(32, len(LABELS), shape) if temporal else LinearHead(32, len(LABELS))
+    with torch.random.fork_rng([]):
+        if seed is not None:
+            torch.manual_seed(seed)
+        head = TemporalHead(32, len(LABELS), shape) if temporal else LinearHead(32, len(LABELS))
     weights.save(folder / "head", head.state_dict(), config | ({"temporal": asdict(shape)} if temporal else {}))
     write_model_folder(
         folder / "model",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import re
 from collections import defaultdict
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +23,9 @@ log = logging.getLogger(__name__)
 _FOLDER = click.Path(file_okay=False, path_type=Path)
 _VIDEO = click.Path(dir_okay=False, path_type=Path)
 _DIARIES = click.option("--in", "diaries", required=True, type=_FOLDER, help="Folder that `diary write` wrote to.")
+_MODEL = click.option(
+    "--model", type=_FOLDER, help="Model folder of `dvc repro export`.  [default: of the project here]"
+)
 _MAX_NAME = 100  # characters
 
 
@@ -50,7 +52,7 @@ def label() -> None:
     "where it has a diary in the folder, as that writes times.",
 )
 @_DIARIES
-@click.option("--model", type=_FOLDER, help="Model folder of `dvc repro export`.  [default: of the project here]")
+@_MODEL
 def add(name: str, stretches: tuple[tuple[Path, str], ...], diaries: Path, model: Path | None) -> None:
     """Learn the activity NAME from a handful of stretches, five or more from different moments, and keep it in DIARIES.
 
@@ -61,14 +63,7 @@ def add(name: str, stretches: tuple[tuple[Path, str], ...], diaries: Path, model
         _require_name(name)
         from features.files import locked, sha256_of
         from pipeline.cli.project import find_project, model_of_project
-        from pipeline.diaries.own_labels import (
-            Example,
-            OwnLabels,
-            embeddings_provenance,
-            learned,
-            read_own_labels,
-            write_own_labels,
-        )
+        from pipeline.diaries.own_labels import Example, OwnLabels, learned, read_own_labels, write_own_labels
         from pipeline.model_folder import load_recogniser
         from pipeline.said_times import stretch_said
 
@@ -83,24 +78,15 @@ def add(name: str, stretches: tuple[tuple[Path, str], ...], diaries: Path, model
                 recording_of[path] = digest, _told_of(output, digest)
             digest, recording = recording_of[path]
             examples[path].append(Example(digest, *stretch_said([text], recording)))
-        if model is None:
-            model = model_of_project(find_project(), None, None)
-        recogniser = load_recogniser(model)
+        recogniser = load_recogniser(model or model_of_project(find_project(), None, None))
         if name.strip().casefold() in {known.casefold() for known in recogniser.names.values()}:
             raise BadLabel(
                 f"the model knows {name.strip()!r} already: correct its events with `diary review {diaries}`"
             )
-        provenance = embeddings_provenance(recogniser.model)
         with locked(diaries):
-            own = read_own_labels(diaries) or OwnLabels(provenance)
-            if own.labels and own.provenance != provenance:
-                raise BadLabel(
-                    f"the labels of your own in {diaries} were learned with another backbone, decoder or windows: use "
-                    f"that model, or remove them with `diary label remove`"
-                )
-            own = replace(own, provenance=provenance)
+            own = read_own_labels(diaries) or OwnLabels()
             before = next((each for each in own.labels if each.name.casefold() == name.strip().casefold()), None)
-            stored = learned(name, examples, before, recogniser, [row.sha256 for row in output.rows.values()])
+            stored = learned(name, examples, before, recogniser, output)
             if any(each.id == stored.id and each is not before for each in own.labels):
                 raise BadLabel(f"{name.strip()!r} reads too much like another label of your own: choose another name")
             write_own_labels(diaries, own.added(stored))
@@ -144,18 +130,27 @@ def remove(name: str, diaries: Path) -> None:
 @label.command()
 @click.argument("name")
 @_DIARIES
+@_MODEL
 @click.option("-n", "--num", type=click.IntRange(min=1), default=10, show_default=True, help="How many.")
-def like(name: str, diaries: Path, num: int) -> None:
+def like(name: str, diaries: Path, model: Path | None, num: int) -> None:
     """List the moments of all recordings of DIARIES that are most like the stretches of NAME: more of it, or not."""
     with logging_to_stderr(), one_line_errors():
+        from features.files import locked
+        from pipeline.cli.project import find_project, model_of_project
         from pipeline.diaries.failure import printable
-        from pipeline.diaries.own_labels import alike, cached_windows
+        from pipeline.diaries.own_labels import OwnLabels, alike, kept_windows, labels_for
+        from pipeline.model_folder import load_recogniser
 
         output = _open(diaries)
-        own = _labels(diaries)
-        stored = own.named(name)
+        wanted = _labels(diaries).named(name).id
+        recogniser = load_recogniser(model or model_of_project(find_project(), None, None))
+        with locked(diaries):
+            told = labels_for(output, recogniser) or OwnLabels()
+        stored = next((each for each in told.labels if each.id == wanted), None)
+        if stored is None:
+            raise BadLabel(f"{name!r} cannot be learned for this model, as said above: name the other with --model")
         rows = {row.sha256: row for row in output.rows.values()}
-        videos = cached_windows(own.provenance, rows)
+        videos = kept_windows(recogniser, output)
         if not videos:
             raise BadLabel(
                 f"the cache has no embeddings of the {len(rows)} recordings of {diaries}: write their diaries again, "
@@ -201,7 +196,7 @@ def _labels(diaries: Path) -> OwnLabels:
     from pipeline.diaries.own_labels import OwnLabels, read_own_labels
 
     _open(diaries)
-    return read_own_labels(diaries) or OwnLabels({})
+    return read_own_labels(diaries) or OwnLabels()
 
 
 def _told(certainty: Certainty) -> str:

@@ -1,26 +1,29 @@
-"""Labels of one's own beside the diaries: labels.json, what they are learned from, and the events that they give."""
+"""Labels of one's own beside the diaries: labels.json, what they are learned from, and the events that they give.
+
+A label looks at what the model's temporal head sees: with another model it is learned again, from the same stretches.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from features.cache import EmbeddingCache
 from features.extraction import provenance as provenance_of
 from features.files import private_files
 from features.sealed import damage_told, read_sealed_json, write_sealed_json
 from features.video import Segment
 from heads.own_labels import CannotLearn, Certainty, OwnLabel, Windows, learn
 from heads.targets import window_cells
-from pipeline.diaries.output import LABELS
-from pipeline.layout import Layout
-from pipeline.recognition import Recognition, SequenceModel, VideoModel, WindowModel
+from pipeline.diaries.output import LABELS, OutputFolder
+from pipeline.recognition import Recognition, SequenceModel, WindowModel
 from reports.diary.recording import Recording
 from reports.events import EventRule, EventsFound, find_events, numbered
 
@@ -29,12 +32,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_VERSION = 1
+_VERSION = 2
+_OF_NO_MODEL = 1
+"""Of files that do not say which model their labels were learned with."""
 _REMEDY = "remove it, and add its labels again with `diary label add`"
-_OTHER_EMBEDDINGS = (
-    "its labels were learned with another backbone, decoder or windows and are not told; use that model, or remove "
-    "them with `diary label remove` and add them again"
-)
 _BATCH_SIZE = 16  # windows
 
 
@@ -57,11 +58,12 @@ class Example:
 
 @dataclass(frozen=True, eq=False)
 class StoredLabel:
-    """A label of one's own: what it was learned from, and what came of it."""
+    """A label of one's own: what it was learned from, and what came of it with the model of the key `learned_with`."""
 
     id: str
     name: str
     examples: tuple[Example, ...]
+    learned_with: str
     label: OwnLabel
     certainty: Certainty
 
@@ -73,18 +75,13 @@ class StoredLabel:
 
 @dataclass(frozen=True, eq=False)
 class OwnLabels:
-    """The labels of a folder of diaries, in order of name, and the `provenance` of the embeddings that they look at."""
+    """The labels of a folder of diaries, in order of name."""
 
-    provenance: Mapping[str, Any]
     labels: tuple[StoredLabel, ...] = ()
 
     @property
     def names(self) -> dict[str, str]:
         return {label.id: label.name for label in self.labels}
-
-    @property
-    def stride_s(self) -> float:
-        return float(self.provenance["windows"]["stride_s"])
 
     def named(self, name: str) -> StoredLabel:
         """Case does not matter; raises `UnknownLabel`."""
@@ -104,14 +101,16 @@ class OwnLabels:
 
     def told_by(self, recogniser: Recogniser) -> Recogniser:
         """The recogniser with the names and rules of these labels."""
-        rules = {label.id: label.rule(self.stride_s) for label in self.labels}
+        rules = {label.id: label.rule(recogniser.stride_s) for label in self.labels}
         model = replace(recogniser.diary_model, rules={**recogniser.diary_model.rules, **rules})
         return replace(recogniser, names={**recogniser.names, **self.names}, diary_model=model)
 
-    def with_events(self, found: EventsFound, recording: Recording, seen: Recognition) -> EventsFound:
+    def with_events(
+        self, found: EventsFound, recording: Recording, seen: Recognition, *, stride_s: float
+    ) -> EventsFound:
         """The events of a recording with those of these labels; ids are new, in order of (start, label)."""
-        windows = Windows.of(seen.windows, seen.vectors, stride_s=self.stride_s)
-        cells = window_cells(seen.windows, stride_s=self.stride_s)
+        windows = Windows.of(seen.windows, seen.vectors, seen.hidden, stride_s=stride_s)
+        cells = window_cells(seen.windows, stride_s=stride_s)
         stretches = [each.segment for each in recording.unrecognisable]
         rows = [row for row, cell in enumerate(cells) if not any(_is_inside(cell, each) for each in stretches)]
         own = find_events(
@@ -119,8 +118,8 @@ class OwnLabels:
             [cells[row] for row in rows],
             np.stack([label.label.probabilities(windows)[rows] for label in self.labels], axis=1),
             [label.id for label in self.labels],
-            {label.id: label.rule(self.stride_s) for label in self.labels},
-            stride_s=self.stride_s,
+            {label.id: label.rule(stride_s) for label in self.labels},
+            stride_s=stride_s,
         )
         return EventsFound(
             numbered(recording.id, (*found.events, *own.events)),
@@ -133,15 +132,24 @@ def _is_inside(cell: Segment, stretch: Segment) -> bool:
     return stretch.start_s <= cell.start_s and cell.end_s <= stretch.end_s
 
 
-def labels_for(folder: Path, recogniser: Recogniser) -> OwnLabels | None:
-    """The labels of a folder of diaries that this model's embeddings can tell, or None; warns where they cannot."""
-    own = read_own_labels(folder)
-    if own is None or not own.labels:
-        return None
-    if own.provenance != embeddings_provenance(recogniser.model):
-        log.warning("%s: %s", folder / LABELS, _OTHER_EMBEDDINGS)
-        return None
-    return own
+def labels_for(output: OutputFolder, recogniser: Recogniser) -> OwnLabels | None:
+    """The labels of a folder of diaries that this model can tell, or None. Use it while the folder is `locked`.
+
+    Those that were learned with another model are learned again, from what the cache has of their stretches and of
+    the folder's recordings; warns of those of which it lacks a video.
+    """
+    own, key = read_own_labels(output.path) or OwnLabels(), model_key(recogniser)
+    stale = [label for label in own.labels if label.learned_with != key]
+    if stale:
+        videos = kept_windows(recogniser, output, stale)
+        for label in stale:
+            try:
+                own = own.added(_learned(label.name, label.examples, videos, key))
+            except CannotLearn as error:
+                log.warning("%s: %r was learned with another model: %s", output.path / LABELS, label.name, error)
+        write_own_labels(output.path, own)
+    told = tuple(label for label in own.labels if label.learned_with == key)
+    return OwnLabels(told) if told else None
 
 
 def read_own_labels(folder: Path) -> OwnLabels | None:
@@ -151,19 +159,20 @@ def read_own_labels(folder: Path) -> OwnLabels | None:
         return None
     content = read_sealed_json(path, remedy=_REMEDY)
     with damage_told(path, remedy=_REMEDY):
-        if content["version"] != _VERSION:
+        if content["version"] not in (_VERSION, _OF_NO_MODEL):
             raise ValueError(f"it is of version {content['version']}, wanted {_VERSION}")
         labels = [
             StoredLabel(
                 row["id"],
                 row["name"],
                 tuple(Example(**example) for example in row["examples"]),
+                "" if content["version"] == _OF_NO_MODEL else row["learned_with"],
                 OwnLabel(np.array(row["weights"], dtype=np.float32), row["threshold"]),
                 Certainty(**row["certainty"]),
             )
             for row in content["labels"]
         ]
-        return OwnLabels(content["provenance"], tuple(labels))
+        return OwnLabels(tuple(labels))
 
 
 def write_own_labels(folder: Path, own: OwnLabels) -> None:
@@ -173,6 +182,7 @@ def write_own_labels(folder: Path, own: OwnLabels) -> None:
             "id": label.id,
             "name": label.name,
             "examples": [asdict(example) for example in label.examples],
+            "learned_with": label.learned_with,
             "certainty": asdict(label.certainty),
             "threshold": label.label.threshold,
             "weights": [float(weight) for weight in label.label.weights],
@@ -180,15 +190,19 @@ def write_own_labels(folder: Path, own: OwnLabels) -> None:
         for label in own.labels
     ]
     with private_files():
-        write_sealed_json(folder / LABELS, {"version": _VERSION, "provenance": own.provenance, "labels": rows})
+        write_sealed_json(folder / LABELS, {"version": _VERSION, "labels": rows})
 
 
-def embeddings_provenance(model: VideoModel) -> dict[str, Any]:
-    """What made the vectors of a model's windows; the key of the cache that has them."""
+def model_key(recogniser: Recogniser) -> str:
+    """A hash of all that decides what a label looks at: the head, and what made the embeddings."""
+    model = recogniser.model
     if isinstance(model, SequenceModel):
-        return dict(model.cache.provenance if model.frozen is None else model.frozen[1].provenance)
-    assert isinstance(model, WindowModel)
-    return provenance_of(model.frozen, model.reader)
+        embeddings = [model.cache.provenance, model.frozen[1].provenance if model.frozen else None]
+    else:
+        assert isinstance(model, WindowModel)
+        embeddings = [provenance_of(model.frozen, model.reader)]
+    facts = json.dumps([recogniser.diary_model.model_sha256, embeddings], sort_keys=True)
+    return hashlib.sha256(facts.encode()).hexdigest()
 
 
 def label_id(name: str) -> str:
@@ -196,19 +210,17 @@ def label_id(name: str) -> str:
     return "own-" + re.sub(r"[\W_]+", "-", name.strip().casefold()).strip("-")
 
 
-def cached_windows(provenance: Mapping[str, Any], video_sha256s: Iterable[str]) -> dict[str, Windows]:
-    """The windows of these videos by hash, of those that the cache has."""
-    cache = EmbeddingCache(Layout("").cache, provenance)
-    found: dict[str, Windows] = {}
-    if not cache.root.is_dir():
-        return found
-    with cache.locked():
-        for digest in dict.fromkeys(video_sha256s):
-            if cache.has(digest):
-                video = cache.load(digest)
-                windows = [Segment(*times) for times in zip(video.start_s, video.end_s, strict=True)]
-                stride_s = provenance["windows"]["stride_s"]
-                found[digest] = Windows.of(windows, video.vectors, stride_s=stride_s)
+def kept_windows(
+    recogniser: Recogniser, output: OutputFolder, labels: Iterable[StoredLabel] = ()
+) -> dict[str, Windows]:
+    """By hash, the windows of a folder's recordings and of the videos of `labels`, of those that the cache has."""
+    digests = [row.sha256 for row in output.rows.values()]
+    digests += [example.video_sha256 for label in labels for example in label.examples]
+    found = {}
+    for digest in dict.fromkeys(digests):
+        seen = recogniser.model.recall(digest)
+        if seen is not None:
+            found[digest] = Windows.of(seen.windows, seen.vectors, seen.hidden, stride_s=recogniser.stride_s)
     return found
 
 
@@ -217,13 +229,12 @@ def learned(
     examples: Mapping[Path, Sequence[Example]],
     before: StoredLabel | None,
     recogniser: Recogniser,
-    video_sha256s: Iterable[str],
+    output: OutputFolder,
 ) -> StoredLabel:
     """Learn the label `name` from stretches of videos, by their files, with those that it was learned from `before`.
 
-    Whatever else lies in the cache of the recordings `video_sha256s` is what it is told from. Raises `CannotLearn`.
+    Whatever else lies in the cache of the recordings of `output` is what it is told from. Raises `CannotLearn`.
     """
-    provenance = embeddings_provenance(recogniser.model)
     seen = {}
     for path, own in examples.items():
         recognition = recogniser.model.recognise(
@@ -232,21 +243,25 @@ def learned(
         for example in own:
             if example.end_s > recognition.end.end_s + 1:
                 raise CannotLearn(f"{path} ends at {recognition.end.end_s:g} s, before {example.end_s:g} s")
-        seen[own[0].video_sha256] = Windows.of(recognition.windows, recognition.vectors, stride_s=recogniser.stride_s)
-    earlier = before.examples if before else ()
-    cached = cached_windows(provenance, [*video_sha256s, *(example.video_sha256 for example in earlier)])
-    videos = cached | seen
-    all_examples = tuple(sorted({*earlier, *(example for own in examples.values() for example in own)}))
-    gone = [example for example in all_examples if example.video_sha256 not in videos]
+        seen[own[0].video_sha256] = Windows.of(
+            recognition.windows, recognition.vectors, recognition.hidden, stride_s=recogniser.stride_s
+        )
+    videos = kept_windows(recogniser, output, [before] if before else []) | seen
+    all_examples = {*(before.examples if before else ()), *(example for own in examples.values() for example in own)}
+    return _learned(name.strip(), tuple(sorted(all_examples)), videos, model_key(recogniser))
+
+
+def _learned(name: str, examples: tuple[Example, ...], videos: Mapping[str, Windows], key: str) -> StoredLabel:
+    gone = [example for example in examples if example.video_sha256 not in videos]
     if gone:
         raise CannotLearn(
-            f"{len(gone)} stretches that {name!r} was learned from are of videos that are not in the cache any more: "
-            f"write their diaries again, or `diary label remove` it and add it with all its stretches"
+            f"{len(gone)} of its {len(examples)} stretches are of videos of which the cache has nothing of this model: "
+            f"write their diaries with it, or `diary label remove` {name!r} and add it with all its stretches"
         )
     label, certainty = learn(
-        [(videos[example.video_sha256], example.segment) for example in all_examples], list(videos.values())
+        [(videos[example.video_sha256], example.segment) for example in examples], list(videos.values())
     )
-    return StoredLabel(label_id(name), name.strip(), all_examples, label, certainty)
+    return StoredLabel(label_id(name), name, examples, key, label, certainty)
 
 
 @dataclass(frozen=True)
