@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.forks import Kennel
+from tests.forks import ForkServer
 from tests.offline import on_this_machine
 
 
@@ -39,7 +39,7 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def kennel() -> Iterator[Kennel]:
-    started = Kennel()
+def fork_server() -> Iterator[ForkServer]:
+    started = ForkServer()
     yield started
     started.close()

@@ -12,13 +12,13 @@ if TYPE_CHECKING:
     from multiprocessing.context import ForkProcess
 
 
-class Kennel:
+class ForkServer:
     """Its process has one thread. A target and its arguments are pickled."""
 
     def __init__(self) -> None:
         spawn = multiprocessing.get_context("spawn")
         self._connection, theirs = spawn.Pipe()
-        self._process = spawn.Process(target=_kennel, args=(theirs,))
+        self._process = spawn.Process(target=_fork_server, args=(theirs,))
         self._process.start()
 
     def start(self, target: Callable[..., object], *args: Any) -> int:
@@ -36,7 +36,7 @@ class Kennel:
         self._process.join()
 
 
-def _kennel(connection: Any) -> None:
+def _fork_server(connection: Any) -> None:
     import torch
 
     torch.set_num_threads(1)

@@ -46,7 +46,7 @@ from pipeline.dataset import manifest
 from pipeline.dataset.judged import write_judged
 from pipeline.layout import Layout
 from pipeline.stages import finetune, predict
-from tests.forks import Kennel
+from tests.forks import ForkServer
 from tests.tiny_backbone import PREPROCESSING, write_backbone
 from tests.videos import evenly, number_of, write_video
 
@@ -411,13 +411,13 @@ def be_killed(folder: Path, checkpoint: Path, num_threads: int, die_at: int) -> 
 
 
 def test_a_killed_training_resumes_to_the_same_parameters(
-    world: World, from_video: tuple[dict[str, Tensor], History], kennel: Kennel, tmp_path: Path
+    world: World, from_video: tuple[dict[str, Tensor], History], fork_server: ForkServer, tmp_path: Path
 ) -> None:
     """A training killed before, between or after checkpoints ends with the result of an unbroken one."""
     checkpoint = tmp_path / "checkpoint"
     for moment in (3, 11, 25):
-        pid = kennel.start(be_killed, world.folder, checkpoint, torch.get_num_threads(), moment)
-        assert kennel.wait(pid) == -signal.SIGKILL
+        pid = fork_server.start(be_killed, world.folder, checkpoint, torch.get_num_threads(), moment)
+        assert fork_server.wait(pid) == -signal.SIGKILL
     assert any(checkpoint.iterdir())
     parameters, history = world.train(None, checkpoint=checkpoint)
     unbroken, unbroken_history = from_video

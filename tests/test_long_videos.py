@@ -30,7 +30,7 @@ from features.thumbnails import Thumbnails
 from heads.temporal import predict_sequence, video_probabilities, window_steps
 from pipeline.model_folder import load_recogniser
 from pipeline.recognition import SequenceModel
-from tests.forks import Kennel
+from tests.forks import ForkServer
 from tests.model_folders import PLAN, make_model_folder
 from tests.videos import evenly, write_video
 
@@ -99,13 +99,13 @@ def whole(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 def test_a_kill_costs_what_was_at_work_and_no_byte(
-    world: Path, whole: Path, kennel: Kennel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    world: Path, whole: Path, fork_server: ForkServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two kills in one video: finished parts are not computed again, and the same pieces come of it."""
     assert PARTS == 3
-    assert kennel.wait(kennel.start(run_and_die, world, tmp_path, 1)) == -signal.SIGKILL
+    assert fork_server.wait(fork_server.start(run_and_die, world, tmp_path, 1)) == -signal.SIGKILL
     assert set(pieces(tmp_path)) == {".part-00000.safetensors"}
-    assert kennel.wait(kennel.start(run_and_die, world, tmp_path, 1)) == -signal.SIGKILL
+    assert fork_server.wait(fork_server.start(run_and_die, world, tmp_path, 1)) == -signal.SIGKILL
     assert set(pieces(tmp_path)) == {".part-00000.safetensors", ".part-00001.safetensors"}
     submitted, submit = [], embed.submit_batch
 

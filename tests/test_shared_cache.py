@@ -29,7 +29,7 @@ from pipeline.layout import Layout
 from pipeline.plain_yaml import ParamsError
 from pipeline.stages.extract import main
 from pipeline.stages.extract_recordings import main as extract_recordings
-from tests.forks import Kennel
+from tests.forks import ForkServer
 from tests.shared_world import NUM_VIDEOS, SELECTION, assemble, loader, made_up, sources, whole, world
 from tests.videos import evenly, write_video
 
@@ -214,14 +214,17 @@ def run_share(world: Path, machine: Path, shared: str, text: str) -> None:
     (machine / "counts").write_text(f"{done.num_embedded} {done.num_failed} {done.num_others}")
 
 
-def test_shares_together_are_the_whole(world: Path, whole: dict[str, str], kennel: Kennel, tmp_path: Path) -> None:
+def test_shares_together_are_the_whole(
+    world: Path, whole: dict[str, str], fork_server: ForkServer, tmp_path: Path
+) -> None:
     """Three processes on one folder, of which one never comes: the others do its part; each video counts once."""
     shared = (tmp_path / "shared").as_uri()
     machines = [tmp_path / f"machine{number}" for number in (1, 2)]
     started = [
-        kennel.start(run_share, world, machine, shared, f"{number}/3") for number, machine in enumerate(machines, 1)
+        fork_server.start(run_share, world, machine, shared, f"{number}/3")
+        for number, machine in enumerate(machines, 1)
     ]
-    assert [kennel.wait(pid) for pid in started] == [0, 0]
+    assert [fork_server.wait(pid) for pid in started] == [0, 0]
     counts = [tuple(map(int, (machine / "counts").read_text().split())) for machine in machines]
     assert all(sum(count) == NUM_VIDEOS for count in counts)
     assert all(num_failed == 0 for _, num_failed, _ in counts)

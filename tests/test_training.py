@@ -23,7 +23,7 @@ from heads.training.schedule import TrainingSchedule
 from heads.training.state import Checkpoint
 from heads.training.validation import Evaluate
 from reports.metrics.average_precision import average_precisions
-from tests.forks import Kennel
+from tests.forks import ForkServer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -517,7 +517,7 @@ def unbroken() -> tuple[Side, list[History]]:
 )
 def test_a_killed_training_ends_as_an_unbroken_one(
     unbroken: tuple[Side, list[History]],
-    kennel: Kennel,
+    fork_server: ForkServer,
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
     kill_at: tuple[str, int],
@@ -525,7 +525,7 @@ def test_a_killed_training_ends_as_an_unbroken_one(
 ) -> None:
     """After SIGKILL at any moment, the next run resumes the last complete state and ends with the same bits."""
     folder = tmp_path / "checkpoint"
-    assert kennel.wait(kennel.start(_train_and_die, str(folder), kill_at)) == -signal.SIGKILL
+    assert fork_server.wait(fork_server.start(_train_and_die, str(folder), kill_at)) == -signal.SIGKILL
     with caplog.at_level("INFO"):
         side, histories = train_two(Checkpoint(folder, {"seed": 11}, every_steps=7))
     went_on = [record.getMessage() for record in caplog.records if "resuming after step" in record.getMessage()]
