@@ -4,6 +4,8 @@ VENV := .venv
 # DVC's stages call `python`: the one that everything is installed for.
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
+# Two processes of one thread each; a file's tests share what they render and train, so they stay in one process.
+PYTEST := OMP_NUM_THREADS=1 pytest --numprocesses 2 --dist loadfile
 
 .PHONY: repro test test-fast bench install clean
 
@@ -14,14 +16,14 @@ test: install
 	ruff check .
 	ruff format --check .
 	mypy
-	pytest
+	$(PYTEST)
 
 # Lint, types, and the tests that are not marked slow: under two minutes.
 test-fast: install
 	ruff check .
 	ruff format --check .
 	mypy
-	pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 # After `make repro`, and with nothing else running: the ratios in docs/benchmarks.md.
 bench: install

@@ -6,18 +6,21 @@ import math
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import av
 import numpy as np
 import torch
 import torch.nn.functional as F
-from transformers import VJEPA2ForVideoClassification
 
 from features.backbone import VJepa2Backbone, create
 from features.decode.container import UnreadableVideo
 from features.decode.grid import frames_on_grid
 from features.preprocess import Preprocessing
 from features.video import WindowPlan
+
+if TYPE_CHECKING:
+    from transformers import VJEPA2ForVideoClassification
 
 ROOT = Path(__file__).parents[1]
 TINY_BACKBONE = ROOT / "pipeline" / "demo" / "backbone"

@@ -17,7 +17,7 @@ from tests.videos import evenly, number_of, write_video
 MIB = 2**20
 
 READ = """
-import sys, pathlib, psutil, torch
+import sys, pathlib, psutil
 from features.decode.grid import frames_on_grid, frames_shown_at
 path, count, way = pathlib.Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 rss = lambda: psutil.Process().memory_info().rss

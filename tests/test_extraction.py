@@ -5,10 +5,8 @@ The worlds are short videos of numbered frames and a tiny backbone with random w
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import hashlib
-import multiprocessing
 import os
 import random
 import resource
@@ -16,7 +14,7 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +34,7 @@ from features.pieces import places
 from features.store import block_inputs
 from features.store import embeddings as store
 from features.video import WindowPlan
+from tests.forks import ForkServer
 from tests.tiny_backbone import PREPROCESSING, write_backbone
 from tests.videos import OPEN_GOP, evenly, write_video
 
@@ -328,48 +327,6 @@ def test_inference_mode_does_not_leak(world: Path) -> None:
     assert not torch.is_inference_mode_enabled()
 
 
-class Kennel:
-    """A process with one thread and all imports done; the processes to be killed are forked from it."""
-
-    def __init__(self) -> None:
-        spawn = multiprocessing.get_context("spawn")
-        self._connection, theirs = spawn.Pipe()
-        self._process = spawn.Process(target=_kennel, args=(theirs,))
-        self._process.start()
-
-    def start(self, target: Callable[..., object], *args: Any) -> int:
-        """Call `target` in a new process and return its process id."""
-        self._connection.send((target, args))
-        return int(self._connection.recv())
-
-    def wait(self) -> int:
-        """The exit status of the process that was started."""
-        return int(self._connection.recv())
-
-    def close(self) -> None:
-        self._connection.close()
-        self._process.join()
-
-
-def _kennel(connection: Any) -> None:
-    torch.set_num_threads(1)
-    with contextlib.suppress(EOFError):
-        while True:
-            target, args = connection.recv()
-            process = multiprocessing.get_context("fork").Process(target=target, args=args)
-            process.start()
-            connection.send(process.pid)
-            process.join()
-            connection.send(process.exitcode)
-
-
-@pytest.fixture(scope="module")
-def kennel() -> Iterator[Kennel]:
-    made = Kennel()
-    yield made
-    made.close()
-
-
 PHASES: dict[str, list[tuple[Any, str]]] = {
     "decode": [(ClipReader, "clips")],
     "forward": [(embed, "submit_batch")],
@@ -435,7 +392,7 @@ def with_workers(world: Path, root: Path) -> None:
 
 @pytest.mark.parametrize("phase", PHASES)
 def test_a_kill_at_any_moment_loses_nothing(
-    phase: str, world: Path, whole: Path, kennel: Kennel, tmp_path: Path
+    phase: str, world: Path, whole: Path, fork_server: ForkServer, tmp_path: Path
 ) -> None:
     """After SIGKILL while it decodes, computes, writes or commits, what was finished is not computed again.
 
@@ -444,8 +401,7 @@ def test_a_kill_at_any_moment_loses_nothing(
     """
     for seed in range(6):
         root = tmp_path / str(seed)
-        kennel.start(killed, world, root, phase, seed)
-        assert kennel.wait() == -signal.SIGKILL
+        assert fork_server.wait(fork_server.start(killed, world, root, phase, seed)) == -signal.SIGKILL
         finished = len([path for path in root.glob("cache/*/*.safetensors") if ".block-inputs-" not in path.name])
         block_inputs_finished = {path.name[:64] for path in root.glob("cache/*/*.block-inputs-*.safetensors")}
         extraction = run(world, root)
@@ -456,23 +412,24 @@ def test_a_kill_at_any_moment_loses_nothing(
         assert {path.name for path in root.iterdir()} == {"cache", "embeddings", "block_inputs"}
 
 
-def test_a_killed_run_leaves_no_worker_behind(world: Path, whole: Path, kennel: Kennel, tmp_path: Path) -> None:
+def test_a_killed_run_leaves_no_worker_behind(
+    world: Path, whole: Path, fork_server: ForkServer, tmp_path: Path
+) -> None:
     """When a run with workers dies, the workers end too, and nothing delays the next run."""
-    process = psutil.Process(kennel.start(with_workers, world, tmp_path))
+    process = psutil.Process(fork_server.start(with_workers, world, tmp_path))
     while len(offspring := process.children(recursive=True)) < 3:
         time.sleep(0.02)
     process.kill()
-    assert kennel.wait() == -signal.SIGKILL
+    assert fork_server.wait(process.pid) == -signal.SIGKILL
     _, alive = psutil.wait_procs(offspring, timeout=30)
     assert alive == []
     run(world, tmp_path)
     assert outputs(tmp_path) == outputs(whole)
 
 
-def test_a_full_disk_loses_nothing(world: Path, whole: Path, kennel: Kennel, tmp_path: Path) -> None:
+def test_a_full_disk_loses_nothing(world: Path, whole: Path, fork_server: ForkServer, tmp_path: Path) -> None:
     """The run ends with the system's error and keeps finished videos; with room again, it goes on from there."""
-    kennel.start(limited, world, tmp_path)
-    assert kennel.wait() == errno.EFBIG
+    assert fork_server.wait(fork_server.start(limited, world, tmp_path)) == errno.EFBIG
     kept = [path for path in tmp_path.glob("cache/*/*") if path.suffix == ".safetensors"]
     assert 0 < len(kept) < 8
     assert not list(tmp_path.glob("cache/*/*.partial"))
@@ -481,15 +438,17 @@ def test_a_full_disk_loses_nothing(world: Path, whole: Path, kennel: Kennel, tmp
     assert outputs(tmp_path) == outputs(whole)
 
 
-def test_two_runs_at_once_do_not_wait_for_each_other(world: Path, whole: Path, kennel: Kennel, tmp_path: Path) -> None:
+def test_two_runs_at_once_do_not_wait_for_each_other(
+    world: Path, whole: Path, fork_server: ForkServer, tmp_path: Path
+) -> None:
     """One comes and goes while the other is at work; nothing is evicted meanwhile, and all bytes are the same."""
-    kennel.start(slow, world, tmp_path)
+    other = fork_server.start(slow, world, tmp_path)
     while not (tmp_path / "entered").exists() or not list(tmp_path.glob("cache/*/provenance.json")):
         time.sleep(0.01)
     assert run(world, tmp_path).num_embedded == 5
     assert EmbeddingCache(tmp_path / "cache", {}).shrink(0) == 0
     (tmp_path / "entered").unlink()
-    assert kennel.wait() == 0
+    assert fork_server.wait(other) == 0
     assert outputs(tmp_path) == outputs(whole)
     assert tree(tmp_path / "cache") == tree(whole / "cache")
     assert EmbeddingCache(tmp_path / "cache", {}).shrink(0) == 8

@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -48,6 +46,7 @@ from pipeline.dataset import manifest
 from pipeline.dataset.judged import write_judged
 from pipeline.layout import Layout
 from pipeline.stages import finetune, predict
+from tests.forks import ForkServer
 from tests.tiny_backbone import PREPROCESSING, write_backbone
 from tests.videos import evenly, number_of, write_video
 
@@ -406,21 +405,19 @@ def test_block_inputs_in_half_precision_train_nearly_the_same(
     assert distance(half, parameters) < 0.05 * distance(world.model().tail.trained_tensors(), parameters)
 
 
+def be_killed(folder: Path, checkpoint: Path, num_threads: int, die_at: int) -> None:
+    torch.set_num_threads(num_threads)
+    World(folder).train(None, checkpoint=checkpoint, die_at=die_at)
+
+
 def test_a_killed_training_resumes_to_the_same_parameters(
-    world: World, from_video: tuple[dict[str, Tensor], History], tmp_path: Path
+    world: World, from_video: tuple[dict[str, Tensor], History], fork_server: ForkServer, tmp_path: Path
 ) -> None:
     """A training killed before, between or after checkpoints ends with the result of an unbroken one."""
     checkpoint = tmp_path / "checkpoint"
-    arguments = [str(world.folder), str(checkpoint), str(torch.get_num_threads()), "3", "11", "25"]
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.test_finetuning", *arguments],
-        check=False,
-        capture_output=True,
-        text=True,
-        cwd=Path(__file__).parents[1],
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == ["3", "11", "25"]
+    for moment in (3, 11, 25):
+        pid = fork_server.start(be_killed, world.folder, checkpoint, torch.get_num_threads(), moment)
+        assert fork_server.wait(pid) == -signal.SIGKILL
     assert any(checkpoint.iterdir())
     parameters, history = world.train(None, checkpoint=checkpoint)
     unbroken, unbroken_history = from_video
@@ -650,20 +647,3 @@ def test_too_few_block_inputs_say_what_to_raise(world: World, tmp_path: Path) ->
     output = stages.run(finetune.main)
     assert output.startswith("exit 1")
     assert "raise finetune.block_inputs_gb" in output
-
-
-def be_killed(folder: Path, checkpoint: Path, moments: list[int]) -> None:
-    """Trainings in child processes, each killed at one of the moments; torch is imported once for all."""
-    for die_at in moments:
-        child = os.fork()
-        if not child:
-            World(folder).train(None, checkpoint=checkpoint, die_at=die_at)
-            os._exit(0)
-        _, status = os.waitpid(child, 0)
-        if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL:
-            print(die_at)
-
-
-if __name__ == "__main__":
-    torch.set_num_threads(int(sys.argv[3]))
-    be_killed(Path(sys.argv[1]), Path(sys.argv[2]), [int(moment) for moment in sys.argv[4:]])

@@ -7,7 +7,7 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -68,17 +68,24 @@ def sources(root: Path) -> list[Path]:
     return sorted(path for layer in LAYERS for path in (root / layer).rglob("*.py"))
 
 
-def imported_names(path: Path, root: Path) -> Iterator[str]:
+@cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@cache
+def imported_names(path: Path, root: Path) -> frozenset[str]:
     """Dotted names that a module imports, nested imports included; `from a import b` gives both a and a.b."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    names: set[str] = set()
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            names.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             package = path.relative_to(root).parent.parts
             above = package[: len(package) - node.level + 1] if node.level else ()
             module = ".".join([*above, *([node.module] if node.module else [])])
-            yield module
-            yield from (f"{module}.{alias.name}" for alias in node.names)
+            names |= {module, *(f"{module}.{alias.name}" for alias in node.names)}
+    return frozenset(names)
 
 
 def first_party(name: str, root: Path) -> list[Path]:
@@ -125,7 +132,7 @@ def owner_faults(root: Path) -> list[str]:
 
 def is_code(path: Path) -> bool:
     """Whether a module has more than its docstring; an empty `__init__.py` changes no stage's result."""
-    return any(not isinstance(node, ast.Expr) for node in ast.parse(path.read_text(encoding="utf-8")).body)
+    return any(not isinstance(node, ast.Expr) for node in parsed(path).body)
 
 
 def stages(root: Path) -> dict[str, dict[str, Any]]:
@@ -161,7 +168,7 @@ def stage_modules(root: Path) -> set[str]:
     return {
         path.stem
         for path in (root / "pipeline" / "stages").glob("*.py")
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for node in ast.walk(parsed(path))
         if isinstance(node, ast.FunctionDef)
         for decorator in node.decorator_list
         if ast.unparse(decorator) == "stage"
@@ -171,7 +178,7 @@ def stage_modules(root: Path) -> set[str]:
 def paths_used(stage_name: str, root: Path) -> set[str]:
     """The paths that a stage's module takes from its `paths`; those of a model are of both unless it names one."""
     layout = Layout("${item.profile}", "${item.labels}")
-    tree = ast.parse((root / "pipeline" / "stages" / f"{stage_name}.py").read_text(encoding="utf-8"))
+    tree = parsed(root / "pipeline" / "stages" / f"{stage_name}.py")
     named: dict[ast.expr, list[str]] = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and node.args:
@@ -201,7 +208,7 @@ def paths_declared(stage: dict[str, Any]) -> set[str]:
 
 def sections_used(stage_name: str, root: Path) -> set[str]:
     """The params that a stage's module reads, such as `extract.batch_size` or a whole section."""
-    tree = ast.parse((root / "pipeline" / "stages" / f"{stage_name}.py").read_text(encoding="utf-8"))
+    tree = parsed(root / "pipeline" / "stages" / f"{stage_name}.py")
     used = {
         ast.unparse(node).removeprefix("params.")
         for node in ast.walk(tree)
@@ -264,7 +271,7 @@ def test_no_module_is_too_long() -> None:
 
 def writing_calls(path: Path) -> list[str]:
     """Calls in a module that open a file for writing at its own place, such as `path.write_text(…)`."""
-    calls = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)]
+    calls = [node for node in ast.walk(parsed(path)) if isinstance(node, ast.Call)]
     return [
         ast.unparse(call)
         for call in calls

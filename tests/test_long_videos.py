@@ -7,8 +7,6 @@ import io
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -32,6 +30,7 @@ from features.thumbnails import Thumbnails
 from heads.temporal import predict_sequence, video_probabilities, window_steps
 from pipeline.model_folder import load_recogniser
 from pipeline.recognition import SequenceModel
+from tests.forks import ForkServer
 from tests.model_folders import PLAN, make_model_folder
 from tests.videos import evenly, write_video
 
@@ -70,24 +69,19 @@ def run(world: Path, root: Path, *, thumbnails: bool = True, names: Sequence[str
         )
 
 
-def run_and_die(world: Path, root: Path, *, after_parts: int) -> None:
+def run_and_die(world: Path, root: Path, after_parts: int) -> None:
     """The same in a process that kills itself once it has kept so many parts."""
-    code = f"""
-import os, signal
-from pathlib import Path
-from features.cache import EmbeddingCache
-from tests.test_long_videos import run
-put, left = EmbeddingCache.put_part, {after_parts}
-def put_and_die(*args, **kwargs):
-    global left
-    put(*args, **kwargs)
-    left -= 1
-    if not left:
-        os.kill(os.getpid(), signal.SIGKILL)
-EmbeddingCache.put_part = put_and_die
-run(Path({str(world)!r}), Path({str(root)!r}))
-"""
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -signal.SIGKILL
+    put, left = EmbeddingCache.put_part, after_parts
+
+    def put_and_die(*args: Any, **kwargs: Any) -> None:
+        nonlocal left
+        put(*args, **kwargs)
+        left -= 1
+        if not left:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    pytest.MonkeyPatch().setattr(EmbeddingCache, "put_part", put_and_die)
+    run(world, root)
 
 
 def pieces(root: Path) -> dict[str, str]:
@@ -105,13 +99,13 @@ def whole(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 def test_a_kill_costs_what_was_at_work_and_no_byte(
-    world: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    world: Path, whole: Path, fork_server: ForkServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two kills in one video: finished parts are not computed again, and the same pieces come of it."""
     assert PARTS == 3
-    run_and_die(world, tmp_path, after_parts=1)
+    assert fork_server.wait(fork_server.start(run_and_die, world, tmp_path, 1)) == -signal.SIGKILL
     assert set(pieces(tmp_path)) == {".part-00000.safetensors"}
-    run_and_die(world, tmp_path, after_parts=1)
+    assert fork_server.wait(fork_server.start(run_and_die, world, tmp_path, 1)) == -signal.SIGKILL
     assert set(pieces(tmp_path)) == {".part-00000.safetensors", ".part-00001.safetensors"}
     submitted, submit = [], embed.submit_batch
 

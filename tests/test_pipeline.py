@@ -28,6 +28,7 @@ from tests.videos import evenly, write_video
 pytestmark = pytest.mark.slow
 
 REPOSITORY = Path(__file__).parents[1]
+VIDEO = "from my phone.mov"
 SMALL = {
     "num_train_videos": 22,
     "num_test_videos": 8,
@@ -171,18 +172,28 @@ def test_nothing_that_is_saved_needs_pickle(clone: Path) -> None:
     assert ".safetensors" in endings
 
 
-def test_the_command_writes_a_diary_of_any_video(clone: Path, tmp_path: Path) -> None:
-    """Portrait, MPEG-4 in a MOV at 30 frames a second: events and the page of the day that was given."""
-    video = tmp_path / "from my phone.mov"
-    write_video(video, evenly(75, 30), codec="mpeg4", rate=30, size=(180, 320))
-    out = tmp_path / "diaries"
-    command = [sys.executable, "-m", "pipeline.cli", "write", str(video), "-o", str(out), "--labels", "handpicked"]
-    run(clone, *command, "--recorded-at", "2026-05-01T12:00:00+02:00")
-    written = out / "from my phone"
-    assert {file.name for file in written.iterdir()} == {"events.jsonl", "recording.json", "thumbnails"}
+@pytest.fixture(scope="module")
+def written(clone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a video, portrait, MPEG-4 in a MOV at 30 frames a second, and its `diaries` by the command."""
+    folder = tmp_path_factory.mktemp("written")
+    video = write_video(folder / VIDEO, evenly(75, 30), codec="mpeg4", rate=30, size=(180, 320))
+    run(clone, *write_command(video), "-o", str(folder / "diaries"), "--labels", "handpicked")
+    return folder
+
+
+def write_command(video: Path) -> list[str]:
+    start = "2026-05-01T12:00:00+02:00"
+    return [sys.executable, "-m", "pipeline.cli", "write", str(video), "--recorded-at", start]
+
+
+def test_the_command_writes_a_diary_of_any_video(written: Path) -> None:
+    """Events and the page of the day that was given."""
+    out = written / "diaries"
+    recording = out / "from my phone"
+    assert {file.name for file in recording.iterdir()} == {"events.jsonl", "recording.json", "thumbnails"}
     for name in ("2026-05-01.md", "2026-05-01.html"):
         assert "Friday, 1 May 2026" in (out / name).read_text(encoding="utf-8")
-    for line in (written / "events.jsonl").read_text(encoding="utf-8").splitlines():
+    for line in (recording / "events.jsonl").read_text(encoding="utf-8").splitlines():
         assert json.loads(line)["start_clock"].startswith("2026-05-01T12:00:0")
 
 
@@ -208,18 +219,16 @@ def test_what_is_no_video_is_said_in_one_line(clone: Path, tmp_path: Path) -> No
     assert (tmp_path / "out" / "good" / "events.jsonl").is_file()
 
 
-def test_a_model_folder_needs_no_project(clone: Path, tmp_path: Path) -> None:
+def test_a_model_folder_needs_no_project(clone: Path, written: Path, tmp_path: Path) -> None:
     """Moved elsewhere, the exported folder alone writes the same diary, with no params, no DVC and no repository."""
-    video = write_video(tmp_path / "kitchen.mp4", evenly(40, 12))
-    command = [sys.executable, "-m", "pipeline.cli", "write", str(video), "--recorded-at", "2026-05-01T12:00:00+02:00"]
-    run(clone, *command, "-o", str(tmp_path / "one"), "--labels", "handpicked")
+    shutil.copytree(written, tmp_path, dirs_exist_ok=True)
+    command = write_command(tmp_path / VIDEO)
     shutil.copytree(Layout("demo", "handpicked", clone).diary_model, tmp_path / "model")
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     run(elsewhere, *command, "-o", str(tmp_path / "other"), "--model", str(tmp_path / "model"), PYTHONPATH=str(clone))
-    for name in ("kitchen/events.jsonl", "2026-05-01.md", "2026-05-01.html"):
-        written = [(tmp_path / folder / name).read_bytes() for folder in ("one", "other")]
-        assert written[0] == written[1]
+    for name in ("from my phone/events.jsonl", "2026-05-01.md", "2026-05-01.html"):
+        assert (tmp_path / "other" / name).read_bytes() == (tmp_path / "diaries" / name).read_bytes()
     (tmp_path / "model" / "diary.json").unlink()
     output = run(elsewhere, *command, "-o", "x", "--model", str(tmp_path / "model"), fails=True, PYTHONPATH=str(clone))
     assert "is no model folder: it has no diary.json" in output

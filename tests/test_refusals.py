@@ -143,11 +143,11 @@ ALL = tuple(LABELS)
 ROWS = ("video_ids", "window", "start_s", "end_s", "probabilities", "targets", "videos", "video_targets", "distances")
 
 
-@pytest.fixture
-def finished(tmp_path: Path) -> Layout:
+@pytest.fixture(scope="module")
+def reported(tmp_path_factory: pytest.TempPathFactory) -> Layout:
     """A project up to the report, of a label that neither train nor val nor test shows everywhere."""
     shown = {"train": ("c015", "c059"), "val": ("c015", "c097"), "test": ("c059", "c097")}
-    paths = project(tmp_path / "project", shown)
+    paths = project(tmp_path_factory.mktemp("reported"), shown)
     run(train.main, paths)
     predict(paths)
     run(sweep.main, paths)
@@ -155,6 +155,13 @@ def finished(tmp_path: Path) -> Layout:
     run(report.main, paths)
     paths.backbone.mkdir(parents=True)
     return paths
+
+
+@pytest.fixture
+def finished(reported: Layout, tmp_path: Path) -> Layout:
+    """A copy of it."""
+    shutil.copytree(reported.root, tmp_path / "project")
+    return Layout("demo", "set", tmp_path / "project")
 
 
 def test_a_label_that_a_split_never_shows_is_carried_to_the_end(finished: Layout) -> None:

@@ -12,15 +12,12 @@ from starlette.testclient import TestClient
 
 from pipeline.review.server import make_app
 from reports.corrections import read_corrections
-from tests.reviews import ADDRESS, KITCHEN, NAMES, make_diaries, session_of
+from tests.reviews import ADDRESS, KITCHEN, NAMES, made, out, session_of
+
+__all__ = ["made", "out"]
 
 HOME = f"/{ADDRESS.token}"
 SENT = {"recording": "kitchen", "verdict": "right", "who": "ada", "label": "sit", "start_s": 1, "end_s": 5}
-
-
-@pytest.fixture
-def out(tmp_path: Path) -> Path:
-    return make_diaries(tmp_path)
 
 
 @pytest.fixture

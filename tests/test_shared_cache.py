@@ -5,8 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-import subprocess
-import sys
 import threading
 import time
 import urllib.request
@@ -24,13 +22,14 @@ from features.files import locked
 from features.hashes import HASHES
 from features.pieces.objects import ObjectPieces
 from features.pieces.places import FolderPieces, Pieces, PiecesError, pieces_at
-from features.sharing import Share, ShareError
+from features.sharing import Share, ShareError, extract_share
 from pipeline import params
 from pipeline.frozen import Extractor
 from pipeline.layout import Layout
 from pipeline.plain_yaml import ParamsError
 from pipeline.stages.extract import main
 from pipeline.stages.extract_recordings import main as extract_recordings
+from tests.forks import ForkServer
 from tests.shared_world import NUM_VIDEOS, SELECTION, assemble, loader, made_up, sources, whole, world
 from tests.videos import evenly, write_video
 
@@ -204,32 +203,29 @@ def test_a_place_that_is_lost_on_the_way_costs_one_video(world: Path, whole: dic
     assert assemble(again, extraction, tmp_path) == whole
 
 
-def test_shares_together_are_the_whole(world: Path, whole: dict[str, str], tmp_path: Path) -> None:
+def run_share(world: Path, machine: Path, shared: str, text: str) -> None:
+    """What one process does, and in `machine / counts` how many it embedded, how many failed and others did."""
+    extractor = loader(world, machine, shared)()
+    cache = extractor.encoder.cache
+    with cache.locked():
+        done = extract_share(
+            Share.parse(text), sources(world), cache=cache, selection=SELECTION, extract=extractor.extract
+        )
+    (machine / "counts").write_text(f"{done.num_embedded} {done.num_failed} {done.num_others}")
+
+
+def test_shares_together_are_the_whole(
+    world: Path, whole: dict[str, str], fork_server: ForkServer, tmp_path: Path
+) -> None:
     """Three processes on one folder, of which one never comes: the others do its part; each video counts once."""
     shared = (tmp_path / "shared").as_uri()
-    code = """
-import sys
-from pathlib import Path
-from features.sharing import Share, extract_share
-from tests.shared_world import SELECTION, loader, sources
-world, root, shared, text = sys.argv[1:]
-extractor = loader(Path(world), Path(root), shared)()
-cache = extractor.encoder.cache
-with cache.locked():
-    done = extract_share(
-        Share.parse(text), sources(Path(world)), cache=cache, selection=SELECTION, extract=extractor.extract
-    )
-print(done.num_embedded, done.num_failed, done.num_others)
-"""
+    machines = [tmp_path / f"machine{number}" for number in (1, 2)]
     started = [
-        subprocess.Popen(
-            [sys.executable, "-c", code, world, tmp_path / f"machine{number}", shared, f"{number}/3"],
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for number in (1, 2)
+        fork_server.start(run_share, world, machine, shared, f"{number}/3")
+        for number, machine in enumerate(machines, 1)
     ]
-    counts = [tuple(map(int, process.communicate()[0].split())) for process in started]
+    assert [fork_server.wait(pid) for pid in started] == [0, 0]
+    counts = [tuple(map(int, (machine / "counts").read_text().split())) for machine in machines]
     assert all(sum(count) == NUM_VIDEOS for count in counts)
     assert all(num_failed == 0 for _, num_failed, _ in counts)
     assert NUM_VIDEOS <= sum(num_embedded for num_embedded, _, _ in counts) < 2 * NUM_VIDEOS

@@ -23,6 +23,7 @@ from heads.training.schedule import TrainingSchedule
 from heads.training.state import Checkpoint
 from heads.training.validation import Evaluate
 from reports.metrics.average_precision import average_precisions
+from tests.forks import ForkServer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -495,7 +496,6 @@ def train_two(checkpoint: Checkpoint | None, *, kill_at: tuple[str, int] | None 
 
 
 def _train_and_die(folder: str, kill_at: tuple[str, int]) -> None:
-    torch.set_num_threads(1)
     train_two(Checkpoint(Path(folder), {"seed": 11}, every_steps=7), kill_at=kill_at)
 
 
@@ -517,6 +517,7 @@ def unbroken() -> tuple[Side, list[History]]:
 )
 def test_a_killed_training_ends_as_an_unbroken_one(
     unbroken: tuple[Side, list[History]],
+    fork_server: ForkServer,
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
     kill_at: tuple[str, int],
@@ -524,12 +525,7 @@ def test_a_killed_training_ends_as_an_unbroken_one(
 ) -> None:
     """After SIGKILL at any moment, the next run resumes the last complete state and ends with the same bits."""
     folder = tmp_path / "checkpoint"
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])  # processes of their own, and torch imported once
-    process = context.Process(target=_train_and_die, args=(str(folder), kill_at))
-    process.start()
-    process.join()
-    assert process.exitcode == -signal.SIGKILL
+    assert fork_server.wait(fork_server.start(_train_and_die, str(folder), kill_at)) == -signal.SIGKILL
     with caplog.at_level("INFO"):
         side, histories = train_two(Checkpoint(folder, {"seed": 11}, every_steps=7))
     went_on = [record.getMessage() for record in caplog.records if "resuming after step" in record.getMessage()]

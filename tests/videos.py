@@ -91,6 +91,8 @@ def write_video(
     tick_s = tick_s or Fraction(1, rate)
     width, height = size
     container_options = {"movflags": "+faststart"} if faststart else {}
+    if codec == "libx265" and len(times_s) < 3:  # with B-frames, it would take their dts from uninitialised memory
+        options = {**options, "bf": "0"}
     with av.open(str(path), "w", options=container_options) as container:
         if recorded_at is not None:
             container.metadata["creation_time"] = recorded_at.isoformat()
