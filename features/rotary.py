@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterable
-from functools import cache
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-
-log = logging.getLogger(__name__)
 
 
 def share_rotary_tables(blocks: Iterable[nn.Module]) -> None:
@@ -32,41 +28,13 @@ def share_rotary_tables(blocks: Iterable[nn.Module]) -> None:
                 tables[key] = _tables(attentions[0], vectors)
         cos, sin = tables[key]
         vectors = vectors.transpose(1, 2)  # as they lie in memory
-        if device.type == "cuda" and vectors.dtype == cos.dtype != torch.float32 and not vectors.requires_grad:
-            kernel = _kernel(device)
-            if kernel is not None and vectors.is_contiguous():
-                return kernel(vectors, cos, sin).transpose(1, 2)
-        return _turned(vectors, cos, sin).transpose(1, 2)
+        pairs = vectors.unflatten(-1, (-1, 2))
+        swapped = torch.stack((pairs[..., 1], pairs[..., 0]), dim=-1).flatten(-2)
+        return (vectors * cos + swapped * sin).transpose(1, 2)
 
     for attention in attentions:
         attention.get_position_ids = _no_positions
         attention.apply_rotary_embeddings = turned
-
-
-def _turned(vectors: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Vectors (B, N, heads, D) by tables (N, 1, D)."""
-    pairs = vectors.unflatten(-1, (-1, 2))
-    swapped = torch.stack((pairs[..., 1], pairs[..., 0]), dim=-1).flatten(-2)
-    return vectors * cos + swapped * sin
-
-
-@cache
-def _kernel(device: torch.device) -> Callable[[Tensor, Tensor, Tensor], Tensor] | None:
-    """The kernel, where it gives on this device what `_turned` gives; None without Triton or a C compiler."""
-    try:
-        from features.rotary_kernel import turned
-
-        generator = torch.Generator().manual_seed(0)
-        for dtype in (torch.bfloat16, torch.float16):
-            drawn = torch.randn(3, 2, 40, 3, 64, generator=generator).to(device, dtype)
-            vectors, cos, sin = drawn[0], drawn[1, 0, :, :1].contiguous(), drawn[2, 0, :, :1].contiguous()
-            if not torch.equal(turned(vectors, cos, sin), _turned(vectors, cos, sin)):
-                raise ValueError(f"other bits in {dtype}")
-    except Exception as error:  # whatever a compiler may raise
-        cause = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-        log.warning("embedding takes longer than it could on this GPU, since Triton gives no kernel (%s)", cause)
-        return None
-    return turned
 
 
 def _no_positions(hidden_states: Tensor, masks: object = None) -> None:

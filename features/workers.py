@@ -18,12 +18,11 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
-from features.pipes import receive, send
-
 Task = TypeVar("Task")
 
 _ATTEMPTS = 2  # a first crash may have come from outside, such as a lack of memory; a second one is the task's own
 _POLL_S = 0.2
+_PIPE_BYTES = 2**20  # what Linux grants without privileges
 
 _start_lock = threading.Lock()
 
@@ -212,7 +211,8 @@ class _Watcher(threading.Thread):
             waited_s += _POLL_S
             if waited_s >= self._hang_s:
                 raise _Hung
-        return receive(connection)
+        received: tuple[str, Any] = connection.recv()
+        return received
 
     def _give(self, number: int, item: Any) -> None:
         while True:
@@ -229,7 +229,8 @@ class _Watcher(threading.Thread):
         with _start_lock, _main_not_imported_again():
             if sys.platform == "linux":
                 context.set_forkserver_preload([type(self._work).__module__])
-            tasks, results = context.Pipe(duplex=False), context.Pipe(duplex=True)  # a pair of sockets
+            tasks, results = context.Pipe(duplex=False), context.Pipe(duplex=False)
+            _widen(results[1])
             arguments = (tasks[0], results[1], self._work, self._expected)
             process = context.Process(target=_serve, args=arguments, daemon=True)
             process.start()
@@ -268,6 +269,15 @@ def _main_not_imported_again() -> Iterator[None]:
         vars(main).update(hidden)
 
 
+def _widen(pipe: Connection) -> None:
+    """Room for a whole small clip, on Linux: else it comes in pieces, each a wait for the lock that threads share."""
+    if sys.platform == "linux":
+        import fcntl
+
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(pipe.fileno(), fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+
+
 def _serve(
     tasks: Connection, connection: Connection, work: Callable[[Any], Iterable[Any]], expected: type[Exception]
 ) -> None:
@@ -296,7 +306,7 @@ def _send_items(connection: Connection, items: Iterator[Any]) -> Any:
             item = next(items)
         except StopIteration as stop:
             return stop.value
-        send(connection, ("item", item))
+        connection.send(("item", item))
 
 
 class _Sender(logging.Handler):

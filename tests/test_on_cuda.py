@@ -18,7 +18,6 @@ from click.testing import CliRunner
 from features.backbone import best_device, load_backbone
 from features.clips import ClipReader, Source
 from features.embed import embed_videos, submit_batch
-from features.rotary import _kernel
 from features.store.embeddings import VideoEmbeddings
 from heads.losses import bce
 from heads.training.batches import shuffled_batches
@@ -98,13 +97,6 @@ def test_a_batch_is_submitted_without_waiting(folder: Path) -> None:
     assert none.shape[0] == 0
     for name, vectors in pooled.items():
         assert torch.equal(vectors, same[name])
-
-
-@NEEDS_CUDA
-def test_there_is_a_kernel() -> None:
-    """Wherever Triton is, it compiles one that gives the bits of torch's operations; else this would be None."""
-    pytest.importorskip("triton")
-    assert _kernel(torch.device("cuda", 0)) is not None
 
 
 @NEEDS_CUDA
