@@ -38,7 +38,7 @@ class Recognition:
     """A video's `windows` (n,) in order, the `probabilities` (n, L) of their labels, and what decoding found.
 
     `pictures` are what the windows' pixels show, `vectors` by pooling (n, D) what the frozen backbone makes of them,
-    `hidden` (n, H) what the last layers of temporal heads see; of other heads H is 0.
+    `hidden()` computes what the last layers of temporal heads see of them, (n, H); of other heads H is 0.
     `seen_share` are the shares of the picture's width and height that the model sees.
     """
 
@@ -48,7 +48,7 @@ class Recognition:
     pictures: WindowPictures
     thumbnails: Thumbnails
     vectors: Mapping[str, npt.NDArray[np.float16]]
-    hidden: npt.NDArray[np.float32]
+    hidden: Callable[[], npt.NDArray[np.float32]]
     seen_share: tuple[float, float] = (1.0, 1.0)
 
 
@@ -104,7 +104,7 @@ class WindowModel:
             WindowPictures.of(numbers),
             pictures,
             {name: np.concatenate(each) for name, each in vectors.items()},
-            np.empty((len(windows), 0), dtype=np.float32),
+            lambda: np.empty((len(windows), 0), dtype=np.float32),
             self.reader.seen_share(pictures),
         )
 
@@ -197,7 +197,7 @@ class SequenceModel:
         vectors = [video.vectors[name] for name in self.features]
         stride_s, seen_share = self.reader.plan.stride_s, self.reader.seen_share(thumbnails)
         probabilities = video_probabilities(self.head, vectors, video.start_s, stride_s=stride_s)
-        hidden = video_hidden(self.head, vectors, video.start_s, stride_s=stride_s)
+        hidden = partial(video_hidden, self.head, vectors, video.start_s, stride_s=stride_s)
         windows = [Segment(start_s, end_s) for start_s, end_s in zip(video.start_s, video.end_s, strict=True)]
         assert video.pictures is not None  # the cache keeps them
         return Recognition(windows, probabilities, end, video.pictures, thumbnails, frozen_vectors, hidden, seen_share)

@@ -109,7 +109,7 @@ class OwnLabels:
         self, found: EventsFound, recording: Recording, seen: Recognition, *, stride_s: float
     ) -> EventsFound:
         """The events of a recording with those of these labels; ids are new, in order of (start, label)."""
-        windows = Windows.of(seen.windows, seen.vectors, seen.hidden, stride_s=stride_s)
+        windows = Windows.of(seen.windows, seen.vectors, seen.hidden(), stride_s=stride_s)
         cells = window_cells(seen.windows, stride_s=stride_s)
         stretches = [each.segment for each in recording.unrecognisable]
         rows = [row for row, cell in enumerate(cells) if not any(_is_inside(cell, each) for each in stretches)]
@@ -220,7 +220,7 @@ def kept_windows(
     for digest in dict.fromkeys(digests):
         seen = recogniser.model.recall(digest)
         if seen is not None:
-            found[digest] = Windows.of(seen.windows, seen.vectors, seen.hidden, stride_s=recogniser.stride_s)
+            found[digest] = Windows.of(seen.windows, seen.vectors, seen.hidden(), stride_s=recogniser.stride_s)
     return found
 
 
@@ -244,7 +244,7 @@ def learned(
             if example.end_s > recognition.end.end_s + 1:
                 raise CannotLearn(f"{path} ends at {recognition.end.end_s:g} s, before {example.end_s:g} s")
         seen[own[0].video_sha256] = Windows.of(
-            recognition.windows, recognition.vectors, recognition.hidden, stride_s=recogniser.stride_s
+            recognition.windows, recognition.vectors, recognition.hidden(), stride_s=recogniser.stride_s
         )
     videos = kept_windows(recogniser, output, [before] if before else []) | seen
     all_examples = {*(before.examples if before else ()), *(example for own in examples.values() for example in own)}
