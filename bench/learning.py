@@ -4,7 +4,8 @@ Three new people of the demo's world have six recordings each. Of two of them, i
 project's model states are judged from what is true: right with the ends that it has, wrong, or another label. Half of
 them are those that the model is least sure of, the others spread over its probabilities. Stretches without events are
 looked at as a whole. The model that `diary learn` makes of that is measured on two other recordings in the same two
-rooms, as people film at home, and on two in rooms that it never saw; so is one that was told lies.
+rooms, as people film at home, and on two in rooms that it never saw; so is one that was told lies, and one that
+was told of each event's stretch what else is on there.
 """
 
 from __future__ import annotations
@@ -59,13 +60,14 @@ def main(people: int, seeds: int, lies: float) -> None:
         Layout(project.profile, project.label_sets[0]),
     )
     own = load_recogniser(paths.diary_model)
+    ways = (("learned", 0.0, False), (f"{lies:.0%} lies", lies, False), ("and what else is on", 0.0, True))
     found: defaultdict[tuple[str, str], list[EventEvaluation]] = defaultdict(list)
     with tempfile.TemporaryDirectory() as folder:
         for person in range(people):
             films = _rendered(Path(folder, f"person{person}"), person)
             _measure(found, f"person {person}", "before", own, films)
-            for seed, share in product(range(seeds), (0.0, lies)):
-                output = OutputFolder(Path(folder, f"diaries{person}-{seed}-{share}"))
+            for seed, (told, share, is_whole) in product(range(seeds), ways):
+                output = OutputFolder(Path(folder, f"diaries{person}-{seed}-{told}"))
                 write_diaries(
                     output.plan(select_videos(films["reviewed"])),
                     output,
@@ -74,10 +76,9 @@ def main(people: int, seeds: int, lies: float) -> None:
                     batch_size=16,
                     num_workers=1,
                 )
-                _answer(output, films["reviewed"], seed=seed, lies=share)
+                _answer(output, films["reviewed"], seed=seed, lies=share, is_whole=is_whole)
                 model = output.path / MODEL
                 learn(model, [output], dataclasses.replace(params, seed=seed), paths)
-                told = f"after {share:.0%} lies"
                 _measure(found, f"person {person}, seed {seed}", told, load_recogniser(model), films)
     for (told, rooms), evaluations in found.items():
         best, careful = (
@@ -133,8 +134,11 @@ def _measured(recogniser: Recogniser, videos: Sequence[Path]) -> EventEvaluation
     return evaluate_events(recogniser.decoding, annotated, stride_s=recogniser.stride_s)
 
 
-def _answer(output: OutputFolder, videos: Sequence[Path], *, seed: int, lies: float) -> None:
-    """Append to corrections.jsonl what somebody who knows the truth says of these videos."""
+def _answer(output: OutputFolder, videos: Sequence[Path], *, seed: int, lies: float, is_whole: bool) -> None:
+    """Append to corrections.jsonl what somebody who knows the truth says of these videos.
+
+    With `is_whole` all else that is on in an event's stretch is added, and the stretch is marked complete.
+    """
     rng, asked = np.random.default_rng(seed), []
     truths = {sha256_of(video): video for video in videos}
     for row in output.rows.values():
@@ -147,10 +151,7 @@ def _answer(output: OutputFolder, videos: Sequence[Path], *, seed: int, lies: fl
         for start_ms, end_ms in without(observed, told):
             gap = Segment(start_ms / 1000, end_ms / 1000)
             if gap.duration_s >= 1:
-                for action in truth:
-                    if action.segment.overlap_s(gap) > _SHORTEST_S:
-                        _say(output, "add", row.sha256, action.label, action.segment)
-                _say(output, "complete", row.sha256, "", gap)
+                _complete(output, row.sha256, gap, truth)
     asked.sort(key=lambda each: abs(each[0].mean_probability - 0.5))
     unsure, sure = (
         asked[: _NUM_JUDGED // 2],
@@ -159,6 +160,15 @@ def _answer(output: OutputFolder, videos: Sequence[Path], *, seed: int, lies: fl
     spread = np.linspace(0, len(sure) - 1, min(len(sure), _NUM_JUDGED - len(unsure))).round().astype(int)
     for event, sha256, truth, stated in [*unsure, *(sure[k] for k in spread)]:
         _judge(output, event, sha256, truth, stated, is_lie=rng.random() < lies)
+        if is_whole:
+            _complete(output, sha256, event.segment, truth)
+
+
+def _complete(output: OutputFolder, sha256: str, stretch: Segment, truth: Sequence[Action]) -> None:
+    for action in truth:
+        if action.segment.overlap_s(stretch) > _SHORTEST_S:
+            _say(output, "add", sha256, action.label, action.segment)
+    _say(output, "complete", sha256, "", stretch)
 
 
 def _judge(
