@@ -73,9 +73,9 @@ def _trained_without(held_out: set[str], paths: Layout, root: Path) -> Layout:
         paths.embeddings,
         paths.block_inputs,
         paths.recording_embeddings,
+        paths.recording_hashes,
     ):
         (root / path.relative_to(paths.root)).symlink_to(path)
-    (root / paths.recording_hashes.relative_to(paths.root)).symlink_to(paths.recording_hashes)
     kept = [label for label in labels.read_label_set(paths.label_set).labels if label.id not in held_out]
     own.label_set.write_text("".join(f"{label.id} {label.name}\n" for label in kept), encoding="utf-8")
     for stage in ("train", "finetune", "finetune_temporal"):

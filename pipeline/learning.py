@@ -80,8 +80,8 @@ def require_place(out: Path, output: OutputFolder) -> None:
 def learn(out: Path, diaries: Sequence[OutputFolder], params: Params, paths: Layout) -> Learned:
     """Write the model folder `out`: the project's temporal head, gone on from with the corrections of `diaries`.
 
-    Calibration and event rules stay: tuned anew on val they gain nothing there and lose on the person's recordings
-    (LOG.md). Their scores are measured on val again. Raises `NothingToLearn`.
+    Calibration and event rules stay: tuned anew on val they lose on the person's other recordings (LOG.md). Their
+    scores are measured on val again. Raises `NothingToLearn`.
     """
     model_name = _model_to_go_on_from(paths)
     base = paths.model(model_name)
@@ -97,8 +97,10 @@ def learn(out: Path, diaries: Sequence[OutputFolder], params: Params, paths: Lay
         poolings=features,
         min_overlap_s=params.targets.min_overlap_s,
     )
-    made_of = config["provenance"] if is_frozen else config["embeddings"]
-    require_provenance(made_of | config, expected=provenance | {"labels": label_set.to_json()}, path=base)
+    if is_frozen:
+        require_provenance(config.get("provenance", {}), expected=provenance, path=base)
+    made_of = {"labels": label_set.to_json()} | ({} if is_frozen else {"embeddings": provenance})
+    require_provenance(config, expected=made_of, path=base)
     store = paths.recording_embeddings if is_frozen else paths.finetuned_embeddings("recordings")
     recordings, recordings_provenance = read_embeddings(store, poolings=features)
     require_provenance(recordings_provenance, expected=provenance, path=store)
